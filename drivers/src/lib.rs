@@ -1,2 +1,10 @@
-#![no_std]
+//! Device drivers behind small traits; registers only through `tock-registers` structs.
+//!
+//! `kernel/core` sees a driver only through the traits in [`traits`]. A driver gets its registers as an [`mmio::Mmio`],
+//! which only `hal` makes (by mapping a physical range as device memory), and host tests make from plain memory.
+#![cfg_attr(not(test), no_std)]
+
 extern crate alloc;
+
+pub mod mmio;
+pub mod traits;

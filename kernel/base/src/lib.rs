@@ -1,3 +1,11 @@
-#![no_std]
+//! Pure logic of the kernel: no assembly, no `unsafe`, no hardware; tested on the host.
+//!
+//! A module here is a type and its rules (an errno, an address range, a state machine); the thin shells that lock,
+//! copy, wait and wake live in `kernel/core`.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
 extern crate alloc;
+
+pub mod addr;
+pub mod errno;

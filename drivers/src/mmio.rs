@@ -1,0 +1,44 @@
+//! A mapped register block: the proof that a driver may touch it.
+
+use core::ptr::NonNull;
+
+/// `len` bytes of device memory mapped at `base` for the life of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Mmio {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: device registers may be reached from every CPU; drivers serialise what must be serialised.
+unsafe impl Send for Mmio {}
+// SAFETY: as above.
+unsafe impl Sync for Mmio {}
+
+impl Mmio {
+    /// # Safety
+    /// `base..base+len` must stay mapped as device memory (or be ordinary memory in a test) for the rest of the
+    /// program, and be used for nothing else.
+    pub const unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
+        Self { base, len }
+    }
+
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub const fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// The register block of type `T` at byte `offset`; panics (a driver's bug, at probe time) when it does not fit.
+    pub fn registers<T>(&self, offset: usize) -> &'static T {
+        assert!(offset + size_of::<T>() <= self.len, "register block larger than its mapping");
+        // SAFETY: inside the mapping by the check above, mapped for ever by `new`'s contract; T is a struct of
+        // volatile cells.
+        unsafe { &*self.base.as_ptr().add(offset).cast::<T>() }
+    }
+}
