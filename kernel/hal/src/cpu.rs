@@ -69,8 +69,18 @@ struct Padded<T>(T);
 
 impl<T> PerCpu<T> {
     /// From one value per CPU: `PerCpu::new([const { X::new() }; MAX_CPUS])`.
-    pub const fn new(_values: [T; MAX_CPUS]) -> Self {
-        todo!()
+    pub const fn new(values: [T; MAX_CPUS]) -> Self {
+        let values = core::mem::ManuallyDrop::new(values);
+        let mut slots = [const { core::mem::MaybeUninit::<Padded<T>>::uninit() }; MAX_CPUS];
+        let mut cpu = 0;
+        while cpu < MAX_CPUS {
+            // SAFETY: `values` is never dropped, so each element is moved out exactly once.
+            let value = unsafe { core::ptr::read((&raw const values).cast::<T>().add(cpu)) };
+            slots[cpu] = core::mem::MaybeUninit::new(Padded(value));
+            cpu += 1;
+        }
+        // SAFETY: every slot was initialised by the loop; the array of MaybeUninit has the array's layout.
+        Self(unsafe { core::ptr::read((&raw const slots).cast::<[Padded<T>; MAX_CPUS]>()) })
     }
     /// The calling CPU's value.
     #[inline(always)]
@@ -94,7 +104,7 @@ pub struct Current<T: 'static> {
 impl<T: Send + Sync + 'static> Current<T> {
     #[expect(clippy::new_without_default, reason = "statics only")]
     pub const fn new() -> Self {
-        todo!()
+        Self { _slots: core::marker::PhantomData }
     }
     /// Installs `object` on the calling CPU and returns the previous one.
     pub fn replace(&self, _object: alloc::sync::Arc<T>) -> Option<alloc::sync::Arc<T>> {

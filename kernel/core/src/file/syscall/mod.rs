@@ -1,0 +1,8 @@
+//! System calls of this area, one file per family.
+
+pub mod descriptor;
+pub mod epoll;
+pub mod rw;
+pub mod splice;
+pub mod poll;
+

@@ -1,0 +1,7 @@
+//! flock(2).
+
+use crate::prelude::*;
+
+pub fn sys_flock(_fd: i32, _op: i32) -> SysResult {
+    Err(Errno::ENOSYS)
+}

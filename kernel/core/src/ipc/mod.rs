@@ -1,0 +1,10 @@
+//! System V IPC, POSIX message queues, futexes.
+
+pub mod futex;
+pub mod mq;
+pub mod msg;
+pub mod sem;
+pub mod shm;
+
+/// A thread's IPC state: System V semaphore adjustments (shared with CLONE_SYSVSEM). Owned by this module.
+pub struct TaskIpc {}

@@ -1,0 +1,3 @@
+//! Sockets: the generic layer, UNIX sockets, and the internet protocols on smoltcp.
+
+pub mod syscall;

@@ -1,0 +1,141 @@
+//! One thread.
+
+use super::{Credentials, Process};
+use crate::file::FdTable;
+use crate::fs::FsContext;
+use crate::mm::AddressSpace;
+use crate::prelude::*;
+use crate::{ipc, sched, signal};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use hal::context::KernelThread;
+use hal::cpu::Current;
+
+/// The task each CPU runs.
+pub static CURRENT: Current<Task> = Current::new();
+
+/// The calling thread.
+#[inline(always)]
+pub fn current() -> &'static Task {
+    CURRENT.get()
+}
+
+/// A counted reference to the calling thread.
+pub fn current_arc() -> Arc<Task> {
+    CURRENT.get_arc()
+}
+
+/// One thread: a kernel stack, a scheduling state, and references to what it shares with others.
+///
+/// Fields that only the owner thread changes but others read are atomics or short-lock cells; `Shared<T>` is a cell holding
+/// an `Arc` that the owner replaces (unshare, exec) and others may clone.
+pub struct Task {
+    pub tid: u32,
+    pub process: Arc<Process>,
+    pub thread: KernelThread,
+    pub sched: sched::TaskSched,
+    pub signal: signal::TaskSignal,
+    pub files: Shared<FdTable>,
+    pub fs: Shared<FsContext>,
+    /// None for kernel threads and after exit.
+    pub mm: SharedOption<AddressSpace>,
+    pub credentials: Shared<Credentials>,
+    pub ipc: ipc::TaskIpc,
+    /// `comm`: at most 15 bytes and a NUL.
+    pub name: SpinLock<[u8; 16]>,
+    /// clear_child_tid (CLONE_CHILD_CLEARTID, set_tid_address); 0 is none.
+    pub clear_child_tid: AtomicU64,
+    /// The robust futex list's head and length as set_robust_list gave them.
+    pub robust_list: AtomicU64,
+    /// personality(2).
+    pub personality: AtomicU32,
+    /// The system call in progress (number + 1; 0 in user mode) for /proc/PID/syscall.
+    pub syscall_nr: AtomicU32,
+    /// Set when anything must be looked at before returning to user mode: signals, exit of the group, stops.
+    pub attention: AtomicU32,
+}
+
+/// Bits of [`Task::attention`].
+pub mod attention {
+    /// A deliverable signal may be pending: run signal delivery. Also ends interruptible sleeps.
+    pub const SIGNAL: u32 = 1;
+    /// A fatal signal or group exit: also ends killable sleeps.
+    pub const KILL: u32 = 2;
+    /// Other work before user mode (task work, stop).
+    pub const WORK: u32 = 4;
+}
+
+impl Task {
+    pub fn is_kernel_thread(&self) -> bool {
+        self.mm.get().is_none()
+    }
+    pub fn set_attention(&self, bits: u32) {
+        self.attention.fetch_or(bits, Ordering::AcqRel);
+    }
+    pub fn clear_attention(&self, bits: u32) {
+        self.attention.fetch_and(!bits, Ordering::AcqRel);
+    }
+    #[inline(always)]
+    pub fn attention(&self) -> u32 {
+        self.attention.load(Ordering::Acquire)
+    }
+    /// Whether an interruptible sleep must end now.
+    pub fn has_signal(&self) -> bool {
+        self.attention() & (attention::SIGNAL | attention::KILL) != 0
+    }
+    /// Whether a killable sleep must end now.
+    pub fn is_dying(&self) -> bool {
+        self.attention() & attention::KILL != 0
+    }
+    pub fn creds(&self) -> Arc<Credentials> {
+        self.credentials.get()
+    }
+    /// The calling user thread's address space; panics in a kernel thread.
+    pub fn address_space(&self) -> Arc<AddressSpace> {
+        match self.mm.get() {
+            Some(mm) => mm,
+            None => panic!("kernel thread has no address space"),
+        }
+    }
+    pub fn comm(&self) -> String {
+        let name = *self.name.lock();
+        let len = name.iter().position(|&b| b == 0).unwrap_or(name.len());
+        String::from_utf8_lossy(&name[..len]).into_owned()
+    }
+}
+
+/// An `Arc` that can be replaced.
+pub struct Shared<T: ?Sized>(SpinLock<Arc<T>>);
+
+impl<T: ?Sized> Shared<T> {
+    pub fn new(value: Arc<T>) -> Self {
+        Self(SpinLock::new(value))
+    }
+    #[inline]
+    pub fn get(&self) -> Arc<T> {
+        self.0.lock().clone()
+    }
+    pub fn replace(&self, value: Arc<T>) -> Arc<T> {
+        core::mem::replace(&mut *self.0.lock(), value)
+    }
+    /// Runs `f` on the object without counting a reference; `f` must not sleep.
+    #[inline]
+    pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        f(&self.0.lock())
+    }
+}
+
+/// An optional `Arc` that can be replaced.
+pub struct SharedOption<T: ?Sized>(SpinLock<Option<Arc<T>>>);
+
+impl<T: ?Sized> SharedOption<T> {
+    pub fn new(value: Option<Arc<T>>) -> Self {
+        Self(SpinLock::new(value))
+    }
+    #[inline]
+    pub fn get(&self) -> Option<Arc<T>> {
+        self.0.lock().clone()
+    }
+    pub fn replace(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+        core::mem::replace(&mut *self.0.lock(), value)
+    }
+}

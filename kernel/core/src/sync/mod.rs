@@ -1,0 +1,16 @@
+//! Locks and waiting.
+//!
+//! - [`SpinLock`]: short sections among threads; [`IrqSpinLock`]: also taken by interrupt handlers, masks IRQs.
+//! - [`Mutex`], [`RwLock`]: may sleep while waiting; never taken in interrupt context or under a spin lock.
+//! - [`WaitQueue`]: the one blocking primitive (see its page for the wake rules).
+//!
+//! The kernel is not preemptible, so a spin lock needs no preemption count of its own; the per-CPU depth it keeps is what
+//! [`might_sleep`] checks.
+
+mod mutex;
+mod spin;
+mod wait;
+
+pub use mutex::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use spin::{IrqSpinGuard, IrqSpinLock, SpinGuard, SpinLock, might_sleep, spin_depth};
+pub use wait::{Deadline, Park, WaitError, WaitMode, WaitQueue, WaitReason};

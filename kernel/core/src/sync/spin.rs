@@ -1,0 +1,152 @@
+//! Spin locks whose type says what they mask.
+
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
+use hal::cpu::{IrqGuard, PerCpu};
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+/// Spin locks held by each CPU (kept for `might_sleep`).
+static DEPTH: PerCpu<AtomicU32> = PerCpu::new([const { AtomicU32::new(0) }; hal::cpu::MAX_CPUS]);
+
+#[inline(always)]
+fn enter() {
+    let depth = DEPTH.get();
+    depth.store(depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+#[inline(always)]
+fn leave() {
+    let depth = DEPTH.get();
+    depth.store(depth.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+}
+
+/// How many spin locks the calling CPU holds.
+pub fn spin_depth() -> u32 {
+    DEPTH.get().load(Ordering::Relaxed)
+}
+
+/// Panics when the caller may not sleep: a spin lock is held or IRQs are masked.
+#[track_caller]
+#[inline]
+pub fn might_sleep() {
+    assert!(spin_depth() == 0 && hal::cpu::irqs_enabled(), "sleeping in atomic context");
+}
+
+/// A lock for short sections among threads. Not for data that interrupt handlers touch.
+pub struct SpinLock<T: ?Sized>(SpinMutex<T>);
+
+pub struct SpinGuard<'a, T: ?Sized>(SpinMutexGuard<'a, T>);
+
+impl<T> SpinLock<T> {
+    pub const fn new(value: T) -> Self {
+        Self(SpinMutex::new(value))
+    }
+    pub fn into_inner(self) -> T {
+        self.0.into_inner()
+    }
+}
+
+impl<T: ?Sized> SpinLock<T> {
+    #[inline(always)]
+    pub fn lock(&self) -> SpinGuard<'_, T> {
+        enter();
+        SpinGuard(self.0.lock())
+    }
+    pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
+        enter();
+        match self.0.try_lock() {
+            Some(guard) => Some(SpinGuard(guard)),
+            None => {
+                leave();
+                None
+            }
+        }
+    }
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+}
+
+impl<T: Default> Default for SpinLock<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: ?Sized> Deref for SpinGuard<'_, T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: ?Sized> DerefMut for SpinGuard<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T: ?Sized> Drop for SpinGuard<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
+/// A lock that interrupt handlers take too: masks IRQs while held.
+pub struct IrqSpinLock<T: ?Sized>(SpinMutex<T>);
+
+pub struct IrqSpinGuard<'a, T: ?Sized> {
+    // Dropped in order: the lock first, then the IRQ mask.
+    guard: SpinGuard<'a, T>,
+    _irq: IrqGuard,
+}
+
+impl<T> IrqSpinLock<T> {
+    pub const fn new(value: T) -> Self {
+        Self(SpinMutex::new(value))
+    }
+}
+
+impl<T: ?Sized> IrqSpinLock<T> {
+    #[inline(always)]
+    pub fn lock(&self) -> IrqSpinGuard<'_, T> {
+        let irq = IrqGuard::new();
+        enter();
+        IrqSpinGuard { guard: SpinGuard(self.0.lock()), _irq: irq }
+    }
+    pub fn try_lock(&self) -> Option<IrqSpinGuard<'_, T>> {
+        let irq = IrqGuard::new();
+        enter();
+        match self.0.try_lock() {
+            Some(guard) => Some(IrqSpinGuard { guard: SpinGuard(guard), _irq: irq }),
+            None => {
+                leave();
+                None
+            }
+        }
+    }
+}
+
+impl<T: Default> Default for IrqSpinLock<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: ?Sized> Deref for IrqSpinGuard<'_, T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T: ?Sized> DerefMut for IrqSpinGuard<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}

@@ -1,0 +1,15 @@
+//! Time: system calls of timerfd.
+
+use crate::prelude::*;
+
+pub fn sys_timerfd_create(_clockid: i32, _flags: u32) -> SysResult {
+    Err(Errno::ENOSYS)
+}
+
+pub fn sys_timerfd_settime(_fd: i32, _flags: u32, _new: UserAddr, _old: UserAddr) -> SysResult {
+    Err(Errno::ENOSYS)
+}
+
+pub fn sys_timerfd_gettime(_fd: i32, _cur: UserAddr) -> SysResult {
+    Err(Errno::ENOSYS)
+}

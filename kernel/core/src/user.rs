@@ -1,0 +1,418 @@
+//! Typed access to user memory.
+//!
+//! [`UserPtr<T>`] is a structure a program named; [`UserReader`] and [`UserWriter`] are the byte streams behind read(2),
+//! write(2) and their vectored forms: objects copy straight between their pages and the program, or between their pages and
+//! kernel memory when the kernel itself does the I/O.
+
+use crate::prelude::*;
+use base::addr::USER_END;
+use core::marker::PhantomData;
+use hal::frame::Frame;
+use hal::user::{self, UserFault};
+use smallvec::SmallVec;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// A `T` (or an array of them) in user memory.
+pub struct UserPtr<T> {
+    addr: UserAddr,
+    _type: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for UserPtr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for UserPtr<T> {}
+
+impl<T> UserPtr<T> {
+    pub const fn new(addr: UserAddr) -> Self {
+        Self { addr, _type: PhantomData }
+    }
+    pub const fn addr(self) -> UserAddr {
+        self.addr
+    }
+    pub const fn is_null(self) -> bool {
+        self.addr.is_null()
+    }
+    /// `Some(self)` unless NULL.
+    pub fn non_null(self) -> Option<Self> {
+        (!self.is_null()).then_some(self)
+    }
+    /// The `index`th element.
+    pub fn at(self, index: usize) -> Result<Self, Errno> {
+        let bytes = (index as u64).checked_mul(size_of::<T>() as u64).ok_or(Errno::EFAULT)?;
+        Ok(Self::new(self.addr.checked_add(bytes).ok_or(Errno::EFAULT)?))
+    }
+    pub fn cast<U>(self) -> UserPtr<U> {
+        UserPtr::new(self.addr)
+    }
+}
+
+impl<T: FromBytes + IntoBytes> UserPtr<T> {
+    /// Copies the structure in (EFAULT).
+    pub fn read(self) -> Result<T, Errno> {
+        let mut value = T::new_zeroed();
+        user::copy_from_user(value.as_mut_bytes(), self.addr)?;
+        Ok(value)
+    }
+    /// Copies `count` elements in (EFAULT); the caller has bounded `count`.
+    pub fn read_vec(self, count: usize) -> Result<Vec<T>, Errno>
+    where
+        T: Clone,
+    {
+        let mut values = Vec::new();
+        values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        for index in 0..count {
+            values.push(self.at(index)?.read()?);
+        }
+        Ok(values)
+    }
+}
+
+impl<T: IntoBytes + Immutable> UserPtr<T> {
+    /// Copies the structure out (EFAULT).
+    pub fn write(self, value: &T) -> Result<(), Errno> {
+        Ok(user::copy_to_user(self.addr, value.as_bytes())?)
+    }
+    pub fn write_slice(self, values: &[T]) -> Result<(), Errno> {
+        Ok(user::copy_to_user(self.addr, values.as_bytes())?)
+    }
+    /// Writes unless the pointer is NULL.
+    pub fn write_opt(self, value: &T) -> Result<(), Errno> {
+        if self.is_null() { Ok(()) } else { self.write(value) }
+    }
+}
+
+/// A NUL-terminated string of at most `max` bytes without its NUL: EFAULT, or `too_long` when no NUL comes in time.
+pub fn read_cstring(addr: UserAddr, max: usize, too_long: Errno) -> Result<Vec<u8>, Errno> {
+    let mut chunk = [0u8; 256];
+    let mut out = Vec::new();
+    let mut at = addr;
+    loop {
+        let want = chunk.len().min(max + 1 - out.len());
+        match user::read_cstr(&mut chunk[..want], at)? {
+            Some(len) => {
+                out.extend_from_slice(&chunk[..len]);
+                return Ok(out);
+            }
+            None => {
+                out.extend_from_slice(&chunk[..want]);
+                if out.len() > max {
+                    return Err(too_long);
+                }
+                at = at.checked_add(want as u64).ok_or(Errno::EFAULT)?;
+            }
+        }
+    }
+}
+
+/// A path name: ENAMETOOLONG beyond PATH_MAX (4096 with the NUL).
+pub fn read_path(addr: UserAddr) -> Result<Vec<u8>, Errno> {
+    read_cstring(addr, 4095, Errno::ENAMETOOLONG)
+}
+
+/// `struct iovec`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct IoVec {
+    pub base: u64,
+    pub len: u64,
+}
+
+/// The most segments of one vectored call.
+pub const IOV_MAX: usize = 1024;
+/// The most bytes one read or write moves, as on Linux.
+pub const MAX_RW_COUNT: usize = 0x7fff_f000;
+
+type Segments = SmallVec<[(UserAddr, usize); 2]>;
+
+fn import_iovec(iov: UserPtr<IoVec>, count: usize) -> Result<(Segments, usize), Errno> {
+    if count > IOV_MAX {
+        return Err(Errno::EINVAL);
+    }
+    let mut segments = Segments::new();
+    let mut total = 0usize;
+    for index in 0..count {
+        let entry = iov.at(index)?.read()?;
+        if entry.len > i64::MAX as u64 {
+            return Err(Errno::EINVAL);
+        }
+        let base = UserAddr(entry.base).untagged();
+        if entry.len != 0 && !base.range_ok(entry.len as usize) {
+            return Err(Errno::EFAULT);
+        }
+        let len = (entry.len as usize).min(MAX_RW_COUNT - total);
+        total += len;
+        if len != 0 {
+            segments.push((base, len));
+        }
+    }
+    Ok((segments, total))
+}
+
+fn one_segment(addr: UserAddr, len: usize) -> Result<(Segments, usize), Errno> {
+    let addr = addr.untagged();
+    if !addr.range_ok(len) {
+        return Err(Errno::EFAULT);
+    }
+    let len = len.min(MAX_RW_COUNT);
+    let mut segments = Segments::new();
+    if len != 0 {
+        segments.push((addr, len));
+    }
+    Ok((segments, len))
+}
+
+enum Target<'a> {
+    User { segments: Segments, index: usize, offset: usize },
+    Kernel(&'a mut [u8]),
+}
+
+/// Where a read puts its bytes: the program's buffers, or kernel memory.
+pub struct UserWriter<'a> {
+    target: Target<'a>,
+    done: usize,
+    total: usize,
+}
+
+impl<'a> UserWriter<'a> {
+    /// The buffer of read(2): EFAULT when it is not in the user half.
+    pub fn new(addr: UserAddr, len: usize) -> Result<Self, Errno> {
+        let (segments, total) = one_segment(addr, len)?;
+        Ok(Self { target: Target::User { segments, index: 0, offset: 0 }, done: 0, total })
+    }
+    /// The buffers of readv(2): EINVAL for bad counts, EFAULT.
+    pub fn from_iovec(iov: UserPtr<IoVec>, count: usize) -> Result<Self, Errno> {
+        let (segments, total) = import_iovec(iov, count)?;
+        Ok(Self { target: Target::User { segments, index: 0, offset: 0 }, done: 0, total })
+    }
+    pub fn kernel(buffer: &'a mut [u8]) -> Self {
+        let total = buffer.len();
+        Self { target: Target::Kernel(buffer), done: 0, total }
+    }
+    /// Bytes that still fit.
+    pub fn remaining(&self) -> usize {
+        self.total - self.done
+    }
+    /// Bytes written so far.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+    /// Limits what still fits to `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.total = self.total.min(self.done + len);
+    }
+
+    /// Runs `copy(address or kernel slice piece, source offset, length)` over the next `len` bytes.
+    fn advance(
+        &mut self,
+        len: usize,
+        mut to_user: impl FnMut(UserAddr, usize, usize) -> usize,
+        mut to_kernel: impl FnMut(&mut [u8], usize),
+    ) -> Result<usize, UserFault> {
+        let len = len.min(self.remaining());
+        let mut moved = 0;
+        match &mut self.target {
+            Target::Kernel(buffer) => {
+                to_kernel(&mut buffer[self.done..self.done + len], 0);
+                moved = len;
+            }
+            Target::User { segments, index, offset } => {
+                while moved < len {
+                    let (base, segment_len) = segments[*index];
+                    let n = (segment_len - *offset).min(len - moved);
+                    let copied = to_user(UserAddr(base.0 + *offset as u64), moved, n);
+                    moved += copied;
+                    *offset += copied;
+                    if *offset == segment_len {
+                        *index += 1;
+                        *offset = 0;
+                    }
+                    if copied < n {
+                        break;
+                    }
+                }
+            }
+        }
+        self.done += moved;
+        if moved == 0 && len != 0 { Err(UserFault) } else { Ok(moved) }
+    }
+
+    /// Copies a prefix of `src`; EFAULT only when nothing could be copied. May sleep.
+    pub fn write(&mut self, src: &[u8]) -> Result<usize, Errno> {
+        Ok(self.advance(
+            src.len(),
+            |addr, at, n| user::copy_to_user_partial(addr, &src[at..at + n]),
+            |dst, at| {
+                let n = dst.len();
+                dst.copy_from_slice(&src[at..at + n]);
+            },
+        )?)
+    }
+    /// As `write`, but answers the fault at once instead of sleeping: for use under spin locks. All of `src` that fits, or
+    /// nothing is counted as written.
+    pub fn write_nofault(&mut self, src: &[u8]) -> Result<usize, UserFault> {
+        self.advance(
+            src.len(),
+            |addr, at, n| if user::copy_to_user_nofault(addr, &src[at..at + n]).is_ok() { n } else { 0 },
+            |dst, at| {
+                let n = dst.len();
+                dst.copy_from_slice(&src[at..at + n]);
+            },
+        )
+    }
+    /// Copies `len` bytes of `frame` from `offset`.
+    pub fn write_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize, Errno> {
+        Ok(self.advance(
+            len,
+            |addr, at, n| frame.read_to_user(offset + at, addr, n),
+            |dst, at| frame.read(offset + at, dst),
+        )?)
+    }
+    /// Writes `len` zero bytes.
+    pub fn write_zeros(&mut self, len: usize) -> Result<usize, Errno> {
+        Ok(self.advance(
+            len,
+            |addr, _, n| if user::zero_user(addr, n).is_ok() { n } else { 0 },
+            |dst, _| dst.fill(0),
+        )?)
+    }
+    /// Resolves the faults of the next `len` bytes (after `write_nofault` answered a fault, with no lock held).
+    pub fn fault_in(&self, len: usize) -> Result<(), Errno> {
+        if let Target::User { segments, index, offset } = &self.target
+            && let Some((base, segment_len)) = segments.get(*index)
+        {
+            user::fault_in(UserAddr(base.0 + *offset as u64), len.min(segment_len - offset), true)?;
+        }
+        Ok(())
+    }
+}
+
+enum Source<'a> {
+    User { segments: Segments, index: usize, offset: usize },
+    Kernel(&'a [u8]),
+}
+
+/// Where a write takes its bytes from: the program's buffers, or kernel memory.
+pub struct UserReader<'a> {
+    source: Source<'a>,
+    done: usize,
+    total: usize,
+}
+
+impl<'a> UserReader<'a> {
+    pub fn new(addr: UserAddr, len: usize) -> Result<Self, Errno> {
+        let (segments, total) = one_segment(addr, len)?;
+        Ok(Self { source: Source::User { segments, index: 0, offset: 0 }, done: 0, total })
+    }
+    pub fn from_iovec(iov: UserPtr<IoVec>, count: usize) -> Result<Self, Errno> {
+        let (segments, total) = import_iovec(iov, count)?;
+        Ok(Self { source: Source::User { segments, index: 0, offset: 0 }, done: 0, total })
+    }
+    pub fn kernel(bytes: &'a [u8]) -> Self {
+        Self { source: Source::Kernel(bytes), done: 0, total: bytes.len() }
+    }
+    /// Bytes not yet taken.
+    pub fn remaining(&self) -> usize {
+        self.total - self.done
+    }
+    pub fn done(&self) -> usize {
+        self.done
+    }
+    pub fn truncate(&mut self, len: usize) {
+        self.total = self.total.min(self.done + len);
+    }
+
+    fn advance(
+        &mut self,
+        len: usize,
+        mut from_user: impl FnMut(UserAddr, usize, usize) -> usize,
+        mut from_kernel: impl FnMut(&[u8]),
+    ) -> Result<usize, UserFault> {
+        let len = len.min(self.remaining());
+        let mut moved = 0;
+        match &mut self.source {
+            Source::Kernel(bytes) => {
+                from_kernel(&bytes[self.done..self.done + len]);
+                moved = len;
+            }
+            Source::User { segments, index, offset } => {
+                while moved < len {
+                    let (base, segment_len) = segments[*index];
+                    let n = (segment_len - *offset).min(len - moved);
+                    let copied = from_user(UserAddr(base.0 + *offset as u64), moved, n);
+                    moved += copied;
+                    *offset += copied;
+                    if *offset == segment_len {
+                        *index += 1;
+                        *offset = 0;
+                    }
+                    if copied < n {
+                        break;
+                    }
+                }
+            }
+        }
+        self.done += moved;
+        if moved == 0 && len != 0 { Err(UserFault) } else { Ok(moved) }
+    }
+
+    /// Fills a prefix of `dst`; EFAULT only when nothing could be copied. May sleep.
+    pub fn read(&mut self, dst: &mut [u8]) -> Result<usize, Errno> {
+        let cell = core::cell::RefCell::new(dst);
+        let len = cell.borrow().len();
+        Ok(self.advance(
+            len,
+            |addr, at, n| user::copy_from_user_partial(&mut cell.borrow_mut()[at..at + n], addr),
+            |src| cell.borrow_mut()[..src.len()].copy_from_slice(src),
+        )?)
+    }
+    /// As `read`, but answers the fault at once: for use under spin locks.
+    pub fn read_nofault(&mut self, dst: &mut [u8]) -> Result<usize, UserFault> {
+        let cell = core::cell::RefCell::new(dst);
+        let len = cell.borrow().len();
+        self.advance(
+            len,
+            |addr, at, n| if user::copy_from_user_nofault(&mut cell.borrow_mut()[at..at + n], addr).is_ok() { n } else { 0 },
+            |src| cell.borrow_mut()[..src.len()].copy_from_slice(src),
+        )
+    }
+    /// Copies `len` bytes into `frame` at `offset`.
+    pub fn read_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize, Errno> {
+        Ok(self.advance(len, |addr, at, n| frame.write_from_user(offset + at, addr, n), |src| frame.write(offset, src))?)
+    }
+    /// Everything that is left, as a vector (bounded by the caller with `truncate`).
+    pub fn read_all(&mut self) -> Result<Vec<u8>, Errno> {
+        let mut out = Vec::new();
+        out.try_reserve_exact(self.remaining()).map_err(|_| Errno::ENOMEM)?;
+        out.resize(self.remaining(), 0);
+        let n = self.read(&mut out)?;
+        if n < out.len() { Err(Errno::EFAULT) } else { Ok(out) }
+    }
+    pub fn fault_in(&self, len: usize) -> Result<(), Errno> {
+        if let Source::User { segments, index, offset } = &self.source
+            && let Some((base, segment_len)) = segments.get(*index)
+        {
+            user::fault_in(UserAddr(base.0 + *offset as u64), len.min(segment_len - offset), false)?;
+        }
+        Ok(())
+    }
+    /// Puts the last `len` bytes back (nothing is consumed before the operation as a whole succeeded).
+    pub fn rewind(&mut self, len: usize) {
+        let to = self.done.saturating_sub(len);
+        if let Source::User { segments, index, offset } = &mut self.source {
+            let mut left = to;
+            *index = 0;
+            *offset = 0;
+            while *index < segments.len() && left >= segments[*index].1 {
+                left -= segments[*index].1;
+                *index += 1;
+            }
+            *offset = left;
+        }
+        self.done = to;
+    }
+}
+
+const _: () = assert!(USER_END > MAX_RW_COUNT as u64);
