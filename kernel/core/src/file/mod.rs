@@ -1,9 +1,12 @@
 //! Open files and descriptors; the objects that are files without a file system (pipes, eventfd, epoll, terminals).
 
+pub mod device;
 pub mod ops;
-pub mod syscall;
+pub mod pipe;
 pub mod poll;
+pub mod syscall;
 pub mod table;
+pub mod tty;
 
 pub use ops::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
 pub use poll::{PollEvents, PollSet, PollTable};

@@ -1,6 +1,7 @@
 //! The virtual file system: inodes, directory entries, mounts, path walk; the file systems below it.
 
 pub mod inode;
+pub mod lock;
 pub mod syscall;
 pub mod path;
 

@@ -1,5 +1,6 @@
 //! Memory: objects (pages with an optional backing), address spaces, faults, the mmap family.
 
+pub mod memfd;
 pub mod object;
 pub mod space;
 pub mod syscall;

@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod syscall;
 pub mod life;
 pub mod process;
+pub mod random;
 pub mod task;
 
 pub use credentials::Credentials;

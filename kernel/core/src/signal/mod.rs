@@ -146,3 +146,15 @@ pub fn is_blocked_or_ignored(_signal: u32) -> bool {
 pub fn set_restart(_restart: Box<dyn FnOnce() -> SysResult + Send>) -> Errno {
     todo!()
 }
+
+/// Installs `mask` for the calling thread until [`end_temporary_mask`]: ppoll, pselect6, epoll_pwait. The old mask is kept.
+/// SIGKILL and SIGSTOP in `mask` are ignored.
+pub fn set_temporary_mask(_mask: SigSet) {
+    todo!()
+}
+
+/// Ends what [`set_temporary_mask`] began. When `interrupted` (the call answers EINTR or ERESTARTNOHAND) the temporary mask
+/// stays until the signal was delivered and the old one is what the handler's frame restores; else the old one is back at once.
+pub fn end_temporary_mask(_interrupted: bool) {
+    todo!()
+}

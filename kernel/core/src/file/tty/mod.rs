@@ -1,0 +1,25 @@
+//! Terminals: the console, pseudo-terminals, controlling terminals and job control.
+
+use crate::file::{FileOps, OpenFlags};
+use crate::prelude::*;
+
+/// Brings up the console terminal (after `machine::init`, when kernel threads can start).
+pub fn init() {}
+
+/// The controlling terminal of session `sid`: its device number and foreground process group (0 when none).
+pub fn of_session(_sid: u32) -> Option<(u64, u32)> {
+    None
+}
+
+/// The session leader of `sid` exits: SIGHUP and SIGCONT to the foreground group; the terminal is free again.
+pub fn session_leader_exits(_sid: u32) {}
+
+/// The pseudo-terminals that exist, for devpts: number, owner uid, gid, permission bits.
+pub fn pty_list() -> Vec<(u32, u32, u32, u32)> {
+    Vec::new()
+}
+
+/// Opens /dev/pts/`number`: EIO when locked or gone.
+pub fn open_pty_slave(_number: u32, _flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+    Err(Errno::EIO)
+}
