@@ -34,6 +34,16 @@ impl PageTable {
         todo!()
     }
 
+    /// What a context switch needs, without the lock that guards the table: cheap to clone.
+    pub fn translation(&self) -> Translation {
+        todo!()
+    }
+
+    /// Walks to the leaf entry of page address `va` once, making tables on the way: the page-fault path's cursor.
+    pub fn slot(&mut self, _va: u64) -> Result<Slot<'_>, OutOfMemory> {
+        todo!()
+    }
+
     /// Maps `frame` at page address `va` where nothing is mapped. Fails only for want of table frames. Panics if a page is
     /// mapped there already.
     pub fn map(&mut self, _va: u64, _frame: Frame, _flags: PageFlags) -> Result<(), OutOfMemory> {
@@ -98,6 +108,47 @@ impl PageTable {
 
     /// Frames used by the tables themselves.
     pub fn table_frames(&self) -> usize {
+        todo!()
+    }
+}
+
+/// The root and ASID of a [`PageTable`], shared with it (it keeps the root table alive): context switches use it with no lock.
+#[derive(Clone)]
+pub struct Translation {
+    _private: (),
+}
+
+impl Translation {
+    /// As [`PageTable::activate`].
+    pub fn activate(&self) {
+        todo!()
+    }
+}
+
+/// One leaf entry, found by a single walk.
+pub struct Slot<'a> {
+    _table: &'a mut PageTable,
+}
+
+impl Slot<'_> {
+    /// The mapped page's flags and its frame's reference count (the count is not touched).
+    pub fn get(&self) -> Option<(PageFlags, u32)> {
+        todo!()
+    }
+    /// A counted reference to the mapped frame.
+    pub fn frame(&self) -> Option<Frame> {
+        todo!()
+    }
+    /// Maps `frame` where nothing is mapped; panics if something is.
+    pub fn map(&mut self, _frame: Frame, _flags: PageFlags) {
+        todo!()
+    }
+    /// As [`PageTable::replace`].
+    pub fn replace(&mut self, _frame: Frame, _flags: PageFlags) -> Option<Frame> {
+        todo!()
+    }
+    /// As [`PageTable::protect`].
+    pub fn protect(&mut self, _flags: PageFlags) {
         todo!()
     }
 }
