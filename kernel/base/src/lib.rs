@@ -8,4 +8,6 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod epoll;
 pub mod errno;
+pub mod ring;

@@ -2,8 +2,11 @@
 
 pub mod device;
 pub mod ops;
+pub mod epoll;
+pub mod eventfd;
 pub mod pipe;
 pub mod poll;
+pub mod signal_io;
 pub mod syscall;
 pub mod table;
 pub mod tty;

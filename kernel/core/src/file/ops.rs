@@ -5,7 +5,11 @@ use crate::fs::Path;
 use crate::mm::MemObject;
 use crate::prelude::*;
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, Ordering};
+use spin::Once;
+use super::epoll::Item;
+use super::poll::Registrations;
+use super::signal_io::SharedOwner;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 bitflags! {
     /// open(2) flags, arm64 values.
@@ -59,6 +63,8 @@ pub enum Advance {
     Stream,
     /// Has a position kept by [`OpenFile`].
     Position,
+    /// Any position will do and none is kept (/dev/null).
+    Ignored,
 }
 
 /// What a file can do. Methods take `&self`: each object locks itself as finely as it needs. Defaults answer what Linux
@@ -138,24 +144,19 @@ pub struct OpenFile {
     flags: AtomicU32,
     /// The position; the lock makes read+advance one step for regular files, as POSIX asks.
     pub position: Mutex<u64>,
+    /// Where the last O_APPEND write ended: the object stores it, write(2) makes it the position.
+    pub append_position: AtomicU64,
     /// F_SETOWN, F_SETSIG: who hears of O_ASYNC events.
-    pub owner: SpinLock<FileOwner>,
+    pub(super) owner: Once<SharedOwner>,
+    /// The place in the object's poll set that O_ASYNC takes.
+    pub(super) async_registration: SpinLock<Option<Registrations>>,
+    /// The epoll items that watch this description; they go with it.
+    pub(super) watchers: SpinLock<Vec<Arc<Item>>>,
     /// A number unique to this open file description (flock and OFD lock owner, kcmp, epoll).
     pub id: u64,
 }
 
-/// fcntl(F_SETOWN_EX) owner and F_SETSIG signal.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct FileOwner {
-    /// F_OWNER_TID 0, F_OWNER_PID 1, F_OWNER_PGRP 2.
-    pub kind: i32,
-    pub pid: u32,
-    pub signal: u32,
-    pub uid: u32,
-    pub euid: u32,
-}
-
-static NEXT_ID: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(1);
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl OpenFile {
     pub fn new(ops: Arc<dyn FileOps>, path: Option<Path>, flags: OpenFlags) -> Arc<Self> {
@@ -164,7 +165,10 @@ impl OpenFile {
             path,
             flags: AtomicU32::new(flags.difference(OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC | OpenFlags::CLOEXEC).bits()),
             position: Mutex::new(0),
-            owner: SpinLock::new(FileOwner::default()),
+            append_position: AtomicU64::new(0),
+            owner: Once::new(),
+            async_registration: SpinLock::new(None),
+            watchers: SpinLock::new(Vec::new()),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         })
     }
@@ -209,6 +213,13 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        for item in core::mem::take(self.watchers.get_mut()) {
+            item.file_is_gone();
+        }
+        *self.async_registration.get_mut() = None;
+        if self.path.is_some() {
+            crate::fs::lock::release_description(self);
+        }
         let ops = self.ops.clone();
         ops.release(self);
     }

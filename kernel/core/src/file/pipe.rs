@@ -1,18 +1,545 @@
 //! Pipes and FIFOs.
+//!
+//! A [`Pipe`] is a ring of page slots (see `base::ring`) under a sleeping lock, held while bytes are copied to or from the
+//! program. Counts that others ask for without the lock (slots in use, readers, writers) are atomics, changed under it.
+//! A [`PipeEnd`] is one open file description of it; a FIFO's inode keeps a [`FifoState`].
+//!
+//! Wakes: readers and writers wait in queues of their own and are woken one by one; who leaves something behind for the next
+//! one passes the wake on. Pollers hear of every write, and of a read that made room in a full pipe.
 
-use super::{FileOps, OpenFlags};
+use super::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
 use crate::prelude::*;
+use crate::process::credentials::cap;
+use crate::signal::{self, SigInfo};
+use crate::sync::{MutexGuard, WaitReason};
+use arrayvec::ArrayVec;
+use base::ring::{Slot, SlotRing};
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use hal::frame::Frame;
+
+/// Writes of at most this many bytes are not mixed with others'.
+pub const PIPE_BUF: usize = 4096;
+/// Slots of a new pipe.
+const DEFAULT_SLOTS: usize = 16;
+/// fs.pipe-max-size: what a program without CAP_SYS_RESOURCE may ask for, in bytes.
+pub static MAX_SIZE: AtomicUsize = AtomicUsize::new(1 << 20);
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What the lock guards.
+pub struct Buffer {
+    pub ring: SlotRing<Frame>,
+    /// Emptied pages kept for the next writes.
+    spare: ArrayVec<Frame, 2>,
+}
+
+impl Buffer {
+    fn page(&mut self) -> Result<Frame, Errno> {
+        match self.spare.pop() {
+            Some(frame) => Ok(frame),
+            None => Ok(Frame::alloc_uninit()?),
+        }
+    }
+    fn recycle(&mut self, frame: Frame, own: bool) {
+        if own && frame.ref_count() == 1 {
+            let _ = self.spare.try_push(frame);
+        }
+    }
+}
+
+pub struct Pipe {
+    pub id: u64,
+    buffer: Mutex<Buffer>,
+    /// Copies of the ring's state for waiters' conditions.
+    used: AtomicUsize,
+    capacity: AtomicUsize,
+    readers: AtomicUsize,
+    writers: AtomicUsize,
+    /// How many times it was opened for reading and for writing (FIFO open and hang-up rules).
+    reader_opens: AtomicU32,
+    writer_opens: AtomicU32,
+    read_wait: WaitQueue,
+    write_wait: WaitQueue,
+    open_wait: WaitQueue,
+    poll_set: PollSet,
+}
+
+impl Pipe {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            buffer: Mutex::new(Buffer { ring: SlotRing::new(DEFAULT_SLOTS), spare: ArrayVec::new() }),
+            used: AtomicUsize::new(0),
+            capacity: AtomicUsize::new(DEFAULT_SLOTS),
+            readers: AtomicUsize::new(0),
+            writers: AtomicUsize::new(0),
+            reader_opens: AtomicU32::new(0),
+            writer_opens: AtomicU32::new(0),
+            read_wait: WaitQueue::new(),
+            write_wait: WaitQueue::new(),
+            open_wait: WaitQueue::new(),
+            poll_set: PollSet::new(),
+        })
+    }
+
+    /// F_GETPIPE_SZ.
+    pub fn size(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed) * PAGE_SIZE
+    }
+
+    /// F_SETPIPE_SZ, rounded up to a power of two of pages: EPERM above the limit, EBUSY below what is in use.
+    pub fn set_size(&self, bytes: usize) -> SysResult {
+        if bytes == 0 || bytes > 1 << 31 {
+            return Err(Errno::EINVAL);
+        }
+        let slots = bytes.div_ceil(PAGE_SIZE).next_power_of_two();
+        let size = slots * PAGE_SIZE;
+        if size > self.size() && size > MAX_SIZE.load(Ordering::Relaxed) && !current().creds().has_cap(cap::SYS_RESOURCE) {
+            return Err(Errno::EPERM);
+        }
+        let mut buffer = self.lock();
+        buffer.ring.resize(slots).map_err(|_| Errno::EBUSY)?;
+        self.capacity.store(slots, Ordering::Release);
+        drop(buffer);
+        self.write_wait.wake_all();
+        self.poll_set.notify(PollEvents::OUT | PollEvents::WRNORM);
+        Ok(size)
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock()
+    }
+
+    pub fn has_writers(&self) -> bool {
+        self.writers.load(Ordering::Acquire) != 0
+    }
+    pub fn has_readers(&self) -> bool {
+        self.readers.load(Ordering::Acquire) != 0
+    }
+    fn is_empty(&self) -> bool {
+        self.used.load(Ordering::Acquire) == 0
+    }
+    fn is_full(&self) -> bool {
+        self.used.load(Ordering::Acquire) >= self.capacity.load(Ordering::Acquire)
+    }
+
+    /// Publishes the ring's state before the lock goes.
+    pub fn publish(&self, buffer: &Buffer) {
+        self.used.store(buffer.ring.len(), Ordering::Release);
+    }
+
+    /// After slots were taken out: tells writers if the pipe had been full.
+    pub fn after_read(&self, was_full: bool) {
+        if was_full {
+            self.write_wait.wake_one();
+            self.poll_set.notify(PollEvents::OUT | PollEvents::WRNORM);
+        }
+        if !self.is_empty() {
+            self.read_wait.wake_one();
+        }
+    }
+
+    /// After bytes were put in.
+    pub fn after_write(&self) {
+        self.read_wait.wake_one();
+        self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
+        if !self.is_full() {
+            self.write_wait.wake_one();
+        }
+    }
+
+    /// Sleeps until there is something to read or no writer is left.
+    pub fn wait_readable(&self) -> Result<(), Errno> {
+        self.read_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("pipe_read", self.id), || {
+            (!self.is_empty() || !self.has_writers()).then_some(())
+        })?;
+        Ok(())
+    }
+
+    /// Sleeps until there is room or no reader is left.
+    pub fn wait_writable(&self) -> Result<(), Errno> {
+        self.write_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("pipe_write", self.id), || {
+            (!self.is_full() || !self.has_readers()).then_some(())
+        })?;
+        Ok(())
+    }
+
+    fn read(&self, file: &OpenFile, dst: &mut UserWriter<'_>) -> SysResult {
+        if dst.remaining() == 0 {
+            return Ok(0);
+        }
+        loop {
+            let mut buffer = self.lock();
+            if buffer.ring.is_empty() {
+                drop(buffer);
+                if !self.has_writers() {
+                    return Ok(0);
+                }
+                if file.is_nonblocking() {
+                    return Err(Errno::EAGAIN);
+                }
+                self.wait_readable()?;
+                continue;
+            }
+            let was_full = buffer.ring.is_full();
+            let result = take(&mut buffer, dst);
+            self.publish(&buffer);
+            drop(buffer);
+            self.after_read(was_full && !self.is_full());
+            return result;
+        }
+    }
+
+    fn write(&self, file: &OpenFile, src: &mut UserReader<'_>) -> SysResult {
+        let total = src.remaining();
+        if total == 0 {
+            return Ok(0);
+        }
+        let packets = file.flags().contains(OpenFlags::DIRECT);
+        let mut done = 0;
+        loop {
+            let mut buffer = self.lock();
+            if !self.has_readers() {
+                drop(buffer);
+                let broken = broken_pipe(); // SIGPIPE even after a part was written
+                return if done == 0 { broken } else { Ok(done) };
+            }
+            let result = put(&mut buffer, src, packets);
+            self.publish(&buffer);
+            drop(buffer);
+            let moved = match result {
+                Ok(moved) => moved,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => return Ok(done),
+            };
+            if moved != 0 {
+                done += moved;
+                self.after_write();
+            }
+            if src.remaining() == 0 {
+                return Ok(done);
+            }
+            if !self.is_full() && moved != 0 {
+                continue; // a fault ended the copy early: the next round reports it
+            }
+            if file.is_nonblocking() {
+                return if done == 0 { Err(Errno::EAGAIN) } else { Ok(done) };
+            }
+            match self.wait_writable() {
+                Ok(()) => {}
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => return Ok(done),
+            }
+        }
+    }
+
+    fn add_reader(&self) {
+        self.readers.fetch_add(1, Ordering::AcqRel);
+        self.reader_opens.fetch_add(1, Ordering::AcqRel);
+    }
+    fn add_writer(&self) {
+        self.writers.fetch_add(1, Ordering::AcqRel);
+        self.writer_opens.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Raises SIGPIPE and answers EPIPE.
+pub fn broken_pipe() -> SysResult {
+    let task = crate::process::current_arc();
+    let info = SigInfo::user(signal::SIGPIPE, 0, task.process.pid, task.creds().uid, 0);
+    signal::send_to_task(&task, info);
+    Err(Errno::EPIPE)
+}
+
+/// Moves bytes from the ring to the program: what is there, one packet at most. EFAULT when nothing could be copied.
+fn take(buffer: &mut Buffer, dst: &mut UserWriter<'_>) -> SysResult {
+    let mut done = 0;
+    while dst.remaining() != 0 {
+        let Some(slot) = buffer.ring.front() else { break };
+        let want = slot.len.min(dst.remaining());
+        let (packet, own, len) = (slot.packet, slot.can_merge, slot.len);
+        let n = match dst.write_frame(&slot.page, slot.offset, want) {
+            Ok(n) => n,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        };
+        done += n;
+        let used = if packet && n == want { len } else { n };
+        if let Some(frame) = buffer.ring.consume(used) {
+            buffer.recycle(frame, own);
+        }
+        if packet || n < want {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// Moves bytes from the program into the ring, as many as there is room for. Answers 0 when the ring is full; EFAULT when
+/// nothing could be copied. Writes of PIPE_BUF or less go in whole or not at all, since a free slot holds a page.
+fn put(buffer: &mut Buffer, src: &mut UserReader<'_>, packets: bool) -> SysResult {
+    let mut done = 0;
+    let tail = src.remaining() % PAGE_SIZE;
+    if !packets
+        && tail != 0
+        && let Some((page, at)) = buffer.ring.merge_at(tail)
+    {
+        let n = src.read_frame(page, at, tail)?;
+        buffer.ring.merged(n);
+        done += n;
+        if n < tail {
+            return Ok(done);
+        }
+    }
+    while src.remaining() != 0 && !buffer.ring.is_full() {
+        let frame = buffer.page()?;
+        let want = src.remaining().min(PAGE_SIZE);
+        let n = match src.read_frame(&frame, 0, want) {
+            Ok(n) => n,
+            Err(error) => {
+                buffer.recycle(frame, true);
+                if done == 0 {
+                    return Err(error);
+                }
+                break;
+            }
+        };
+        let _ = buffer.ring.push(Slot { page: frame, offset: 0, len: n, can_merge: !packets, packet: packets });
+        done += n;
+        if n < want {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// One open description of a pipe or FIFO.
+pub struct PipeEnd {
+    pipe: Arc<Pipe>,
+    is_fifo: bool,
+    reads: bool,
+    writes: bool,
+    /// The pipe's `writer_opens` when this end was opened: no hang-up before a writer came and went.
+    seen_writers: AtomicU32,
+    /// The FIFO to clear when its last end goes.
+    fifo: Option<Arc<Fifo>>,
+}
+
+impl PipeEnd {
+    pub fn pipe(&self) -> &Arc<Pipe> {
+        &self.pipe
+    }
+}
+
+/// The two descriptions of pipe2(2); O_NONBLOCK and O_DIRECT of `flags` apply. ENFILE, ENOMEM.
+pub fn new_pair(flags: OpenFlags) -> Result<(Arc<OpenFile>, Arc<OpenFile>), Errno> {
+    let pipe = Pipe::new();
+    let flags = flags & (OpenFlags::NONBLOCK | OpenFlags::DIRECT);
+    pipe.add_reader();
+    pipe.add_writer();
+    let end = |reads| PipeEnd {
+        pipe: pipe.clone(),
+        is_fifo: false,
+        reads,
+        writes: !reads,
+        seen_writers: AtomicU32::new(0),
+        fifo: None,
+    };
+    // O_DIRECT means packets on the writing side only.
+    let reader = OpenFile::anonymous(Arc::new(end(true)), flags & OpenFlags::NONBLOCK);
+    let writer = OpenFile::anonymous(Arc::new(end(false)), flags | OpenFlags::WRONLY);
+    Ok((reader, writer))
+}
+
+const FIONREAD: u32 = 0x541b;
+
+impl FileOps for PipeEnd {
+    fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
+        self.pipe.read(file, dst)
+    }
+    fn write(&self, file: &OpenFile, _offset: u64, src: &mut UserReader<'_>) -> SysResult {
+        self.pipe.write(file, src)
+    }
+    fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
+        if let Some(table) = table {
+            table.register(&self.pipe.poll_set);
+        }
+        let pipe = &self.pipe;
+        let mut events = PollEvents::empty();
+        if self.reads {
+            if !pipe.is_empty() {
+                events |= PollEvents::IN | PollEvents::RDNORM;
+            }
+            if !pipe.has_writers() && self.seen_writers.load(Ordering::Relaxed) != pipe.writer_opens.load(Ordering::Acquire) {
+                events |= PollEvents::HUP;
+            }
+        }
+        if self.writes {
+            if !pipe.is_full() {
+                events |= PollEvents::OUT | PollEvents::WRNORM;
+            }
+            if !pipe.has_readers() {
+                events |= PollEvents::ERR;
+            }
+        }
+        events
+    }
+    fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> SysResult {
+        match command {
+            FIONREAD => {
+                let bytes = self.pipe.lock().ring.bytes();
+                UserPtr::<i32>::new(UserAddr(argument)).write(&(bytes.min(i32::MAX as usize) as i32))?;
+                Ok(0)
+            }
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+    fn release(&self, _file: &OpenFile) {
+        let pipe = &self.pipe;
+        let mut last = false;
+        if self.reads && pipe.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            pipe.write_wait.wake_all();
+            pipe.poll_set.notify(PollEvents::OUT | PollEvents::ERR | PollEvents::HUP);
+            last = true;
+        }
+        if self.writes && pipe.writers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            pipe.read_wait.wake_all();
+            pipe.poll_set.notify(PollEvents::IN | PollEvents::HUP);
+            last = true;
+        }
+        if let Some(fifo) = &self.fifo
+            && last
+        {
+            fifo.forget_unused();
+        }
+    }
+    fn anonymous_name(&self) -> Option<String> {
+        (!self.is_fifo).then(|| alloc::format!("pipe:[{}]", self.pipe.id))
+    }
+    fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
+        if self.is_fifo {
+            return None;
+        }
+        let creds = current().creds();
+        Some(crate::fs::Stat {
+            dev: 13,
+            ino: self.pipe.id,
+            mode: 0o010600,
+            nlink: 1,
+            uid: creds.fsuid,
+            gid: creds.fsgid,
+            block_size: PAGE_SIZE as u32,
+            ..Default::default()
+        })
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The pipe behind a FIFO while anyone has it open.
+struct Fifo {
+    pipe: SpinLock<Option<Arc<Pipe>>>,
+}
+
+impl Fifo {
+    fn forget_unused(&self) {
+        let mut slot = self.pipe.lock();
+        let unused = slot.as_ref().is_some_and(|pipe| !pipe.has_readers() && !pipe.has_writers());
+        let pipe = if unused { slot.take() } else { None };
+        drop(slot);
+        drop(pipe);
+    }
+}
 
 /// What the inode of a FIFO keeps: the pipe, while anyone has it open.
-pub struct FifoState {}
+pub struct FifoState {
+    fifo: spin::Once<Arc<Fifo>>,
+}
 
 impl FifoState {
     #[expect(clippy::new_without_default, reason = "const constructor is the one used")]
     pub const fn new() -> Self {
-        Self {}
+        Self { fifo: spin::Once::new() }
     }
+
     /// open(2) of the FIFO: waits for the other side unless O_NONBLOCK. ENXIO, EINTR.
-    pub fn open(&self, _flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
-        Err(Errno::ENXIO)
+    pub fn open(&self, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+        let fifo = self.fifo.call_once(|| Arc::new(Fifo { pipe: SpinLock::new(None) })).clone();
+        let (reads, writes) = (flags.readable(), flags.writable());
+        let nonblocking = flags.contains(OpenFlags::NONBLOCK);
+        let fresh = Pipe::new();
+        let pipe = {
+            let mut slot = fifo.pipe.lock();
+            let pipe = slot.get_or_insert(fresh).clone();
+            if writes && !reads && nonblocking && !pipe.has_readers() {
+                let unused = !pipe.has_writers();
+                let gone = if unused { slot.take() } else { None };
+                drop(slot);
+                drop(gone);
+                return Err(Errno::ENXIO);
+            }
+            // Counted under the slot's lock, so that the pipe is not forgotten meanwhile.
+            if reads {
+                pipe.add_reader();
+            }
+            if writes {
+                pipe.add_writer();
+            }
+            pipe
+        };
+        let end = PipeEnd {
+            pipe: pipe.clone(),
+            is_fifo: true,
+            reads,
+            writes,
+            seen_writers: AtomicU32::new(0),
+            fifo: Some(fifo.clone()),
+        };
+        pipe.open_wait.wake_all();
+        if reads && !writes {
+            if !pipe.has_writers() {
+                // Whoever opens for writing from now on counts, even if it is gone again by the time we look.
+                let seen = pipe.writer_opens.load(Ordering::Acquire);
+                if nonblocking {
+                    end.seen_writers.store(seen, Ordering::Relaxed);
+                } else {
+                    self.wait_for_peer(&end, |pipe| pipe.writer_opens.load(Ordering::Acquire) != seen)?;
+                }
+            }
+        } else if writes && !reads && !pipe.has_readers() {
+            let seen = pipe.reader_opens.load(Ordering::Acquire);
+            self.wait_for_peer(&end, |pipe| pipe.reader_opens.load(Ordering::Acquire) != seen)?;
+        }
+        Ok(Arc::new(end))
+    }
+
+    fn wait_for_peer(&self, end: &PipeEnd, is_there: impl Fn(&Pipe) -> bool) -> Result<(), Errno> {
+        let pipe = &end.pipe;
+        let waited = pipe.open_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("fifo_open", pipe.id), || {
+            is_there(pipe).then_some(())
+        });
+        if let Err(error) = waited {
+            end.undo_open();
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+impl PipeEnd {
+    /// Takes back what `open` counted, when it fails.
+    fn undo_open(&self) {
+        let pipe = &self.pipe;
+        if self.reads && pipe.readers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            pipe.write_wait.wake_all();
+        }
+        if self.writes && pipe.writers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            pipe.read_wait.wake_all();
+        }
+        if let Some(fifo) = &self.fifo {
+            fifo.forget_unused();
+        }
     }
 }

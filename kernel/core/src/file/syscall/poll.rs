@@ -1,11 +1,223 @@
-//! File: system calls of poll.
+//! ppoll(2) and pselect6(2).
 
+use crate::file::poll::wait_for;
+use crate::file::table::file;
+use crate::file::{OpenFile, PollEvents, PollTable};
 use crate::prelude::*;
+use crate::process::process::rlimit;
+use crate::signal::{self, SigSet};
+use crate::sync::Deadline;
+use crate::time::{self, Timespec};
+use hal::user;
+use smallvec::SmallVec;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-pub fn sys_pselect6(_nfds: i32, _readfds: UserAddr, _writefds: UserAddr, _exceptfds: UserAddr, _timeout: UserAddr, _sigmask: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+/// `struct pollfd`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    events: u16,
+    revents: u16,
 }
 
-pub fn sys_ppoll(_fds: UserAddr, _nfds: usize, _timeout: UserAddr, _sigmask: UserAddr, _sigsetsize: usize) -> SysResult {
-    Err(Errno::ENOSYS)
+/// A relative time-out made absolute.
+#[derive(Clone, Copy)]
+pub struct Timeout {
+    pub deadline: Deadline,
+    /// Do not wait at all.
+    pub is_zero: bool,
+}
+
+impl Timeout {
+    pub const NEVER: Self = Self { deadline: None, is_zero: false };
+
+    pub fn after_ns(ns: u64) -> Self {
+        Self { deadline: Some(time::now_ns().saturating_add(ns)), is_zero: ns == 0 }
+    }
+    /// NULL is for ever: EFAULT, EINVAL.
+    pub fn read(timeout: UserPtr<Timespec>) -> Result<Self, Errno> {
+        match timeout.non_null() {
+            None => Ok(Self::NEVER),
+            Some(timeout) => Ok(Self::after_ns(timeout.read()?.to_ns()?)),
+        }
+    }
+    fn left(&self) -> Timespec {
+        let deadline = self.deadline.unwrap_or(0);
+        Timespec::from_ns(if self.is_zero { 0 } else { deadline.saturating_sub(time::now_ns()) })
+    }
+}
+
+/// Runs `call` under the signal mask at `sigmask` (NULL: the thread's own). EINVAL for a wrong size, EFAULT.
+pub fn with_mask(sigmask: UserAddr, sigsetsize: usize, call: impl FnOnce() -> SysResult) -> SysResult {
+    if sigmask.is_null() {
+        return call();
+    }
+    if sigsetsize != size_of::<SigSet>() {
+        return Err(Errno::EINVAL);
+    }
+    signal::set_temporary_mask(SigSet(UserPtr::<u64>::new(sigmask).read()?));
+    let result = call();
+    signal::end_temporary_mask(matches!(result, Err(Errno::EINTR | Errno::ERESTARTNOHAND)));
+    result
+}
+
+/// Writes the time that is left where the time-out came from. A restart would then be wrong if that failed.
+fn finish(result: SysResult, timeout: &Timeout, at: UserPtr<Timespec>) -> SysResult {
+    if at.is_null() {
+        return result;
+    }
+    match at.write(&timeout.left()) {
+        Err(_) if result == Err(Errno::ERESTARTNOHAND) => Err(Errno::EINTR),
+        _ => result,
+    }
+}
+
+pub fn sys_ppoll(fds: UserAddr, nfds: usize, timeout: UserAddr, sigmask: UserAddr, sigsetsize: usize) -> SysResult {
+    let timeout_at = UserPtr::<Timespec>::new(timeout);
+    let timeout = Timeout::read(timeout_at)?;
+    let result = with_mask(sigmask, sigsetsize, || poll(fds, nfds, &timeout));
+    finish(result, &timeout, timeout_at)
+}
+
+fn poll(fds: UserAddr, nfds: usize, timeout: &Timeout) -> SysResult {
+    if nfds as u64 > current().process.limit(rlimit::NOFILE) {
+        return Err(Errno::EINVAL);
+    }
+    let mut list: SmallVec<[PollFd; 8]> = SmallVec::new();
+    list.try_reserve_exact(nfds).map_err(|_| Errno::ENOMEM)?;
+    list.resize(nfds, PollFd { fd: -1, events: 0, revents: 0 });
+    if nfds != 0 {
+        user::copy_from_user(list.as_mut_slice().as_mut_bytes(), fds)?;
+    }
+    let files: SmallVec<[Option<Arc<OpenFile>>; 8]> =
+        list.iter().map(|entry| if entry.fd < 0 { None } else { file(entry.fd).ok() }).collect();
+
+    let count = wait_for(timeout.deadline, timeout.is_zero, "poll", |mut table| {
+        let mut count = 0;
+        for (entry, file) in list.iter_mut().zip(&files) {
+            let asked = PollEvents::from_bits_retain(u32::from(entry.events)) | PollEvents::ERR | PollEvents::HUP;
+            let found = match file {
+                Some(file) => {
+                    // Once something holds, nobody waits: no more registrations.
+                    let table = table.as_deref_mut().filter(|_| count == 0);
+                    match table {
+                        Some(table) => {
+                            table.set_interest(asked);
+                            file.poll(Some(table))
+                        }
+                        None => file.poll(None),
+                    }
+                    .intersection(asked)
+                }
+                None if entry.fd < 0 => PollEvents::empty(),
+                None => PollEvents::NVAL,
+            };
+            entry.revents = found.bits() as u16;
+            count += usize::from(!found.is_empty());
+        }
+        (count != 0).then_some(count)
+    })?;
+    for (index, entry) in list.iter().enumerate() {
+        let at = fds.checked_add(index as u64 * 8 + 6).ok_or(Errno::EFAULT)?;
+        UserPtr::<u16>::new(at).write(&entry.revents)?;
+    }
+    Ok(count.unwrap_or(0))
+}
+
+/// What each of select's three sets asks for, and what it is told.
+const SELECT_EVENTS: [(PollEvents, PollEvents); 3] = {
+    let input = PollEvents::IN.union(PollEvents::RDNORM).union(PollEvents::RDBAND);
+    let output = PollEvents::OUT.union(PollEvents::WRNORM).union(PollEvents::WRBAND);
+    [
+        (input, input.union(PollEvents::HUP).union(PollEvents::ERR)),
+        (output, output.union(PollEvents::ERR)),
+        (PollEvents::PRI, PollEvents::PRI),
+    ]
+};
+
+/// The last argument of pselect6: where the mask is, and its size.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct MaskArgument {
+    mask: u64,
+    size: u64,
+}
+
+pub fn sys_pselect6(nfds: i32, readfds: UserAddr, writefds: UserAddr, exceptfds: UserAddr, timeout: UserAddr, sigmask: UserAddr) -> SysResult {
+    let mask = match UserPtr::<MaskArgument>::new(sigmask).non_null() {
+        Some(argument) => argument.read()?,
+        None => MaskArgument { mask: 0, size: 0 },
+    };
+    let timeout_at = UserPtr::<Timespec>::new(timeout);
+    let timeout = Timeout::read(timeout_at)?;
+    let result = with_mask(UserAddr(mask.mask), mask.size as usize, || select(nfds, [readfds, writefds, exceptfds], &timeout));
+    finish(result, &timeout, timeout_at)
+}
+
+fn select(nfds: i32, sets: [UserAddr; 3], timeout: &Timeout) -> SysResult {
+    let nfds = usize::try_from(nfds).map_err(|_| Errno::EINVAL)?;
+    let nfds = nfds.min(current().files.with(|table| table.capacity()));
+    let words = nfds.div_ceil(64);
+    type Bits = SmallVec<[u64; 16]>;
+    let mut asked: [Bits; 3] = [SmallVec::new(), SmallVec::new(), SmallVec::new()];
+    for (bits, &at) in asked.iter_mut().zip(&sets) {
+        bits.resize(words, 0);
+        if !at.is_null() && words != 0 {
+            user::copy_from_user(bits.as_mut_slice().as_mut_bytes(), at)?;
+        }
+        if nfds % 64 != 0
+            && let Some(last) = bits.last_mut()
+        {
+            *last &= (1 << (nfds % 64)) - 1;
+        }
+    }
+    // (fd, which sets ask for it)
+    let mut files: SmallVec<[(usize, [bool; 3], Arc<OpenFile>); 8]> = SmallVec::new();
+    for word in 0..words {
+        let mut any = asked[0][word] | asked[1][word] | asked[2][word];
+        while any != 0 {
+            let bit = any.trailing_zeros() as usize;
+            any &= any - 1;
+            let wants = [0, 1, 2].map(|set| asked[set][word] >> bit & 1 == 1);
+            files.push((word * 64 + bit, wants, file((word * 64 + bit) as i32)?));
+        }
+    }
+    let mut found: [Bits; 3] = [SmallVec::new(), SmallVec::new(), SmallVec::new()];
+    let count = wait_for(timeout.deadline, timeout.is_zero, "select", |mut table: Option<&mut PollTable<'_>>| {
+        for bits in &mut found {
+            bits.clear();
+            bits.resize(words, 0);
+        }
+        let mut count = 0;
+        for (fd, wants, file) in &files {
+            let table = table.as_deref_mut().filter(|_| count == 0);
+            let holds = match table {
+                Some(table) => {
+                    let mut interest = PollEvents::empty();
+                    for set in 0..3 {
+                        if wants[set] {
+                            interest |= SELECT_EVENTS[set].1;
+                        }
+                    }
+                    table.set_interest(interest);
+                    file.poll(Some(table))
+                }
+                None => file.poll(None),
+            };
+            for set in 0..3 {
+                if wants[set] && holds.intersects(SELECT_EVENTS[set].1) {
+                    found[set][fd / 64] |= 1 << (fd % 64);
+                    count += 1;
+                }
+            }
+        }
+        (count != 0).then_some(count)
+    })?;
+    for (bits, &at) in found.iter().zip(&sets) {
+        if !at.is_null() && words != 0 {
+            user::copy_to_user(at, bits.as_slice().as_bytes())?;
+        }
+    }
+    Ok(count.unwrap_or(0))
 }

@@ -1,7 +1,22 @@
 //! Terminals: the console, pseudo-terminals, controlling terminals and job control.
 
+use crate::file::device::makedev;
 use crate::file::{FileOps, OpenFlags};
 use crate::prelude::*;
+
+/// /dev/tty: the calling process's controlling terminal.
+pub const DEV_TTY: u64 = makedev(5, 0);
+pub const DEV_CONSOLE: u64 = makedev(5, 1);
+pub const DEV_PTMX: u64 = makedev(5, 2);
+/// /dev/ttyAMA0.
+pub const DEV_SERIAL: u64 = makedev(204, 64);
+/// Major number of pseudo-terminal slaves.
+const PTS_MAJOR: u32 = 136;
+
+/// Opens a terminal device by number: ENXIO for others.
+pub fn open_device(_rdev: u64, _flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+    Err(Errno::ENXIO)
+}
 
 /// Brings up the console terminal (after `machine::init`, when kernel threads can start).
 pub fn init() {}

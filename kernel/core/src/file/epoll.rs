@@ -1,0 +1,404 @@
+//! epoll: interest in many files, answers by hand-over.
+//!
+//! Each watched file has an [`Item`] in its object's poll set. An event puts the item on the ready list; `wait` takes items
+//! off it, asks each file once what holds, and never looks at files that had no event. Every list operation is O(1), and no
+//! memory is allocated after an item was added.
+//!
+//! An item holds its epoll and is held by it: closing the epoll (its description's release) breaks the circle. It does not
+//! hold its file: when the file's description goes, so do its items.
+//!
+//! Lock order: `NESTING` → `items` → the object's own locks → its poll set → `ready` → wait queues; a poll set of an epoll is
+//! taken inside the poll set of what it watches, which is why loops are refused.
+
+use super::poll::{Listener, Registrations};
+use super::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use crate::prelude::*;
+use crate::sync::{Deadline, WaitError, WaitReason};
+use alloc::collections::BTreeMap;
+use base::epoll::{IndexList, Slab};
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use spin::Once;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+pub const EPOLLEXCLUSIVE: u32 = 1 << 28;
+pub const EPOLLWAKEUP: u32 = 1 << 29;
+pub const EPOLLONESHOT: u32 = 1 << 30;
+pub const EPOLLET: u32 = 1 << 31;
+/// Bits that say how to report, not what.
+const PRIVATE: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
+const ALWAYS: u32 = PollEvents::ERR.bits() | PollEvents::HUP.bits();
+/// How deep epolls may watch epolls.
+const MAX_NESTING: usize = 5;
+
+/// `struct epoll_event` of arm64 (not packed).
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct EpollEvent {
+    pub events: u32,
+    pub pad: u32,
+    pub data: u64,
+}
+
+/// One watched (description, descriptor number).
+pub struct Item {
+    epoll: Arc<Epoll>,
+    file: Weak<OpenFile>,
+    key: Key,
+    /// Its number in the epoll's slab and ready list.
+    index: u32,
+    /// Events asked for, with the private bits; without events after EPOLLONESHOT fired.
+    mask: AtomicU32,
+    data: AtomicU64,
+    registrations: SpinLock<Registrations>,
+}
+
+/// Description id and descriptor number: the same file may be added under several numbers.
+type Key = (u64, i32);
+
+struct Ready {
+    slab: Slab<Option<Arc<Item>>>,
+    list: IndexList,
+}
+
+pub struct Epoll {
+    items: Mutex<BTreeMap<Key, Arc<Item>>>,
+    ready: IrqSpinLock<Ready>,
+    waiters: WaitQueue,
+    poll_set: PollSet,
+    file: Once<Weak<OpenFile>>,
+}
+
+/// The object behind the descriptor.
+pub struct EpollFile(pub Arc<Epoll>);
+
+/// Held while an epoll is put under another.
+static NESTING: Mutex<()> = Mutex::new(());
+
+impl Item {
+    /// The file reported `events`; answers whether a waiting thread was woken. Any context.
+    pub fn on_event(&self, events: PollEvents) -> bool {
+        let mask = self.mask.load(Ordering::Relaxed);
+        if mask & !PRIVATE == 0 || events.bits() & (mask | ALWAYS) == 0 {
+            return false;
+        }
+        self.epoll.make_ready(self.index)
+    }
+
+    /// The description goes away.
+    pub fn file_is_gone(&self) {
+        self.epoll.remove_item(self.key, self.index);
+    }
+
+    /// What holds now, of what is asked for.
+    fn current_events(&self, file: &OpenFile) -> u32 {
+        let mask = self.mask.load(Ordering::Relaxed);
+        if mask & !PRIVATE == 0 {
+            return 0;
+        }
+        file.poll(None).bits() & (mask | ALWAYS)
+    }
+}
+
+impl Epoll {
+    /// A new, open epoll.
+    pub fn create(flags: super::OpenFlags) -> Arc<OpenFile> {
+        let epoll = Arc::new(Self {
+            items: Mutex::new(BTreeMap::new()),
+            ready: IrqSpinLock::new(Ready { slab: Slab::new(), list: IndexList::new() }),
+            waiters: WaitQueue::new(),
+            poll_set: PollSet::new(),
+            file: Once::new(),
+        });
+        let file = OpenFile::anonymous(Arc::new(EpollFile(epoll.clone())), flags | super::OpenFlags::RDWR);
+        epoll.file.call_once(|| Arc::downgrade(&file));
+        file
+    }
+
+    /// Queues the item and wakes one waiter; answers whether there was one.
+    fn make_ready(&self, index: u32) -> bool {
+        self.ready.lock().list.push_back(index);
+        let woken = self.waiters.wake_one();
+        self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
+        woken
+    }
+
+    /// Reserves a number for a new item.
+    fn reserve_index(&self) -> u32 {
+        let mut spare = None;
+        loop {
+            let mut ready = self.ready.lock();
+            if !ready.slab.is_full() {
+                return ready.slab.insert(None);
+            }
+            let capacity = (ready.slab.capacity() * 2).max(4);
+            match spare.take() {
+                Some((slots, free, links)) => {
+                    let old = (ready.slab.grow(slots, free), ready.list.grow(links));
+                    drop(ready);
+                    drop(old);
+                }
+                None => {
+                    drop(ready);
+                    spare = Some((Vec::with_capacity(capacity), Vec::with_capacity(capacity), Vec::with_capacity(capacity)));
+                }
+            }
+        }
+    }
+
+    fn forget_index(&self, index: u32) {
+        let mut ready = self.ready.lock();
+        ready.list.remove(index);
+        let item = ready.slab.remove(index);
+        drop(ready);
+        drop(item);
+    }
+
+    /// Takes an item out of everything. No effect when `key` has another item by now.
+    fn remove_item(&self, key: Key, index: u32) -> Option<Arc<Item>> {
+        let mut items = self.items.lock();
+        if items.get(&key)?.index != index {
+            return None;
+        }
+        let item = items.remove(&key)?;
+        let registrations = core::mem::take(&mut *item.registrations.lock());
+        drop(registrations); // no event can come from here on
+        self.forget_index(index);
+        Some(item)
+    }
+
+    /// EPOLL_CTL_ADD. EEXIST, ELOOP, EPERM, EINVAL.
+    pub fn add(self: &Arc<Self>, file: &Arc<OpenFile>, fd: i32, event: EpollEvent) -> Result<(), Errno> {
+        let nested = file.downcast::<EpollFile>();
+        let _nesting = nested.map(|_| NESTING.lock());
+        if let Some(target) = nested {
+            let mut depth = 1 + self.depth_above(MAX_NESTING)?;
+            depth += target.0.depth_below(self, MAX_NESTING)?;
+            if depth > MAX_NESTING {
+                return Err(Errno::ELOOP);
+            }
+        }
+        let key = (file.id, fd);
+        let mut items = self.items.lock();
+        if items.contains_key(&key) {
+            return Err(Errno::EEXIST);
+        }
+        let index = self.reserve_index();
+        let item = Arc::new(Item {
+            epoll: self.clone(),
+            file: Arc::downgrade(file),
+            key,
+            index,
+            mask: AtomicU32::new(event.events | ALWAYS),
+            data: AtomicU64::new(event.data),
+            registrations: SpinLock::new(Registrations::new()),
+        });
+        {
+            let mut ready = self.ready.lock();
+            if let Some(slot) = ready.slab.get_mut(index) {
+                *slot = Some(item.clone());
+            }
+        }
+        items.insert(key, item.clone());
+        file.watchers.lock().push(item.clone());
+        let listener = Listener::Epoll(item.clone());
+        let mut table = PollTable::new(&listener);
+        table.set_exclusive(event.events & EPOLLEXCLUSIVE != 0);
+        let holds = file.poll(Some(&mut table)).bits();
+        *item.registrations.lock() = table.into_registrations();
+        if holds & (event.events | ALWAYS) != 0 {
+            self.make_ready(index);
+        }
+        Ok(())
+    }
+
+    /// EPOLL_CTL_MOD. ENOENT, EINVAL.
+    pub fn modify(&self, file: &Arc<OpenFile>, fd: i32, event: EpollEvent) -> Result<(), Errno> {
+        let items = self.items.lock();
+        let item = items.get(&(file.id, fd)).ok_or(Errno::ENOENT)?;
+        if item.mask.load(Ordering::Relaxed) & EPOLLEXCLUSIVE != 0 {
+            return Err(Errno::EINVAL);
+        }
+        item.data.store(event.data, Ordering::Relaxed);
+        item.mask.store(event.events | ALWAYS, Ordering::SeqCst);
+        if item.current_events(file) != 0 {
+            self.make_ready(item.index);
+        }
+        Ok(())
+    }
+
+    /// EPOLL_CTL_DEL. ENOENT.
+    pub fn delete(&self, file: &Arc<OpenFile>, fd: i32) -> Result<(), Errno> {
+        let key = (file.id, fd);
+        let index = self.items.lock().get(&key).ok_or(Errno::ENOENT)?.index;
+        let item = self.remove_item(key, index).ok_or(Errno::ENOENT)?;
+        file.watchers.lock().retain(|other| !Arc::ptr_eq(other, &item));
+        Ok(())
+    }
+
+    /// Epolls that watch this one, how many levels of them.
+    fn depth_above(&self, limit: usize) -> Result<usize, Errno> {
+        let Some(file) = self.file.get().and_then(Weak::upgrade) else { return Ok(0) };
+        let above: Vec<_> = file.watchers.lock().iter().map(|item| item.epoll.clone()).collect();
+        let mut depth = 0;
+        for epoll in above {
+            let limit = limit.checked_sub(1).ok_or(Errno::ELOOP)?;
+            depth = depth.max(1 + epoll.depth_above(limit)?);
+        }
+        Ok(depth)
+    }
+
+    /// Epolls watched from here, how many levels of them; ELOOP when `origin` is among them.
+    fn depth_below(&self, origin: &Arc<Epoll>, limit: usize) -> Result<usize, Errno> {
+        if core::ptr::eq(self, &**origin) {
+            return Err(Errno::ELOOP);
+        }
+        // The files are let go only after the lock: the last reference to one would come back here.
+        let files: Vec<_> = self.items.lock().values().filter_map(|item| item.file.upgrade()).collect();
+        let below: Vec<_> =
+            files.iter().filter_map(|file| file.downcast::<EpollFile>().map(|nested| nested.0.clone())).collect();
+        let mut depth = 0;
+        for epoll in below {
+            let limit = limit.checked_sub(1).ok_or(Errno::ELOOP)?;
+            depth = depth.max(1 + epoll.depth_below(origin, limit)?);
+        }
+        Ok(depth)
+    }
+
+    /// Takes the first item off the ready list.
+    fn pop_ready(&self) -> Option<Arc<Item>> {
+        let mut ready = self.ready.lock();
+        loop {
+            let index = ready.list.pop_front()?;
+            if let Some(Some(item)) = ready.slab.get(index) {
+                return Some(item.clone());
+            }
+        }
+    }
+
+    /// Writes up to `max` ready events to user memory; answers how many. EFAULT when the first cannot be written.
+    fn collect(&self, events: UserPtr<EpollEvent>, max: usize) -> SysResult {
+        let mut count = 0;
+        // Each item of the list as it is now, once: what stays ready joins the end again.
+        let mut turns = self.ready.lock().list.len();
+        while count < max && turns > 0 {
+            turns -= 1;
+            let Some(item) = self.pop_ready() else { break };
+            let Some(file) = item.file.upgrade() else { continue };
+            let found = item.current_events(&file);
+            if found == 0 {
+                continue;
+            }
+            let report = EpollEvent { events: found, pad: 0, data: item.data.load(Ordering::Relaxed) };
+            if let Err(error) = events.at(count).and_then(|at| at.write(&report)) {
+                self.ready.lock().list.push_back(item.index);
+                if count == 0 {
+                    return Err(error);
+                }
+                break;
+            }
+            count += 1;
+            let mask = item.mask.load(Ordering::Relaxed);
+            if mask & EPOLLONESHOT != 0 {
+                item.mask.fetch_and(PRIVATE, Ordering::Relaxed);
+            } else if mask & EPOLLET == 0 {
+                let mut ready = self.ready.lock();
+                // Removed meanwhile? Its number may belong to another item.
+                if matches!(ready.slab.get(item.index), Some(Some(now)) if Arc::ptr_eq(now, &item)) {
+                    ready.list.push_back(item.index);
+                }
+            }
+        }
+        if !self.ready.lock().list.is_empty() {
+            self.waiters.wake_one();
+        }
+        Ok(count)
+    }
+
+    /// epoll_wait: up to `max` events; 0 at the deadline. EINTR, EFAULT.
+    pub fn wait(&self, events: UserPtr<EpollEvent>, max: usize, deadline: Deadline, zero_timeout: bool) -> SysResult {
+        loop {
+            if !self.ready.lock().list.is_empty() {
+                let count = self.collect(events, max)?;
+                if count != 0 {
+                    return Ok(count);
+                }
+            }
+            if zero_timeout {
+                return Ok(0);
+            }
+            let ended = self.waiters.wait_until(WaitMode::Interruptible, deadline, WaitReason::new("epoll_wait"), || {
+                (!self.ready.lock().list.is_empty()).then_some(())
+            });
+            match ended {
+                Ok(()) => {}
+                Err(WaitError::TimedOut) => return Ok(0),
+                Err(WaitError::Interrupted) => return Err(Errno::EINTR),
+            }
+        }
+    }
+}
+
+impl FileOps for EpollFile {
+    fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
+        if let Some(table) = table {
+            table.register(&self.0.poll_set);
+        }
+        let mut turns = self.0.ready.lock().list.len();
+        while turns > 0 {
+            turns -= 1;
+            let Some(item) = self.0.pop_ready() else { break };
+            let Some(file) = item.file.upgrade() else { continue };
+            if item.current_events(&file) != 0 {
+                let mut ready = self.0.ready.lock();
+                if matches!(ready.slab.get(item.index), Some(Some(now)) if Arc::ptr_eq(now, &item)) {
+                    ready.list.push_back(item.index);
+                    return PollEvents::IN | PollEvents::RDNORM;
+                }
+            }
+        }
+        PollEvents::empty()
+    }
+
+    /// Breaks the circle of items and epoll.
+    fn release(&self, _file: &OpenFile) {
+        loop {
+            let first = self.0.items.lock().values().next().map(|item| (item.key, item.index));
+            let Some((key, index)) = first else { return };
+            if let Some(item) = self.0.remove_item(key, index)
+                && let Some(file) = item.file.upgrade()
+            {
+                file.watchers.lock().retain(|other| !Arc::ptr_eq(other, &item));
+            }
+        }
+    }
+
+    fn anonymous_name(&self) -> Option<String> {
+        Some(String::from("anon_inode:[eventpoll]"))
+    }
+
+    fn fdinfo(&self, _file: &OpenFile) -> String {
+        let mut out = String::new();
+        for item in self.0.items.lock().values() {
+            let _ = core::fmt::Write::write_fmt(
+                &mut out,
+                format_args!(
+                    "tfd: {:8} events: {:8x} data: {:16x}\n",
+                    item.key.1,
+                    item.mask.load(Ordering::Relaxed),
+                    item.data.load(Ordering::Relaxed)
+                ),
+            );
+        }
+        out
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Whether epoll may watch the file: EPERM for what is always ready (regular files, directories, /dev/null).
+pub fn can_watch(file: &OpenFile) -> bool {
+    file.ops.advance() == Advance::Stream
+}

@@ -1,0 +1,122 @@
+//! O_ASYNC: SIGIO (or the F_SETSIG signal) to a file's owner when it becomes ready.
+
+use super::poll::{Listener, PollEvents, PollTable};
+use super::{OpenFile, OpenFlags};
+use crate::prelude::*;
+use crate::process::{find_process, find_task};
+use crate::signal::{self, SigInfo};
+
+/// F_SETOWN_EX kinds.
+pub const F_OWNER_TID: i32 = 0;
+pub const F_OWNER_PID: i32 = 1;
+pub const F_OWNER_PGRP: i32 = 2;
+
+/// Whom F_SETOWN named, resolved so that interrupt handlers need no look-up.
+#[derive(Clone, Default)]
+enum Target {
+    #[default]
+    None,
+    Task(Weak<Task>),
+    Process(Weak<Process>),
+    Group(u32),
+}
+
+/// fcntl(F_SETOWN_EX) owner and F_SETSIG signal.
+#[derive(Clone, Default)]
+pub struct FileOwner {
+    /// F_OWNER_TID 0, F_OWNER_PID 1, F_OWNER_PGRP 2.
+    pub kind: i32,
+    pub pid: u32,
+    /// 0 means SIGIO without extra information.
+    pub signal: u32,
+    target: Target,
+}
+
+/// Apart from the file, so that delivery never holds (and never drops) the file itself.
+pub type SharedOwner = Arc<IrqSpinLock<FileOwner>>;
+
+/// The owner record of a file, made at its first use.
+pub fn owner_of(file: &OpenFile) -> &SharedOwner {
+    file.owner.call_once(|| Arc::new(IrqSpinLock::new(FileOwner::default())))
+}
+
+/// fcntl(F_SETOWN_EX): ESRCH when nobody has that number, EINVAL for an unknown kind; pid 0 clears the owner.
+pub fn set_owner(file: &OpenFile, kind: i32, pid: u32) -> Result<(), Errno> {
+    let target = match (kind, pid) {
+        (F_OWNER_TID | F_OWNER_PID | F_OWNER_PGRP, 0) => Target::None,
+        (F_OWNER_TID, _) => Target::Task(Arc::downgrade(&find_task(pid).ok_or(Errno::ESRCH)?)),
+        (F_OWNER_PID, _) => Target::Process(Arc::downgrade(&find_process(pid).ok_or(Errno::ESRCH)?)),
+        (F_OWNER_PGRP, _) => {
+            if crate::process::process_group(pid).is_empty() {
+                return Err(Errno::ESRCH);
+            }
+            Target::Group(pid)
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    let mut owner = owner_of(file).lock();
+    owner.kind = kind;
+    owner.pid = pid;
+    let old = core::mem::replace(&mut owner.target, target);
+    drop(owner);
+    drop(old);
+    Ok(())
+}
+
+/// Kind and number of the owner, (F_OWNER_PID, 0) when there is none.
+pub fn owner(file: &OpenFile) -> (i32, u32) {
+    match file.owner.get() {
+        Some(owner) => {
+            let owner = owner.lock();
+            (owner.kind, owner.pid)
+        }
+        None => (F_OWNER_PID, 0),
+    }
+}
+
+/// Starts or stops O_ASYNC delivery after the flag changed; `fd` is what siginfo will name.
+pub fn update(file: &Arc<OpenFile>, fd: i32) {
+    let wanted = file.flags().contains(OpenFlags::ASYNC);
+    let registrations = wanted.then(|| {
+        let listener = Listener::Async(owner_of(file).clone(), fd);
+        let mut table = PollTable::new(&listener);
+        file.ops.poll(file, Some(&mut table));
+        table.into_registrations()
+    });
+    let old = core::mem::replace(&mut *file.async_registration.lock(), registrations);
+    drop(old);
+}
+
+/// Called from `PollSet::notify`, perhaps in IRQ context.
+pub fn deliver(owner: &SharedOwner, fd: i32, events: PollEvents) {
+    let owner = owner.lock().clone();
+    let (code, band) = if events.contains(PollEvents::HUP) {
+        (6, PollEvents::HUP | PollEvents::ERR)
+    } else if events.contains(PollEvents::ERR) {
+        (4, PollEvents::ERR)
+    } else if events.contains(PollEvents::PRI) {
+        (5, PollEvents::PRI | PollEvents::RDBAND)
+    } else if events.contains(PollEvents::IN) {
+        (1, PollEvents::IN | PollEvents::RDNORM)
+    } else {
+        (2, PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND)
+    };
+    let info = match owner.signal {
+        0 => SigInfo::kernel(signal::SIGIO),
+        number => SigInfo::poll(number, code, u64::from(band.bits()), fd),
+    };
+    match &owner.target {
+        Target::None => {}
+        Target::Task(task) => {
+            if let Some(task) = task.upgrade() {
+                signal::send_to_task(&task, info);
+            }
+        }
+        Target::Process(process) => {
+            if let Some(process) = process.upgrade() {
+                signal::send_to_process(&process, info);
+            }
+        }
+        Target::Group(pgid) => signal::send_to_group(*pgid, info),
+    }
+}
