@@ -11,3 +11,5 @@ pub mod addr;
 pub mod epoll;
 pub mod errno;
 pub mod ring;
+pub mod radix;
+pub mod vma;
