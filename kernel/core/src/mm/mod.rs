@@ -1,9 +1,27 @@
 //! Memory: objects (pages with an optional backing), address spaces, faults, the mmap family.
+//!
+//! [`object`] pages, [`mapping`] who maps them, [`memfd`] sealed files without a name · [`space`] one process's memory, [`area`]
+//! one mapping, [`map`] making and changing them, [`fault`] page faults, [`remote`] other processes' memory, [`advise`] madvise and
+//! mlock · [`oom`] running out, [`stats`] counters, [`show`] what /proc prints, [`aslr`] placement.
+//! Locks, outer first: `AddressSpace::inner`, `MappingList`, `MemObject::pages`, frames.
 
+pub mod advise;
+pub mod area;
+pub mod aslr;
+pub mod fault;
+pub mod map;
+pub mod mapping;
 pub mod memfd;
 pub mod object;
+pub mod oom;
+pub mod remote;
+pub mod show;
 pub mod space;
+pub mod stats;
 pub mod syscall;
 
-pub use object::{Backing, MemObject};
-pub use space::{AddressSpace, FutexKey, MapFlags, Prot};
+pub use fault::user_copy_fault;
+pub use object::{Backing, MemObject, Quota};
+pub use show::Usage;
+pub use space::{AddressSpace, FaultError, FutexKey, Layout, MapFlags, Prot};
+pub use stats::meminfo;

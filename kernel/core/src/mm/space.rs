@@ -1,10 +1,20 @@
-//! [`AddressSpace`]: one process's mappings, its page table and its faults.
+//! [`AddressSpace`]: one process's mappings, its page table and its life: creation, fork, teardown.
+//!
+//! One sleeping mutex guards areas and page table; it comes before `MemObject` locks and is never held across a user copy or a
+//! drop of an open file. Neighbours: [`super::fault`], [`super::map`] (the mmap family), [`super::remote`], [`super::show`].
 
-use super::MemObject;
-use crate::file::OpenFile;
+use super::area::{Area, AreaFlags};
+use super::mapping::Attachment;
+use super::{MemObject, aslr, stats};
 use crate::prelude::*;
+use crate::process::process::{Rlimit, rlimit};
+use crate::sync::MutexGuard;
+use base::addr::USER_END;
+use base::vma::{Vma, VmaMap};
 use core::ops::Range;
-use hal::trap::Access;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hal::frame::Frame;
+use hal::mmu::{PageFlags, PageTable, TlbGather, Translation};
 
 bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,114 +80,332 @@ pub struct Layout {
     pub vdso: u64,
 }
 
-pub struct AddressSpace {}
+/// Areas taken out of the map: dropped after the lock, for the last reference to a file may sleep.
+pub(super) type Removed = smallvec::SmallVec<[Vma<Area>; 4]>;
 
-impl AddressSpace {
-    pub fn new() -> Result<Arc<Self>, Errno> {
-        todo!()
-    }
-    /// A copy-on-write copy for fork(2): ENOMEM. `child_limits` as RLIMITs are inherited by the process.
-    pub fn fork(&self) -> Result<Arc<Self>, Errno> {
-        todo!()
-    }
-    /// A number no other address space of this boot has.
-    pub fn id(&self) -> u64 {
-        todo!()
-    }
-    /// Makes it the calling CPU's user translation.
-    pub fn activate(&self) {
-        todo!()
-    }
-    /// Unmaps everything (last user gone); also on drop.
-    pub fn clear(&self) {
-        todo!()
-    }
-    /// mmap(2) for the kernel's own use: the ELF loader, the stack, the vDSO. `file` gives name and write-denial for
-    /// /proc/PID/maps; `object` with `offset` gives the pages (None is anonymous). `addr` is a hint unless FIXED.
-    pub fn map(
-        &self,
-        _addr: u64,
-        _len: u64,
-        _prot: Prot,
-        _flags: MapFlags,
-        _object: Option<(Arc<MemObject>, u64)>,
-        _file: Option<Arc<OpenFile>>,
-    ) -> Result<u64, Errno> {
-        todo!()
-    }
-    /// Maps the special area `name` ("[vdso]", "[vvar]", "[stack]") .
-    pub fn map_special(
-        &self,
-        _addr: u64,
-        _len: u64,
-        _prot: Prot,
-        _name: &'static str,
-        _object: Option<(Arc<MemObject>, u64)>,
-    ) -> Result<u64, Errno> {
-        todo!()
-    }
-    /// The initial stack below `top`, growing down to RLIMIT_STACK; answers the lowest mapped address.
-    pub fn map_stack(&self, _top: u64, _executable: bool) -> Result<u64, Errno> {
-        todo!()
-    }
-    pub fn unmap(&self, _range: Range<u64>) -> Result<(), Errno> {
-        todo!()
-    }
-    pub fn protect(&self, _range: Range<u64>, _prot: Prot) -> Result<(), Errno> {
-        todo!()
-    }
-    /// Resolves a page fault of user code or of a user copy. May sleep.
-    pub fn handle_fault(&self, _addr: u64, _access: Access) -> Result<(), FaultError> {
-        todo!()
-    }
-    /// The key of a futex word: EFAULT when it is not mapped (or not readable). `shared` false is FUTEX_PRIVATE_FLAG.
-    pub fn futex_key(&self, _addr: UserAddr, _shared: bool) -> Result<FutexKey, Errno> {
-        todo!()
-    }
-    /// Reads another process's memory (procfs, process_vm_readv): bytes copied before the first inaccessible page.
-    pub fn read_remote(&self, _addr: u64, _dst: &mut [u8]) -> usize {
-        todo!()
-    }
-    pub fn write_remote(&self, _addr: u64, _src: &[u8]) -> usize {
-        todo!()
-    }
-    pub fn layout(&self) -> Layout {
-        todo!()
-    }
-    pub fn set_layout(&self, _layout: Layout) {
-        todo!()
-    }
-    /// The stack grows to at most this many bytes (RLIMIT_STACK at exec).
-    pub fn set_limits(&self, _limits: &[crate::process::process::Rlimit]) {
-        todo!()
-    }
-    /// Virtual size, resident set, resident file+shared pages, peak: in pages, for /proc/PID/statm and status.
-    pub fn usage(&self) -> Usage {
-        todo!()
-    }
-    /// The auxiliary vector as bytes, kept for /proc/PID/auxv.
-    pub fn set_auxv(&self, _auxv: Vec<u8>) {
-        todo!()
-    }
-    pub fn auxv(&self) -> Vec<u8> {
-        todo!()
-    }
-    /// /proc/PID/maps text.
-    pub fn format_maps(&self, _smaps: bool) -> String {
-        todo!()
-    }
-}
-
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Usage {
-    pub virtual_pages: u64,
-    pub resident_pages: u64,
-    pub shared_pages: u64,
-    pub peak_virtual_pages: u64,
-    pub peak_resident_pages: u64,
+pub(super) struct Inner {
+    pub table: PageTable,
+    pub map: VmaMap<Area>,
+    pub layout: Layout,
+    pub brk: u64,
+    /// Top of the mmap window.
+    pub mmap_base: u64,
+    /// Flags that new areas get (mlockall(MCL_FUTURE)).
+    pub new_area_flags: AreaFlags,
+    pub total_pages: u64,
     pub data_pages: u64,
     pub stack_pages: u64,
     pub text_pages: u64,
     pub locked_pages: u64,
-    pub page_table_bytes: u64,
+    pub committed_pages: u64,
+    pub peak_pages: u64,
+    pub peak_resident: u64,
+    pub auxv: Vec<u8>,
+}
+
+/// One process's user memory.
+pub struct AddressSpace {
+    id: u64,
+    pub(super) this: Weak<AddressSpace>,
+    translation: Translation,
+    pub(super) inner: Mutex<Inner>,
+    /// Resident pages when last looked at without waiting.
+    pub(super) resident_hint: AtomicU64,
+    /// membarrier(2) registrations.
+    pub(super) membarrier: core::sync::atomic::AtomicU32,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl AddressSpace {
+    pub fn new() -> Result<Arc<Self>, Errno> {
+        let table = PageTable::new()?;
+        Ok(Self::from_inner(Inner {
+            table,
+            map: VmaMap::new(),
+            layout: Layout::default(),
+            brk: 0,
+            mmap_base: aslr::mmap_base(rlimit::INFINITY, true),
+            new_area_flags: AreaFlags::empty(),
+            total_pages: 0,
+            data_pages: 0,
+            stack_pages: 0,
+            text_pages: 0,
+            locked_pages: 0,
+            committed_pages: 0,
+            peak_pages: 0,
+            peak_resident: 0,
+            auxv: Vec::new(),
+        }))
+    }
+
+    fn from_inner(inner: Inner) -> Arc<Self> {
+        let translation = inner.table.translation();
+        Arc::new_cyclic(|this| Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            this: this.clone(),
+            translation,
+            inner: Mutex::new(inner),
+            resident_hint: AtomicU64::new(0),
+            membarrier: core::sync::atomic::AtomicU32::new(0),
+        })
+    }
+
+    #[track_caller]
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+
+    /// A copy-on-write copy for fork(2): ENOMEM.
+    pub fn fork(&self) -> Result<Arc<Self>, Errno> {
+        let child = Self::from_inner(Inner {
+            table: PageTable::new()?,
+            map: VmaMap::new(),
+            layout: Layout::default(),
+            brk: 0,
+            mmap_base: 0,
+            new_area_flags: AreaFlags::empty(),
+            total_pages: 0,
+            data_pages: 0,
+            stack_pages: 0,
+            text_pages: 0,
+            locked_pages: 0,
+            committed_pages: 0,
+            peak_pages: 0,
+            peak_resident: 0,
+            auxv: Vec::new(),
+        });
+        child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut parent = self.lock();
+        let mut inner = child.lock();
+        let (parent, copy) = (&mut *parent, &mut *inner);
+        copy.layout = parent.layout;
+        copy.brk = parent.brk;
+        copy.mmap_base = parent.mmap_base;
+        copy.auxv.clone_from(&parent.auxv);
+        copy.map = VmaMap::with_capacity(parent.map.count() + 4);
+        let mut result = Ok(());
+        for area in parent.map.areas() {
+            if area.data.flags.contains(AreaFlags::DONT_FORK) {
+                continue;
+            }
+            result = copy.fork_area(area, &child.this, &mut parent.table);
+            if result.is_err() {
+                break;
+            }
+        }
+        parent.table.flush_all();
+        copy.peak_pages = copy.total_pages;
+        drop(inner);
+        result.map(|()| child)
+    }
+
+    /// A number no other address space of this boot has.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Makes it the calling CPU's user translation. Takes no lock: callable in a context switch.
+    #[inline]
+    pub fn activate(&self) {
+        self.translation.activate();
+    }
+
+    /// Unmaps everything (last user gone); also on drop.
+    pub fn clear(&self) {
+        let mut inner = self.lock();
+        let mut gather = TlbGather::new();
+        inner.table.unmap_range(0..USER_END, &mut gather);
+        gather.finish();
+        let map = core::mem::take(&mut inner.map);
+        stats::COMMITTED.add(-(inner.committed_pages as i64));
+        stats::LOCKED.add(-(inner.locked_pages as i64));
+        inner.committed_pages = 0;
+        inner.locked_pages = 0;
+        inner.total_pages = 0;
+        inner.data_pages = 0;
+        inner.stack_pages = 0;
+        inner.text_pages = 0;
+        drop(inner);
+        drop(map);
+    }
+
+    pub fn layout(&self) -> Layout {
+        self.lock().layout
+    }
+
+    /// Fixes the program's areas (execve); the heap begins at `brk_start`.
+    pub fn set_layout(&self, layout: Layout) {
+        let mut inner = self.lock();
+        inner.layout = layout;
+        inner.brk = layout.brk_start;
+    }
+
+    /// Places the mmap window below the stack that RLIMIT_STACK allows, as execve does. `randomize` is false under
+    /// ADDR_NO_RANDOMIZE.
+    pub fn set_limits(&self, limits: &[Rlimit]) {
+        let stack = limits.get(rlimit::STACK).map_or(rlimit::INFINITY, |limit| limit.current);
+        self.lock().mmap_base = aslr::mmap_base(stack, aslr::enabled());
+    }
+
+    /// The auxiliary vector as bytes, kept for /proc/PID/auxv.
+    pub fn set_auxv(&self, auxv: Vec<u8>) {
+        self.lock().auxv = auxv;
+    }
+    pub fn auxv(&self) -> Vec<u8> {
+        self.lock().auxv.clone()
+    }
+
+    /// The key of a futex word: EFAULT when it is not mapped. `shared` false is FUTEX_PRIVATE_FLAG.
+    pub fn futex_key(&self, addr: UserAddr, shared: bool) -> Result<FutexKey, Errno> {
+        let addr = addr.untagged().0;
+        let private = FutexKey::Private { space: self.id, addr };
+        if addr >= USER_END {
+            return Err(Errno::EFAULT);
+        }
+        if !shared {
+            return Ok(private);
+        }
+        let mut inner = self.lock();
+        let index = inner.map.find(addr).ok_or(Errno::EFAULT)?;
+        let area = &inner.map.areas()[index];
+        if area.data.prot.is_empty() {
+            return Err(Errno::EFAULT);
+        }
+        match area.data.object() {
+            Some(object) if area.data.is_shared() => {
+                Ok(FutexKey::Shared { object: object.id(), offset: area.data.offset + (addr - area.start) })
+            }
+            _ => Ok(private),
+        }
+    }
+
+    /// Unmaps what shows pages `range` of `object`: see [`super::mapping::MappingList::unmap`].
+    pub(super) fn unmap_object(&self, object: &MemObject, range: Range<u64>, punched: Option<&[(u64, Frame)]>) {
+        let mut inner = self.lock();
+        let Inner { table, map, .. } = &mut *inner;
+        let mut gather = TlbGather::new();
+        for area in map.areas() {
+            let Some(span) = pages_shown(area, object, &range) else { continue };
+            match punched {
+                Some(pages) if !area.data.is_shared() => {
+                    // Private copies stay; only pages of the object itself go.
+                    let mut gone: Vec<u64> = Vec::new();
+                    table.for_each(span, &mut |va, frame, _| {
+                        let index = (area.data.offset + (va - area.start)) / PAGE_SIZE as u64;
+                        if pages.iter().any(|(at, page)| *at == index && page.phys() == frame.phys()) {
+                            gone.push(va);
+                        }
+                    });
+                    for va in gone {
+                        table.unmap_range(va..va + PAGE_SIZE as u64, &mut gather);
+                    }
+                }
+                _ => table.unmap_range(span, &mut gather),
+            }
+        }
+        gather.finish();
+    }
+
+    /// Takes write permission from shared mappings of pages `range` of `object`.
+    pub(super) fn write_protect_object(&self, object: &MemObject, range: Range<u64>) {
+        let mut inner = self.lock();
+        let Inner { table, map, .. } = &mut *inner;
+        for area in map.areas().iter().filter(|area| area.data.is_shared()) {
+            if let Some(span) = pages_shown(area, object, &range) {
+                table.protect_range(span, &mut |_, flags| PageFlags { write: false, dirty: false, ..flags });
+            }
+        }
+    }
+}
+
+/// The addresses at which `area` shows pages `range` of `object`.
+fn pages_shown(area: &Vma<Area>, object: &MemObject, range: &Range<u64>) -> Option<Range<u64>> {
+    let page = PAGE_SIZE as u64;
+    if area.data.object()?.id() != object.id() {
+        return None;
+    }
+    let first = area.data.offset / page;
+    let end = first + area.len() / page;
+    let (from, to) = (range.start.max(first), range.end.min(end));
+    (from < to).then(|| area.start + (from - first) * page..area.start + (to - first) * page)
+}
+
+impl Inner {
+    /// Counts `len` bytes of an area in (`sign` 1) or out (-1).
+    pub fn account(&mut self, area: &Area, len: u64, sign: i64) {
+        let pages = len / PAGE_SIZE as u64;
+        let add = |counter: &mut u64| *counter = counter.saturating_add_signed(pages as i64 * sign);
+        add(&mut self.total_pages);
+        if area.is_data() {
+            add(&mut self.data_pages);
+        }
+        if area.is_stack() {
+            add(&mut self.stack_pages);
+        }
+        if area.is_text() {
+            add(&mut self.text_pages);
+        }
+        if area.flags.contains(AreaFlags::LOCKED) {
+            add(&mut self.locked_pages);
+            stats::LOCKED.add(pages as i64 * sign);
+        }
+        if area.flags.contains(AreaFlags::COMMITTED) {
+            add(&mut self.committed_pages);
+            stats::COMMITTED.add(pages as i64 * sign);
+        }
+        self.peak_pages = self.peak_pages.max(self.total_pages);
+    }
+
+    /// Copies one area of the parent into this (a child's) space.
+    fn fork_area(&mut self, area: &Vma<Area>, this: &Weak<AddressSpace>, parent: &mut PageTable) -> Result<(), Errno> {
+        let mut data = area.data.clone();
+        data.flags.remove(AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT);
+        if let Some(attachment) = &area.data.attachment {
+            data.attachment = Some(Attachment::new(attachment.object.clone(), this, attachment.is_writable())?);
+        }
+        let private = !data.is_shared();
+        let wiped = data.flags.contains(AreaFlags::WIPE_ON_FORK);
+        // Object pages without private copies come back by cheap faults; copying their entries would cost more.
+        let must_copy = data.attachment.is_none() || data.flags.contains(AreaFlags::HAS_COPIES);
+        self.account(&data, area.len(), 1);
+        self.map.push(Vma { start: area.start, end: area.end, data });
+        if private && must_copy && !wiped {
+            parent.fork_range(&mut self.table, area.range(), true)?;
+        }
+        Ok(())
+    }
+
+    /// Unmaps `range`: areas go to `removed`, pages to the gather.
+    pub fn remove_range(&mut self, range: Range<u64>, removed: &mut Removed) {
+        let before = removed.len();
+        self.map.remove(range.clone(), |area| removed.push(area));
+        if removed.len() == before {
+            return;
+        }
+        for index in before..removed.len() {
+            let (data, len) = (removed[index].data.clone(), removed[index].len());
+            self.account(&data, len, -1);
+        }
+        self.note_resident();
+        let mut gather = TlbGather::new();
+        self.table.unmap_range(range, &mut gather);
+        gather.finish();
+    }
+
+    /// Remembers the resident peak before pages go.
+    pub fn note_resident(&mut self) {
+        self.peak_resident = self.peak_resident.max(self.table.resident() as u64);
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut();
+        let mut gather = TlbGather::new();
+        inner.table.unmap_range(0..USER_END, &mut gather);
+        gather.finish();
+        stats::COMMITTED.add(-(inner.committed_pages as i64));
+        stats::LOCKED.add(-(inner.locked_pages as i64));
+    }
 }
