@@ -125,6 +125,7 @@ impl FileOps for MemFd {
         let _order = self.write_lock.lock();
         let offset = if file.flags().contains(OpenFlags::APPEND) { self.object.len() } else { offset };
         let moved = self.object.write(offset, src)?;
+        file.append_position.store(offset + moved as u64, Ordering::Relaxed);
         self.touch_modified();
         Ok(moved)
     }
