@@ -1,7 +1,7 @@
 //! Memory: objects (pages with an optional backing), address spaces, faults, the mmap family.
 //!
 //! [`object`] pages, [`mapping`] who maps them, [`memfd`] sealed files without a name · [`space`] one process's memory, [`area`]
-//! one mapping, [`map`] making and changing them, [`fault`] page faults, [`remote`] other processes' memory, [`advise`] madvise and
+//! one mapping, [`map`] making and changing them, [`remap`] mremap, [`fault`] page faults, [`remote`] other processes' memory, [`advise`] madvise and
 //! mlock · [`oom`] running out, [`stats`] counters, [`show`] what /proc prints, [`aslr`] placement.
 //! Locks, outer first: `AddressSpace::inner`, `MappingList`, `MemObject::pages`, frames.
 
@@ -14,6 +14,7 @@ pub mod mapping;
 pub mod memfd;
 pub mod object;
 pub mod oom;
+pub mod remap;
 pub mod remote;
 pub mod show;
 pub mod space;

@@ -365,7 +365,12 @@ impl MemObject {
             src.rewind(n);
         }
         let frame = self.page(index, true)?;
-        src.read_frame(&frame, in_page, want)
+        let copied = src.read_frame(&frame, in_page, want);
+        if self.is_backed() {
+            // Written back in the middle of the copy, it would count as clean.
+            self.mark_written(&mut self.pages.lock(), index);
+        }
+        copied
     }
 
     /// Sets the length; pages beyond are dropped and unmapped from every process, the tail of the last page is zeroed. EPERM when

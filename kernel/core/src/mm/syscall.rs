@@ -1,7 +1,8 @@
 //! The system calls of the mmap family: decoding, the checks that concern descriptors, and the answer.
 
 use super::area::AreaFlags;
-use super::map::{RemapFlags, Source, may_lock};
+use super::map::{Source, may_lock};
+use super::remap::RemapFlags;
 use super::space::{MapFlags, Prot};
 use crate::prelude::*;
 use base::addr::{USER_END, page_up};

@@ -1,0 +1,198 @@
+//! mremap(2): growing, shrinking and moving a mapping.
+
+use super::area::{Area, AreaFlags};
+use super::map::{MAX_MAP_COUNT, check_commit, check_fixed};
+use super::space::{AddressSpace, FaultError, Inner, Removed};
+use crate::prelude::*;
+use base::addr::{USER_END, page_up};
+use base::vma::Vma;
+use core::ops::Range;
+use hal::trap::Access;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+bitflags! {
+    /// mremap(2) flags.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct RemapFlags: u32 {
+        const MAYMOVE = 1;
+        const FIXED = 2;
+        const DONTUNMAP = 4;
+    }
+}
+
+impl AddressSpace {
+    /// mremap(2): the new address. EINVAL, EFAULT (not mapped, several areas), ENOMEM, EAGAIN (locked memory).
+    pub fn remap(&self, old: u64, old_len: u64, new_len: u64, flags: RemapFlags, to: u64) -> Result<u64, Errno> {
+        let movable = flags.contains(RemapFlags::MAYMOVE);
+        let dont_unmap = flags.contains(RemapFlags::DONTUNMAP);
+        if flags.contains(RemapFlags::FIXED) && !movable
+            || dont_unmap && (!movable || old_len != new_len)
+            || !old.is_multiple_of(PAGE)
+        {
+            return Err(Errno::EINVAL);
+        }
+        let (Some(old_len), Some(new_len)) = (page_up(old_len), page_up(new_len)) else { return Err(Errno::EINVAL) };
+        if new_len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        if old.checked_add(old_len).is_none_or(|end| end > USER_END) {
+            return Err(Errno::EFAULT);
+        }
+        let mut removed = Removed::new();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        if inner.map.count() + 4 > MAX_MAP_COUNT {
+            return Err(Errno::ENOMEM);
+        }
+        if flags.intersects(RemapFlags::FIXED | RemapFlags::DONTUNMAP) {
+            let fixed = flags.contains(RemapFlags::FIXED);
+            if !to.is_multiple_of(PAGE) || new_len > USER_END || to > USER_END - new_len {
+                return Err(Errno::EINVAL);
+            }
+            if fixed && to < old + old_len && old < to + new_len {
+                return Err(Errno::EINVAL);
+            }
+            if fixed {
+                check_fixed(to, new_len)?;
+                inner.remove_range(to..to + new_len, &mut removed);
+            }
+            let mut old_len = old_len;
+            if old_len > new_len {
+                inner.remove_range(old + new_len..old + old_len, &mut removed);
+                old_len = new_len;
+            }
+            let (area, index) = inner.area_for_remap(old, old_len, new_len, dont_unmap)?;
+            let to = if fixed { to } else { inner.find_place(to, new_len)? };
+            let locked = area.flags.contains(AreaFlags::LOCKED);
+            self.move_area(inner, index, area, old..old + old_len, to, new_len, dont_unmap, &mut removed)?;
+            drop(guard);
+            self.populate_if(locked && !dont_unmap, to + old_len, to + new_len);
+            return Ok(to);
+        }
+        if old_len >= new_len {
+            let index = inner.map.find(old).ok_or(Errno::EFAULT)?;
+            if old_len == 0 || inner.map.areas()[index].end < old + new_len {
+                return Err(Errno::EFAULT);
+            }
+            if old_len > new_len {
+                inner.remove_range(old + new_len..old + old_len, &mut removed);
+            }
+            return Ok(old);
+        }
+        let (area, index) = inner.area_for_remap(old, old_len, new_len, false)?;
+        let locked = area.flags.contains(AreaFlags::LOCKED);
+        let vma_end = inner.map.areas()[index].end;
+        if old_len != 0 && old + old_len == vma_end && old + new_len <= USER_END && inner.is_free_with_guard(vma_end, new_len - old_len)
+        {
+            inner.account(&area, new_len - old_len, 1);
+            inner.map.grow_up(index, old + new_len);
+            drop(guard);
+            self.populate_if(locked, old + old_len, old + new_len);
+            return Ok(old);
+        }
+        if !movable {
+            return Err(Errno::ENOMEM);
+        }
+        let to = inner.find_place(0, new_len)?;
+        self.move_area(inner, index, area, old..old + old_len, to, new_len, false, &mut removed)?;
+        drop(guard);
+        self.populate_if(locked, to + old_len, to + new_len);
+        Ok(to)
+    }
+
+    fn populate_if(&self, wanted: bool, from: u64, to: u64) {
+        if wanted && from < to {
+            let _ = self.populate(from, to, Access::Write).or_else(|error| match error {
+                FaultError::Access => self.populate(from, to, Access::Read),
+                error => Err(error),
+            });
+        }
+    }
+
+    /// Moves `from` (inside area `index`, whose data at `from.start` is `area`) to `to`, `new_len` bytes long.
+    #[expect(clippy::too_many_arguments, reason = "one mremap has that many facts")]
+    fn move_area(
+        &self,
+        inner: &mut Inner,
+        index: usize,
+        mut area: Area,
+        from: Range<u64>,
+        to: u64,
+        new_len: u64,
+        dont_unmap: bool,
+        removed: &mut Removed,
+    ) -> Result<(), Errno> {
+        let vma = &inner.map.areas()[index];
+        let duplicate = from.is_empty();
+        let keep_commit = area.flags.contains(AreaFlags::COMMITTED);
+        area.flags.remove(AreaFlags::COMMITTED);
+        debug_assert!(vma.start <= from.start && (duplicate || from.end <= vma.end));
+        if area.attachment.is_none() {
+            area.offset = to;
+        }
+        if !duplicate {
+            inner.table.move_range(from.clone(), to)?;
+            if dont_unmap {
+                // The old area stays, empty; it is no longer locked.
+                let mut cleared = Vec::new();
+                inner.map.update(from.clone(), |span, data| {
+                    if data.flags.contains(AreaFlags::LOCKED) {
+                        let before = data.clone();
+                        data.flags.remove(AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT);
+                        cleared.push((before, data.clone(), span.end - span.start));
+                    }
+                });
+                for (before, after, len) in cleared {
+                    inner.account(&before, len, -1);
+                    inner.account(&after, len, 1);
+                }
+            } else {
+                inner.remove_range(from, removed);
+            }
+        }
+        area.flags.set(AreaFlags::COMMITTED, keep_commit);
+        inner.account(&area, new_len, 1);
+        inner.map.insert(to..to + new_len, area);
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// The area mremap works on, its data at `old`: EFAULT, EINVAL, EAGAIN, ENOMEM.
+    fn area_for_remap(&mut self, old: u64, old_len: u64, new_len: u64, dont_unmap: bool) -> Result<(Area, usize), Errno> {
+        let index = self.map.find(old).ok_or(Errno::EFAULT)?;
+        let vma = &self.map.areas()[index];
+        // A length of 0 duplicates a shared mapping; of a private one there is nothing to show twice.
+        if old_len == 0 && !vma.data.is_shared() {
+            return Err(Errno::EINVAL);
+        }
+        if dont_unmap && vma.data.name.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        if old_len > vma.end - old {
+            return Err(Errno::EFAULT);
+        }
+        let area = data_at(vma, old);
+        let grow = new_len.saturating_sub(if dont_unmap { 0 } else { old_len });
+        if grow > 0 {
+            area.offset.checked_add(new_len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EINVAL)?;
+            if area.flags.contains(AreaFlags::LOCKED) && !self.may_lock_more(grow) {
+                return Err(Errno::EAGAIN);
+            }
+            self.check_limits(grow / PAGE, area.is_data())?;
+            if area.wants_commit() {
+                check_commit(grow / PAGE)?;
+            }
+        }
+        Ok((area, index))
+    }
+}
+
+/// The area's data as if it began at `addr`.
+pub fn data_at(vma: &Vma<Area>, addr: u64) -> Area {
+    let mut area = vma.data.clone();
+    area.offset += addr - vma.start;
+    area
+}
+
