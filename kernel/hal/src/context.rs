@@ -1,50 +1,240 @@
 //! Kernel stacks, the context switch, and floating-point state.
 //!
 //! A [`KernelThread`] is a 16 KiB guarded stack plus the saved callee-saved registers. FP/SIMD registers belong to user
-//! code only; they are saved at a switch when the thread used them since it was switched in.
+//! code only; they are saved at a switch when the thread used them, and loaded back with it.
 
 use crate::OutOfMemory;
+use crate::cpu::{IrqGuard, MAX_CPUS, PerCpu};
+use crate::frame::{self, Use};
+use crate::kmap::{self, Kind};
+use crate::layout::STACK_BASE;
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::*;
+use alloc::boxed::Box;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use spin::Mutex;
 
 /// Bytes of one kernel stack.
 pub const KERNEL_STACK_BYTES: usize = 16 * 1024;
+const SLOT_BYTES: u64 = 2 * KERNEL_STACK_BYTES as u64;
+
+unsafe extern "C" {
+    fn switch_asm(prev_sp: *mut u64, next_sp: *const u64, prev_on_cpu: *mut u32);
+    fn thread_start_asm();
+    fn fp_save_asm(state: *mut FpState);
+    fn fp_load_asm(state: *const FpState);
+}
+
+/// A mapped stack in its slot of the stack window. Returned slots stay mapped for the next thread.
+pub(crate) struct Stack(u32);
+
+struct Slots {
+    /// Mapped and unused, newest on top.
+    free: [u32; 64],
+    len: usize,
+    /// Spill of `free`, linked through the stacks' own memory (first word).
+    spilled: u32,
+    next: u32,
+}
+
+static SLOTS: Mutex<Slots> = Mutex::new(Slots { free: [0; 64], len: 0, spilled: u32::MAX, next: 0 });
+
+impl Stack {
+    pub(crate) fn new() -> Result<Self, OutOfMemory> {
+        let _irq = IrqGuard::new();
+        let mut slots = SLOTS.lock();
+        if slots.len > 0 {
+            slots.len -= 1;
+            return Ok(Self(slots.free[slots.len]));
+        }
+        if slots.spilled != u32::MAX {
+            let slot = slots.spilled;
+            // SAFETY: an unused, mapped stack; its lowest word links the spill list under the lock.
+            slots.spilled = unsafe { (Self(slot).keep().bottom() as *const u32).read() };
+            return Ok(Self(slot));
+        }
+        let slot = slots.next;
+        slots.next += 1;
+        drop(slots);
+        let stack = core::mem::ManuallyDrop::new(Self(slot));
+        for page in 0..(KERNEL_STACK_BYTES / 4096) as u64 {
+            // On failure the slot's number (not its memory) is lost: 32 KiB of a 16 TiB window.
+            let phys = frame::alloc_raw(Use::Kernel)?;
+            kmap::map(stack.bottom() + page * 4096, phys, 4096, Kind::Data)?;
+        }
+        Ok(Self(slot))
+    }
+    fn keep(self) -> core::mem::ManuallyDrop<Self> {
+        core::mem::ManuallyDrop::new(self)
+    }
+    fn bottom(&self) -> u64 {
+        STACK_BASE + u64::from(self.0) * SLOT_BYTES + KERNEL_STACK_BYTES as u64
+    }
+    /// One past the highest byte.
+    pub(crate) fn top(&self) -> u64 {
+        self.bottom() + KERNEL_STACK_BYTES as u64
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let _irq = IrqGuard::new();
+        let mut slots = SLOTS.lock();
+        if slots.len < slots.free.len() {
+            let len = slots.len;
+            slots.free[len] = self.0;
+            slots.len += 1;
+        } else {
+            // SAFETY: nobody runs on this stack any more; its memory is ours.
+            unsafe { (self.bottom() as *mut u32).write(slots.spilled) };
+            slots.spilled = self.0;
+        }
+    }
+}
 
 /// A kernel stack with a suspended (or running) computation.
 pub struct KernelThread {
-    _private: (),
+    sp: UnsafeCell<u64>,
+    on_cpu: AtomicU32,
+    /// FP state while not loaded; null when the thread never used FP.
+    fp: AtomicPtr<FpState>,
+    stack: Option<Stack>,
+    /// Bounds of the stack in use, for backtraces.
+    bounds: (u64, u64),
 }
+
+// SAFETY: `sp` is touched only by the CPU that switches to or from the thread, one at a time (`on_cpu`).
+unsafe impl Send for KernelThread {}
+// SAFETY: as above.
+unsafe impl Sync for KernelThread {}
+
+/// The thread each CPU runs (for FP and backtraces) and whether its FP registers are loaded.
+struct Running {
+    thread: AtomicPtr<KernelThread>,
+    fp_loaded: AtomicU32,
+}
+
+static RUNNING: PerCpu<Running> = PerCpu::new(
+    [const { Running { thread: AtomicPtr::new(core::ptr::null_mut()), fp_loaded: AtomicU32::new(0) } }; MAX_CPUS],
+);
 
 impl KernelThread {
     /// A thread that will run `entry(argument)` when first switched to, with IRQs masked. `entry` never returns.
-    pub fn new(_entry: fn(usize) -> !, _argument: usize) -> Result<Self, OutOfMemory> {
-        todo!()
+    pub fn new(entry: fn(usize) -> !, argument: usize) -> Result<Self, OutOfMemory> {
+        let stack = Stack::new()?;
+        let top = stack.top();
+        let sp = top - 16 - 96;
+        let frame: [u64; 12] =
+            [0, thread_start_asm as *const () as u64, entry as usize as u64, argument as u64, 0, 0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: the top of a fresh stack of our own; switch_asm pops exactly these twelve words.
+        unsafe { (sp as *mut [u64; 12]).write(frame) };
+        Ok(Self {
+            sp: UnsafeCell::new(sp),
+            on_cpu: AtomicU32::new(0),
+            fp: AtomicPtr::new(core::ptr::null_mut()),
+            bounds: (stack.bottom(), top),
+            stack: Some(stack),
+        })
     }
 
     /// Adopts the boot (or secondary-boot) stack the caller runs on: a CPU's idle thread.
     pub fn adopt_current() -> Self {
-        todo!()
+        let sp: u64;
+        // SAFETY: reads SP.
+        unsafe { core::arch::asm!("mov {}, sp", out(reg) sp, options(nomem, nostack)) };
+        let bottom = sp & !(KERNEL_STACK_BYTES as u64 - 1);
+        Self {
+            sp: UnsafeCell::new(0),
+            on_cpu: AtomicU32::new(1),
+            fp: AtomicPtr::new(core::ptr::null_mut()),
+            stack: None,
+            bounds: (bottom, bottom + KERNEL_STACK_BYTES as u64),
+        }
     }
 
     /// Return addresses of the suspended thread's frames, newest first, into `out`; returns how many. For /proc/PID/stack and
     /// panic reports. Best effort when the thread is running.
-    pub fn backtrace(&self, _out: &mut [u64]) -> usize {
-        todo!()
+    pub fn backtrace(&self, out: &mut [u64]) -> usize {
+        // SAFETY: a racy read of a word; the walk below checks every address against the stack's bounds.
+        let sp = unsafe { self.sp.get().read_volatile() };
+        if sp < self.bounds.0 || sp + 16 > self.bounds.1 || sp & 7 != 0 {
+            return 0;
+        }
+        // SAFETY: inside the mapped stack by the check above: the frame record switch_asm left.
+        walk(unsafe { (sp as *const u64).read_volatile() }, self.bounds, out)
     }
 
     /// Whether some CPU is (still) running on this stack.
     pub fn is_on_cpu(&self) -> bool {
-        todo!()
+        self.on_cpu.load(Ordering::Acquire) != 0
     }
 
     /// Gives this not-yet-run thread a copy of the calling thread's FP state (fork, clone).
     pub fn inherit_fp(&self) {
-        todo!()
+        if RUNNING.get().fp_loaded.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let state = Box::into_raw(Box::new(read_fp()));
+        let old = self.fp.swap(state, Ordering::AcqRel);
+        drop_fp(old);
     }
+
+    /// Whether the thread owns a stack of its own (idle threads run on boot stacks).
+    pub fn owns_stack(&self) -> bool {
+        self.stack.is_some()
+    }
+}
+
+fn drop_fp(state: *mut FpState) {
+    if !state.is_null() {
+        // SAFETY: non-null states come from Box::into_raw and are owned by the field they were taken from.
+        drop(unsafe { Box::from_raw(state) });
+    }
+}
+
+impl Drop for KernelThread {
+    fn drop(&mut self) {
+        assert!(!self.is_on_cpu(), "dropping a running thread's stack");
+        drop_fp(self.fp.load(Ordering::Relaxed));
+    }
+}
+
+/// Tells `hal` which thread the calling CPU runs; the first switch on a CPU does it too.
+fn set_running(thread: &KernelThread) {
+    RUNNING.get().thread.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
 }
 
 /// Switches the calling CPU from `prev` (the thread it runs) to `next`. IRQs must be masked. Spins while `next` is still
 /// being switched out on another CPU. Returns when something switches back to `prev`.
-pub fn switch(_prev: &KernelThread, _next: &KernelThread) {
-    todo!()
+pub fn switch(prev: &KernelThread, next: &KernelThread) {
+    let running = RUNNING.get();
+    if running.fp_loaded.load(Ordering::Relaxed) != 0 {
+        let mut state = prev.fp.load(Ordering::Relaxed);
+        if state.is_null() {
+            state = Box::into_raw(Box::new(FpState::ZERO));
+            prev.fp.store(state, Ordering::Relaxed);
+        }
+        // SAFETY: `state` is this thread's own buffer; FP access is on.
+        unsafe { fp_save_asm(state) };
+    }
+    while next.on_cpu.swap(1, Ordering::Acquire) != 0 {
+        crate::cpu::relax();
+    }
+    set_running(next);
+    let state = next.fp.load(Ordering::Relaxed);
+    if !state.is_null() {
+        if running.fp_loaded.swap(1, Ordering::Relaxed) == 0 {
+            fp_access(true);
+        }
+        // SAFETY: the state of the thread that runs next; FP access is on.
+        unsafe { fp_load_asm(state) };
+    } else if running.fp_loaded.swap(0, Ordering::Relaxed) != 0 {
+        fp_access(false);
+    }
+    // SAFETY: `prev` runs here, so its `sp` is ours to write; `next` was claimed above, so its `sp` is a suspended frame of
+    // switch_asm. `prev.on_cpu` is cleared after SP was saved and left.
+    unsafe { switch_asm(prev.sp.get(), next.sp.get(), prev.on_cpu.as_ptr()) };
 }
 
 /// FP/SIMD state as in a signal frame: V0-V31 (two u64 each), FPSR, FPCR.
@@ -56,20 +246,90 @@ pub struct FpState {
     pub fpcr: u32,
 }
 
+impl FpState {
+    pub const ZERO: Self = Self { v: [[0; 2]; 32], fpsr: 0, fpcr: 0 };
+}
+
+/// Lets EL0 and EL1 use FP/SIMD, or traps it.
+fn fp_access(on: bool) {
+    CPACR_EL1.set(if on { 3 << 20 } else { 0 });
+    barrier::isb(barrier::SY);
+}
+
+pub(crate) fn init_cpu() {
+    fp_access(false);
+}
+
+/// User code touched FP with access trapped: give it its (zero) registers.
+pub(crate) fn enable_fp() {
+    let _irq = IrqGuard::new();
+    let running = RUNNING.get();
+    fp_access(true);
+    running.fp_loaded.store(1, Ordering::Relaxed);
+    // SAFETY: FP access is on.
+    unsafe { fp_load_asm(&FpState::ZERO) };
+}
+
 /// The calling thread's user FP state (all zero when it never used FP).
 pub fn read_fp() -> FpState {
-    todo!()
+    let mut state = FpState::ZERO;
+    let _irq = IrqGuard::new();
+    if RUNNING.get().fp_loaded.load(Ordering::Relaxed) != 0 {
+        // SAFETY: FP access is on and the registers are the calling thread's.
+        unsafe { fp_save_asm(&mut state) };
+    }
+    state
 }
+
 /// Replaces the calling thread's user FP state (sigreturn).
-pub fn write_fp(_state: &FpState) {
-    todo!()
+pub fn write_fp(state: &FpState) {
+    let _irq = IrqGuard::new();
+    let running = RUNNING.get();
+    if running.fp_loaded.swap(1, Ordering::Relaxed) == 0 {
+        fp_access(true);
+    }
+    // SAFETY: FP access is on.
+    unsafe { fp_load_asm(state) };
 }
+
 /// Back to the initial state (execve).
 pub fn reset_fp() {
-    todo!()
+    let _irq = IrqGuard::new();
+    let running = RUNNING.get();
+    if running.fp_loaded.swap(0, Ordering::Relaxed) != 0 {
+        fp_access(false);
+    }
+    let thread = running.thread.load(Ordering::Relaxed);
+    if !thread.is_null() {
+        // SAFETY: the calling thread's own KernelThread, alive while it runs.
+        drop_fp(unsafe { &*thread }.fp.swap(core::ptr::null_mut(), Ordering::Relaxed));
+    }
+}
+
+/// Follows frame records from `record` inside `bounds`.
+fn walk(mut record: u64, bounds: (u64, u64), out: &mut [u64]) -> usize {
+    let mut count = 0;
+    while count < out.len() && record >= bounds.0 && record.saturating_add(16) <= bounds.1 && record & 7 == 0 {
+        // SAFETY: inside a mapped kernel stack by the check above.
+        let [next, address] = unsafe { (record as *const [u64; 2]).read_volatile() };
+        if address == 0 {
+            break;
+        }
+        out[count] = address;
+        count += 1;
+        if next <= record {
+            break;
+        }
+        record = next;
+    }
+    count
 }
 
 /// Return addresses of the caller's own frames, newest first.
-pub fn backtrace_here(_out: &mut [u64]) -> usize {
-    todo!()
+pub fn backtrace_here(out: &mut [u64]) -> usize {
+    let (record, sp): (u64, u64);
+    // SAFETY: reads FP and SP.
+    unsafe { core::arch::asm!("mov {}, x29", "mov {}, sp", out(reg) record, out(reg) sp, options(nomem, nostack)) };
+    let bottom = sp & !(KERNEL_STACK_BYTES as u64 - 1);
+    walk(record, (bottom, bottom + KERNEL_STACK_BYTES as u64), out)
 }

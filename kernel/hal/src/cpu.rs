@@ -1,29 +1,53 @@
 //! CPU numbers, per-CPU data, interrupt masking, idling, identification.
 
+use aarch64_cpu::registers::*;
+use alloc::sync::Arc;
+use core::marker::PhantomData;
+use core::mem::{ManuallyDrop, MaybeUninit};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
 /// The most CPUs one kernel drives.
 pub const MAX_CPUS: usize = 8;
+
+static ONLINE: AtomicUsize = AtomicUsize::new(1);
+static MIDRS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
 /// Logical number of the calling CPU, 0..MAX_CPUS. Stable while in the kernel: the kernel is not preemptible.
 #[inline(always)]
 pub fn id() -> usize {
-    todo!()
+    let id: usize;
+    // SAFETY: TPIDR_EL1 holds the number since the first instructions at the kernel's addresses. Not `volatile`-free: it
+    // must be read again after a context switch, which is an opaque call.
+    unsafe { core::arch::asm!("mrs {}, tpidr_el1", out(reg) id, options(nomem, nostack, preserves_flags)) };
+    id
 }
 
 /// Number of CPUs that are up.
 pub fn online() -> usize {
-    todo!()
+    ONLINE.load(Ordering::Relaxed)
+}
+
+/// A CPU says it is up: fixes its feature registers.
+pub(crate) fn come_online(cpu: usize) {
+    MIDRS[cpu].store(MIDR_EL1.get(), Ordering::Relaxed);
+    if cpu != 0 {
+        ONLINE.fetch_add(1, Ordering::Release);
+    }
 }
 
 /// Masks IRQs while it lives; nests.
 pub struct IrqGuard {
-    _daif: u64,
-    _not_send: core::marker::PhantomData<*const ()>,
+    daif: u64,
+    _not_send: PhantomData<*const ()>,
 }
 
 impl IrqGuard {
     #[inline(always)]
     pub fn new() -> Self {
-        todo!()
+        let daif: u64;
+        // SAFETY: masking interrupts is always allowed at EL1; acts as a compiler barrier.
+        unsafe { core::arch::asm!("mrs {}, daif", "msr daifset, #2", out(reg) daif) };
+        Self { daif, _not_send: PhantomData }
     }
 }
 
@@ -36,23 +60,31 @@ impl Default for IrqGuard {
 impl Drop for IrqGuard {
     #[inline(always)]
     fn drop(&mut self) {
-        todo!()
+        // SAFETY: restores what `new` saved.
+        unsafe { core::arch::asm!("msr daif, {}", in(reg) self.daif) };
     }
 }
 
 pub fn irqs_enabled() -> bool {
-    todo!()
+    DAIF.get() & (1 << 7) == 0
 }
+
+#[inline(always)]
 pub fn enable_irqs() {
-    todo!()
+    // SAFETY: the kernel enables interrupts only once its handlers stand.
+    unsafe { core::arch::asm!("msr daifclr, #2") };
 }
+
+#[inline(always)]
 pub fn disable_irqs() {
-    todo!()
+    // SAFETY: masking is always allowed.
+    unsafe { core::arch::asm!("msr daifset, #2") };
 }
 
 /// Waits until an interrupt is pending; call with IRQs masked (it returns with them masked, the interrupt still pending).
 pub fn wait_for_interrupt() {
-    todo!()
+    aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::SY);
+    aarch64_cpu::asm::wfi();
 }
 
 /// One turn of a spin-wait loop.
@@ -70,13 +102,13 @@ struct Padded<T>(T);
 impl<T> PerCpu<T> {
     /// From one value per CPU: `PerCpu::new([const { X::new() }; MAX_CPUS])`.
     pub const fn new(values: [T; MAX_CPUS]) -> Self {
-        let values = core::mem::ManuallyDrop::new(values);
-        let mut slots = [const { core::mem::MaybeUninit::<Padded<T>>::uninit() }; MAX_CPUS];
+        let values = ManuallyDrop::new(values);
+        let mut slots = [const { MaybeUninit::<Padded<T>>::uninit() }; MAX_CPUS];
         let mut cpu = 0;
         while cpu < MAX_CPUS {
             // SAFETY: `values` is never dropped, so each element is moved out exactly once.
             let value = unsafe { core::ptr::read((&raw const values).cast::<T>().add(cpu)) };
-            slots[cpu] = core::mem::MaybeUninit::new(Padded(value));
+            slots[cpu] = MaybeUninit::new(Padded(value));
             cpu += 1;
         }
         // SAFETY: every slot was initialised by the loop; the array of MaybeUninit has the array's layout.
@@ -85,7 +117,8 @@ impl<T> PerCpu<T> {
     /// The calling CPU's value.
     #[inline(always)]
     pub fn get(&self) -> &T {
-        &self.0[id()].0
+        // SAFETY: `id` is below MAX_CPUS: secondary CPUs are numbered below the limit when they are started.
+        unsafe { &self.0.get_unchecked(id()).0 }
     }
     #[inline(always)]
     pub fn on(&self, cpu: usize) -> &T {
@@ -98,43 +131,148 @@ impl<T> PerCpu<T> {
 /// `get` hands out a reference that outlives a context switch of the borrowing thread: sound because the kernel proper
 /// keeps a thread's object alive for as long as the thread has frames on its stack (it is dropped by another thread).
 pub struct Current<T: 'static> {
-    _slots: core::marker::PhantomData<fn() -> T>,
+    slots: PerCpu<AtomicPtr<T>>,
 }
 
 impl<T: Send + Sync + 'static> Current<T> {
     #[expect(clippy::new_without_default, reason = "statics only")]
     pub const fn new() -> Self {
-        Self { _slots: core::marker::PhantomData }
+        Self { slots: PerCpu::new([const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS]) }
     }
     /// Installs `object` on the calling CPU and returns the previous one.
-    pub fn replace(&self, _object: alloc::sync::Arc<T>) -> Option<alloc::sync::Arc<T>> {
-        todo!()
+    pub fn replace(&self, object: Arc<T>) -> Option<Arc<T>> {
+        let new = Arc::into_raw(object).cast_mut();
+        let slot = self.slots.get();
+        let old = slot.load(Ordering::Relaxed);
+        slot.store(new, Ordering::Relaxed);
+        // SAFETY: a non-null slot value came from `Arc::into_raw` and owned one count.
+        (!old.is_null()).then(|| unsafe { Arc::from_raw(old) })
     }
     /// The calling CPU's object; panics before the first `replace`.
     #[inline(always)]
     pub fn get(&self) -> &'static T {
-        todo!()
+        let pointer = self.slots.get().load(Ordering::Relaxed);
+        assert!(!pointer.is_null(), "no current task yet");
+        // SAFETY: the slot owns a count; see the type's page for why the reference stays good.
+        unsafe { &*pointer }
     }
     /// A counted reference to it.
-    pub fn get_arc(&self) -> alloc::sync::Arc<T> {
-        todo!()
+    pub fn get_arc(&self) -> Arc<T> {
+        let pointer: *const T = self.get();
+        // SAFETY: the pointer came from `Arc::into_raw`; the slot's own count keeps it alive meanwhile.
+        unsafe {
+            Arc::increment_strong_count(pointer);
+            Arc::from_raw(pointer)
+        }
     }
     pub fn is_set(&self) -> bool {
-        todo!()
+        !self.slots.get().load(Ordering::Relaxed).is_null()
     }
 }
+
+/// Makes ID-register reads at EL0 and HWCAP agree: fields of features that user code may use here.
+fn field(register: u64, shift: u32) -> u64 {
+    register >> shift & 0xf
+}
+
+macro_rules! id_register {
+    ($name:ident, $encoding:literal) => {
+        fn $name() -> u64 {
+            let value: u64;
+            // SAFETY: reading an ID register has no side effect; unallocated ones of this space read as zero.
+            unsafe { core::arch::asm!(concat!("mrs {}, ", $encoding), out(reg) value, options(nomem, nostack)) };
+            value
+        }
+    };
+}
+id_register!(isar0, "s3_0_c0_c6_0");
+id_register!(isar1, "s3_0_c0_c6_1");
+id_register!(pfr0, "s3_0_c0_c4_0");
+id_register!(mmfr2, "s3_0_c0_c7_2");
 
 /// ELF hardware capability words for the auxiliary vector (AT_HWCAP, AT_HWCAP2), of features every CPU has.
 pub fn hwcaps() -> (u64, u64) {
-    todo!()
+    let (isar0, isar1, pfr0, mmfr2) = (isar0(), isar1(), pfr0(), mmfr2());
+    let mut caps = 1 << 11; // CPUID: MRS of ID registers is emulated
+    let mut set = |bit: u32, on: bool| {
+        if on {
+            caps |= 1u64 << bit;
+        }
+    };
+    let fp = field(pfr0, 16);
+    let simd = field(pfr0, 20);
+    set(0, fp != 0xf);
+    set(1, simd != 0xf);
+    set(9, fp == 1);
+    set(10, simd == 1);
+    set(3, field(isar0, 4) >= 1);
+    set(4, field(isar0, 4) >= 2);
+    set(5, field(isar0, 8) >= 1);
+    set(6, field(isar0, 12) >= 1);
+    set(21, field(isar0, 12) >= 2);
+    set(7, field(isar0, 16) >= 1);
+    set(8, field(isar0, 20) >= 2);
+    set(12, field(isar0, 28) >= 1);
+    set(17, field(isar0, 32) >= 1);
+    set(18, field(isar0, 36) >= 1);
+    set(19, field(isar0, 40) >= 1);
+    set(20, field(isar0, 44) >= 1);
+    set(23, field(isar0, 48) >= 1);
+    set(27, field(isar0, 52) >= 1);
+    set(16, field(isar1, 0) >= 1);
+    set(13, field(isar1, 12) >= 1);
+    set(14, field(isar1, 16) >= 1);
+    set(15, field(isar1, 20) >= 1);
+    set(26, field(isar1, 20) >= 2);
+    set(29, field(isar1, 36) >= 1);
+    set(25, field(mmfr2, 32) >= 1);
+    set(24, field(pfr0, 48) >= 1);
+    let mut caps2 = 0;
+    if field(isar0, 60) >= 1 {
+        caps2 |= 1 << 16; // RNG
+    }
+    (caps, caps2)
+}
+
+/// What EL0 reads for ID register `op0=3, op1=0, CRn=0, CRm=crm, op2`: hidden features read as absent.
+pub(crate) fn emulated_id_register(crm: u32, op2: u32) -> Option<u64> {
+    Some(match (crm, op2) {
+        (0, 0) => MIDR_EL1.get(),
+        (0, 5) => 1 << 31, // MPIDR_EL1: no topology
+        (0, 6) => 0,       // REVIDR_EL1
+        (4, 0) => pfr0() & 0x000f_0000_00ff_0000 | 0x11, // FP, AdvSIMD, DIT; EL0 and EL1 AArch64
+        (4, 1) => 0,
+        (5, 0) => 6,
+        (6, 0) => isar0() & 0xf0ff_ffff_f0ff_fff0,
+        (6, 1) => isar1() & 0x0000_00f0_00ff_f00f,
+        (7, 0) => 0xff00_0000,
+        (7, 2) => mmfr2() & 0x0000_000f_0000_0000,
+        (1..=7, 0..=7) => 0,
+        _ => return None,
+    })
 }
 
 /// MIDR_EL1 of logical CPU `cpu`, for /proc/cpuinfo.
-pub fn midr(_cpu: usize) -> u64 {
-    todo!()
+pub fn midr(cpu: usize) -> u64 {
+    MIDRS.get(cpu).map_or(0, |midr| midr.load(Ordering::Relaxed))
 }
 
 /// A printable name of the CPU model ("Cortex-A72").
-pub fn model_name(_midr: u64) -> &'static str {
-    todo!()
+pub fn model_name(midr: u64) -> &'static str {
+    match (midr >> 24 & 0xff, midr >> 4 & 0xfff) {
+        (0x41, 0xd03) => "Cortex-A53",
+        (0x41, 0xd04) => "Cortex-A35",
+        (0x41, 0xd05) => "Cortex-A55",
+        (0x41, 0xd07) => "Cortex-A57",
+        (0x41, 0xd08) => "Cortex-A72",
+        (0x41, 0xd09) => "Cortex-A73",
+        (0x41, 0xd0b) => "Cortex-A76",
+        (0x41, 0xd0c) => "Neoverse-N1",
+        (0x41, 0xd40) => "Neoverse-V1",
+        (0x41, 0xd47) => "Cortex-A710",
+        (0x41, 0xd49) => "Neoverse-N2",
+        (0x61, _) => "Apple silicon",
+        (0x00, 0x051) => "QEMU max",
+        _ => "AArch64",
+    }
 }

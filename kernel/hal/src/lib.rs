@@ -17,6 +17,8 @@ pub mod cpu;
 pub mod early;
 pub mod frame;
 pub mod heap;
+mod kmap;
+mod layout;
 pub mod mmio;
 pub mod mmu;
 pub mod power;

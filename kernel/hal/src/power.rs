@@ -1,14 +1,50 @@
 //! Power-off and reset: PSCI, else the board's way; then stop.
 
+use crate::boot::tree::{self, EnableMethod};
+use aarch64_cpu::asm;
+use smccc::{Hvc, Smc, psci};
+
+/// The conduit of PSCI calls on this machine.
+fn method() -> EnableMethod {
+    tree::cpus().first().map_or(EnableMethod::None, |cpu| cpu.method)
+}
+
 /// Ends the machine. `status` reaches the host where the platform has a way (semihosting when asked for on the command
 /// line); the kernel has already written it to the log port.
-pub fn off(_status: u8) -> ! {
-    todo!()
+pub fn off(status: u8) -> ! {
+    crate::cpu::disable_irqs();
+    if crate::boot::try_info().is_some_and(|info| info.cmdline.split_ascii_whitespace().any(|word| word == "semihosting")) {
+        semihosting_exit(status);
+    }
+    match method() {
+        EnableMethod::PsciHvc => drop(psci::system_off::<Hvc>()),
+        EnableMethod::PsciSmc => drop(psci::system_off::<Smc>()),
+        _ => {}
+    }
+    park_cpu()
 }
+
 pub fn reset() -> ! {
-    todo!()
+    crate::cpu::disable_irqs();
+    match method() {
+        EnableMethod::PsciHvc => drop(psci::system_reset::<Hvc>()),
+        EnableMethod::PsciSmc => drop(psci::system_reset::<Smc>()),
+        _ => {}
+    }
+    park_cpu()
 }
+
 /// Stops the calling CPU for good (another CPU panicked).
 pub fn park_cpu() -> ! {
-    todo!()
+    crate::cpu::disable_irqs();
+    loop {
+        asm::wfi();
+    }
+}
+
+/// SYS_EXIT (0x18) with ADP_Stopped_ApplicationExit and a status.
+fn semihosting_exit(status: u8) {
+    let block: [u64; 2] = [0x20026, u64::from(status)];
+    // SAFETY: only when the command line says that a debugger listens; it reads the block and ends the machine.
+    unsafe { core::arch::asm!("hlt #0xf000", in("x0") 0x18, in("x1") block.as_ptr()) };
 }

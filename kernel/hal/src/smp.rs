@@ -1,7 +1,85 @@
 //! Starting the secondary CPUs (PSCI or spin table).
 
+use crate::boot::tree::{self, EnableMethod};
+use crate::cpu;
+use crate::layout::linear_to_phys;
+use crate::{kmap, trap};
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::*;
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, Ordering};
+use smccc::{Hvc, Smc, psci};
+
+unsafe extern "C" {
+    fn secondary_entry();
+}
+
+/// What a secondary CPU reads with its MMU off; the layout is boot.S's.
+#[repr(C)]
+struct SecondaryArgs {
+    ttbr1: u64,
+    ttbr0: u64,
+    stack: u64,
+    cpu: u64,
+}
+
+static UP: [AtomicBool; cpu::MAX_CPUS] = [const { AtomicBool::new(false) }; cpu::MAX_CPUS];
+
+/// The affinity fields of this CPU's MPIDR.
+pub(crate) fn own_mpidr() -> u64 {
+    MPIDR_EL1.get() & 0xff_00ff_ffff
+}
+
+/// MPIDR affinity of logical CPU `cpu` (interrupt controllers route by it).
+pub fn mpidr(cpu: usize) -> Option<u64> {
+    tree::cpus().get(cpu).map(|node| node.mpidr)
+}
+
 /// Starts every CPU the device tree names, up to `limit`; each enters [`crate::trap::Hooks::secondary_main`]. Returns how
 /// many CPUs are online, the caller included.
-pub fn start_secondaries(_limit: usize) -> usize {
-    todo!()
+pub fn start_secondaries(limit: usize) -> usize {
+    for (index, node) in tree::cpus().iter().enumerate().take(limit).skip(1) {
+        start(index, node);
+    }
+    cpu::online()
+}
+
+fn start(index: usize, node: &tree::CpuNode) {
+    let Ok(stack) = crate::context::Stack::new() else { return };
+    let stack_top = stack.top();
+    core::mem::forget(stack); // becomes the CPU's idle stack
+    let args = Box::leak(Box::new(SecondaryArgs {
+        ttbr1: kmap::root(),
+        ttbr0: kmap::identity_root(),
+        stack: stack_top,
+        cpu: index as u64,
+    }));
+    let args: *const SecondaryArgs = args;
+    crate::mmu::clean_data_cache(args.cast(), size_of::<SecondaryArgs>());
+    let args_phys = linear_to_phys(args.cast()).0;
+    let entry = crate::boot::image_to_phys(secondary_entry as *const () as u64);
+    let started = match node.method {
+        EnableMethod::PsciHvc => psci::cpu_on::<Hvc>(node.mpidr, entry, args_phys).is_ok(),
+        EnableMethod::PsciSmc => psci::cpu_on::<Smc>(node.mpidr, entry, args_phys).is_ok(),
+        // Spin tables pass no argument: a trampoline that finds it belongs to the Raspberry Pi support.
+        EnableMethod::SpinTable(_) | EnableMethod::None => false,
+    };
+    if !started {
+        return;
+    }
+    let give_up = crate::time::now_ns() + 1_000_000_000;
+    while !UP[index].load(Ordering::Acquire) && crate::time::now_ns() < give_up {
+        cpu::relax();
+    }
+}
+
+/// First Rust code of a secondary CPU: on its own stack, final tables, IRQs masked.
+#[unsafe(no_mangle)]
+extern "C" fn rust_secondary(index: u64) -> ! {
+    let index = index as usize;
+    trap::init_cpu();
+    cpu::come_online(index);
+    UP[index].store(true, Ordering::Release);
+    barrier::dsb(barrier::SY);
+    trap::hooks().secondary_main(index)
 }

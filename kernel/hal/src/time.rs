@@ -1,30 +1,73 @@
 //! The generic timer (virtual counter): monotonic time and one deadline per CPU.
 
+use aarch64_cpu::registers::*;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use drivers::traits::Irq;
+
+static MULT: AtomicU32 = AtomicU32::new(0);
+static SHIFT: AtomicU32 = AtomicU32::new(0);
+static FREQUENCY: AtomicU64 = AtomicU64::new(1);
+
+/// The virtual timer's PPI on every GIC (INTID 27).
+const VIRTUAL_TIMER: Irq = Irq(27);
+
+pub(crate) fn init() {
+    let frequency = CNTFRQ_EL0.get().max(1);
+    // ns = ticks * mult >> shift with mult just below 2^32, exact to 1e-9.
+    let mut shift = 32;
+    let mut mult = (1_000_000_000u128 << shift) / u128::from(frequency);
+    while mult > u128::from(u32::MAX) {
+        shift -= 1;
+        mult = (1_000_000_000u128 << shift) / u128::from(frequency);
+    }
+    MULT.store(mult as u32, Ordering::Relaxed);
+    SHIFT.store(shift, Ordering::Relaxed);
+    FREQUENCY.store(frequency, Ordering::Relaxed);
+}
 
 /// CNTVCT_EL0 now.
 #[inline(always)]
 pub fn ticks() -> u64 {
-    todo!()
+    let ticks: u64;
+    // SAFETY: reads the counter; the barrier keeps it from being read early.
+    unsafe { core::arch::asm!("isb", "mrs {}, cntvct_el0", out(reg) ticks, options(nomem, nostack, preserves_flags)) };
+    ticks
 }
+
 /// Counter frequency in Hz.
 pub fn frequency_hz() -> u64 {
-    todo!()
+    FREQUENCY.load(Ordering::Relaxed)
 }
+
+fn to_ns(ticks: u64) -> u64 {
+    ((u128::from(ticks) * u128::from(MULT.load(Ordering::Relaxed))) >> SHIFT.load(Ordering::Relaxed)) as u64
+}
+
 /// Nanoseconds since power-on: the raw monotonic clock (multiply-shift, no division).
 #[inline(always)]
 pub fn now_ns() -> u64 {
-    todo!()
+    to_ns(ticks())
 }
-/// The multiplier and shift of `now_ns`: `ns = (ticks * mult) >> shift`, for the vDSO.
+
+/// The multiplier and shift of `now_ns`: `ns = (ticks * mult) >> shift` in 128 bits, for the vDSO.
 pub fn mult_shift() -> (u32, u32) {
-    todo!()
+    (MULT.load(Ordering::Relaxed), SHIFT.load(Ordering::Relaxed))
 }
+
 /// Arms this CPU's timer for `deadline_ns` (fires at once if past), or disarms it.
-pub fn set_deadline(_deadline_ns: Option<u64>) {
-    todo!()
+pub fn set_deadline(deadline_ns: Option<u64>) {
+    match deadline_ns {
+        Some(ns) => {
+            // Round up, so that the interrupt never comes before the time it is for.
+            let ticks = (u128::from(ns) * u128::from(frequency_hz())).div_ceil(1_000_000_000);
+            CNTV_CVAL_EL0.set(u64::try_from(ticks + 1).unwrap_or(u64::MAX));
+            CNTV_CTL_EL0.set(1);
+        }
+        None => CNTV_CTL_EL0.set(0),
+    }
 }
-/// The timer's interrupt (a PPI), from the device tree.
+
+/// The timer's interrupt (a PPI).
 pub fn irq() -> Irq {
-    todo!()
+    VIRTUAL_TIMER
 }

@@ -1,6 +1,22 @@
 //! Exception vectors: running user code until it traps, kernel-mode interrupts and faults.
 
+use crate::context;
+use crate::cpu;
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::*;
 use base::addr::UserAddr;
+use core::fmt;
+use spin::Once;
+
+core::arch::global_asm!(include_str!("asm/trap.S"), options(raw));
+
+unsafe extern "C" {
+    fn run_user_asm(context: *mut UserContext) -> u64;
+    static __ex_table_start: ExEntry;
+    static __ex_table_end: ExEntry;
+    static __nofault_start: u8;
+    static __nofault_end: u8;
+}
 
 /// A user thread's general registers. Lives on the thread's kernel stack; handlers get `&mut`.
 #[derive(Clone, Default)]
@@ -16,14 +32,17 @@ pub struct UserContext {
     pub reserved: [u64; 1],
 }
 
+/// NZCV, DIT, SSBS: what user code may set in PSTATE.
+const PSTATE_USER: u64 = 0xf000_0000 | 1 << 24 | 1 << 12;
+
 impl UserContext {
     /// Registers for a fresh program: all zero but `pc` and `sp`, PSTATE = EL0t.
-    pub fn new(_pc: u64, _sp: u64) -> Self {
-        todo!()
+    pub fn new(pc: u64, sp: u64) -> Self {
+        Self { pc, sp, ..Self::default() }
     }
     /// Makes outside values (sigreturn) safe to return to: PSTATE keeps only NZCV and what EL0 may have.
     pub fn sanitize(&mut self) {
-        todo!()
+        self.pstate &= PSTATE_USER;
     }
 }
 
@@ -57,11 +76,80 @@ pub enum Trap {
     FpException { esr: u64 },
 }
 
+const IRQ: u64 = 1 << 63;
+const SERROR: u64 = 1 << 62;
+
 /// Runs user code with `ctx` on this CPU until it traps; the active page table and FP state are the calling thread's.
 /// MRS of ID registers and first FP use are handled inside and do not return. Enter with IRQs **masked** (so that no
 /// wake-up or signal is missed between the last check and user mode); returns with IRQs masked.
-pub fn run_user(_ctx: &mut UserContext) -> Trap {
-    todo!()
+#[inline]
+pub fn run_user(ctx: &mut UserContext) -> Trap {
+    loop {
+        // SAFETY: the context is exclusively ours; PSTATE was made by `new`, `sanitize` or an exception from EL0, so the
+        // return goes to EL0; the vectors bring control back here.
+        let esr = unsafe { run_user_asm(ctx) };
+        if esr >> 26 == 0x15 {
+            return Trap::Syscall;
+        }
+        if esr == IRQ {
+            return Trap::Irq;
+        }
+        if let Some(trap) = decode(ctx, esr) {
+            return trap;
+        }
+    }
+}
+
+/// What a synchronous exception or SError from EL0 was; `None` when it was handled here.
+#[cold]
+fn decode(ctx: &mut UserContext, esr: u64) -> Option<Trap> {
+    let addr = untag(FAR_EL1.get());
+    if esr & SERROR != 0 {
+        return Some(Trap::Bus { addr: UserAddr(ctx.pc), esr: esr & !SERROR });
+    }
+    Some(match esr >> 26 & 0x3f {
+        0x07 => {
+            context::enable_fp();
+            return None;
+        }
+        0x00 | 0x18 => {
+            if emulate_mrs(ctx) {
+                return None;
+            }
+            Trap::Illegal { esr }
+        }
+        0x20 => fault(addr, Access::Execute, esr),
+        0x24 => fault(addr, if esr & (1 << 6) != 0 && esr & (1 << 8) == 0 { Access::Write } else { Access::Read }, esr),
+        0x22 => Trap::Alignment { addr: UserAddr(ctx.pc), esr },
+        0x26 => Trap::Alignment { addr: UserAddr(ctx.sp), esr },
+        0x2c => Trap::FpException { esr },
+        0x30 | 0x32 | 0x34 => Trap::Debug { esr },
+        0x3c => Trap::Breakpoint { imm: esr as u16 },
+        _ => Trap::Illegal { esr },
+    })
+}
+
+fn fault(addr: UserAddr, access: Access, esr: u64) -> Trap {
+    match esr & 0x3f {
+        0x21 => Trap::Alignment { addr, esr },
+        0x00..=0x0f => Trap::PageFault { addr, access, esr },
+        _ => Trap::Bus { addr, esr },
+    }
+}
+
+/// Emulates `mrs xN, <ID register>` at EL0, as Linux does (HWCAP_CPUID).
+fn emulate_mrs(ctx: &mut UserContext) -> bool {
+    let Ok(insn) = crate::user::load_u32(UserAddr(ctx.pc)) else { return false };
+    // MRS Xt, S3_0_C0_<CRm>_<op2>
+    if insn & 0xffff_f000 != 0xd538_0000 {
+        return false;
+    }
+    let Some(value) = cpu::emulated_id_register(insn >> 8 & 0xf, insn >> 5 & 7) else { return false };
+    if let Some(register) = ctx.x.get_mut((insn & 31) as usize) {
+        *register = value;
+    }
+    ctx.pc += 4;
+    true
 }
 
 /// What the kernel proper does for `hal`.
@@ -75,7 +163,117 @@ pub trait Hooks: Sync {
     fn secondary_main(&self, cpu: usize) -> !;
 }
 
+static HOOKS: Once<&'static dyn Hooks> = Once::new();
+
 /// Installs the kernel's hooks, once, before interrupts are enabled.
-pub fn set_hooks(_hooks: &'static dyn Hooks) {
-    todo!()
+pub fn set_hooks(hooks: &'static dyn Hooks) {
+    HOOKS.call_once(|| hooks);
+}
+
+pub(crate) fn hooks() -> &'static dyn Hooks {
+    match HOOKS.get() {
+        Some(hooks) => *hooks,
+        None => panic!("no hooks installed"),
+    }
+}
+
+/// Per-CPU set-up of what EL0 may do.
+pub(crate) fn init_cpu() {
+    context::init_cpu();
+    // EL0 reads the virtual counter and its frequency, not the timers.
+    CNTKCTL_EL1.set(1 << 1);
+    // SAFETY: MDSCR_EL1 = 0: no software step, no EL0 debug communication channel traps needed.
+    unsafe { core::arch::asm!("msr mdscr_el1, xzr") };
+    crate::mmu::deactivate();
+    crate::user::init_cpu();
+    CNTV_CTL_EL0.set(0);
+    barrier::isb(barrier::SY);
+}
+
+/// Registers of an interrupted kernel computation; the layout is trap.S's.
+#[repr(C)]
+pub struct KernelFrame {
+    x: [u64; 31],
+    elr: u64,
+    spsr: u64,
+    esr: u64,
+    record: [u64; 2],
+}
+
+impl fmt::Display for KernelFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "pc {:016x} pstate {:08x} esr {:08x} far {:016x}", self.elr, self.spsr, self.esr, FAR_EL1.get())?;
+        for (index, value) in self.x.iter().enumerate() {
+            let end = if index % 4 == 3 || index == 30 { "\n" } else { " " };
+            write!(f, "x{index:<2} {value:016x}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+#[repr(C)]
+struct ExEntry {
+    insn: i32,
+    fixup: i32,
+}
+
+/// The fix-up address for a faulting instruction at `pc`.
+fn find_fixup(pc: u64) -> Option<u64> {
+    // SAFETY: the linker script bounds the table; it is read-only.
+    let table = unsafe {
+        let start = &raw const __ex_table_start;
+        core::slice::from_raw_parts(start, (&raw const __ex_table_end).offset_from_unsigned(start))
+    };
+    table.iter().find_map(|entry| {
+        let insn = (&raw const entry.insn as u64).wrapping_add_signed(i64::from(entry.insn));
+        (insn == pc).then(|| (&raw const entry.fixup as u64).wrapping_add_signed(i64::from(entry.fixup)))
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rust_kernel_sync(frame: &mut KernelFrame) {
+    let class = frame.esr >> 26 & 0x3f;
+    let far = FAR_EL1.get();
+    if class == 0x25
+        && far >> 55 & 1 == 0
+        && let Some(fixup) = find_fixup(frame.elr)
+    {
+        let nofault = (&raw const __nofault_start as u64..&raw const __nofault_end as u64).contains(&frame.elr);
+        if !nofault && frame.esr & 0x3f <= 0x0f {
+            let access = if frame.esr & (1 << 6) != 0 { Access::Write } else { Access::Read };
+            // The interrupted code had IRQs on unless it may not sleep; then the handler's `might_sleep` says so.
+            let masked = frame.spsr & (1 << 7) != 0;
+            if !masked {
+                cpu::enable_irqs();
+            }
+            let resolved = hooks().user_copy_fault(untag(far), access);
+            cpu::disable_irqs();
+            if resolved {
+                return;
+            }
+        }
+        frame.elr = fixup;
+        return;
+    }
+    panic!("kernel fault\n{frame}");
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rust_kernel_irq(_frame: &mut KernelFrame) {
+    hooks().irq();
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rust_kernel_bad(frame: &mut KernelFrame) {
+    panic!("unexpected exception\n{frame}");
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn rust_stack_overflow(sp: u64, elr: u64, far: u64) -> ! {
+    panic!("kernel stack overflow: sp {sp:#x} pc {elr:#x} far {far:#x}");
+}
+
+/// A faulting address without its tag, if it is a user address (TBI is on for those alone).
+fn untag(far: u64) -> UserAddr {
+    if far >> 55 & 1 == 0 { UserAddr(far).untagged() } else { UserAddr(far) }
 }

@@ -3,7 +3,20 @@
 //! Every function checks that the range lies in the user half. The plain ones resolve page faults (and may sleep in
 //! doing so); the `_nofault` ones answer [`UserFault`] at once, for use under spin locks: unlock, fault in, retry.
 
-use base::addr::UserAddr;
+use base::addr::{PAGE_SIZE, USER_END, UserAddr, page_down};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+unsafe extern "C" {
+    fn copy_user_asm(dst: *mut u8, src: *const u8, len: usize) -> usize;
+    fn copy_user_nofault_asm(dst: *mut u8, src: *const u8, len: usize) -> usize;
+    fn zero_user_asm(dst: *mut u8, len: usize) -> usize;
+    fn cstr_user_asm(dst: *mut u8, src: *const u8, limit: usize) -> isize;
+    fn load32_user_asm(addr: u64) -> u64;
+    fn load32_user_nofault_asm(addr: u64) -> u64;
+    fn store32_user_asm(addr: u64, value: u32) -> u64;
+    fn cas32_user_asm(addr: u64, old: u32, new: u32) -> u64;
+    fn cas32_user_nofault_asm(addr: u64, old: u32, new: u32) -> u64;
+}
 
 /// The user range is not accessible.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,54 +28,189 @@ impl From<UserFault> for base::errno::Errno {
     }
 }
 
-pub fn copy_from_user(_dst: &mut [u8], _src: UserAddr) -> Result<(), UserFault> {
-    todo!()
+/// The CPUs have Privileged Access Never (FEAT_PAN).
+static PAN: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn init_cpu() {
+    let mmfr1: u64;
+    // SAFETY: reads an ID register.
+    unsafe { core::arch::asm!("mrs {}, id_aa64mmfr1_el1", out(reg) mmfr1, options(nomem, nostack)) };
+    if mmfr1 >> 20 & 0xf != 0 {
+        PAN.store(true, Ordering::Relaxed);
+        set_pan(true);
+    }
 }
-pub fn copy_to_user(_dst: UserAddr, _src: &[u8]) -> Result<(), UserFault> {
-    todo!()
+
+#[inline(always)]
+fn set_pan(on: bool) {
+    // SAFETY: PSTATE.PAN exists when this is called. MSR PAN, #imm by encoding: the assembler's baseline is v8.0.
+    unsafe {
+        if on {
+            core::arch::asm!(".inst 0xd500419f");
+        } else {
+            core::arch::asm!(".inst 0xd500409f");
+        }
+    }
 }
+
+/// Runs `access` with user memory reachable from EL1.
+#[inline(always)]
+fn with_user<R>(access: impl FnOnce() -> R) -> R {
+    if PAN.load(Ordering::Relaxed) {
+        set_pan(false);
+        let result = access();
+        set_pan(true);
+        result
+    } else {
+        access()
+    }
+}
+
+#[inline(always)]
+fn check(addr: UserAddr, len: usize) -> Result<u64, UserFault> {
+    let addr = addr.untagged();
+    if addr.range_ok(len) { Ok(addr.0) } else { Err(UserFault) }
+}
+
+/// The part of the range that lies in the user half.
+fn clamp(addr: UserAddr, len: usize) -> (u64, usize) {
+    let addr = addr.untagged().0;
+    if addr >= USER_END { (0, 0) } else { (addr, len.min((USER_END - addr) as usize)) }
+}
+
+/// Copies in; answers how many bytes were copied.
+///
+/// # Safety
+/// `dst` must be valid for writes of `len` bytes.
+pub(crate) unsafe fn copy_in_raw(dst: *mut u8, src: UserAddr, len: usize) -> usize {
+    let (src, len) = clamp(src, len);
+    // SAFETY: the user side is in the user half, and its faults have fix-ups; the kernel side is the caller's promise.
+    len - with_user(|| unsafe { copy_user_asm(dst, src as *const u8, len) })
+}
+
+/// Copies out; answers how many bytes were copied.
+///
+/// # Safety
+/// `src` must be valid for reads of `len` bytes.
+pub(crate) unsafe fn copy_out_raw(dst: UserAddr, src: *const u8, len: usize) -> usize {
+    let (dst, len) = clamp(dst, len);
+    // SAFETY: as in `copy_in_raw`.
+    len - with_user(|| unsafe { copy_user_asm(dst as *mut u8, src, len) })
+}
+
+#[inline]
+pub fn copy_from_user(dst: &mut [u8], src: UserAddr) -> Result<(), UserFault> {
+    if copy_from_user_partial(dst, src) == dst.len() { Ok(()) } else { Err(UserFault) }
+}
+
+#[inline]
+pub fn copy_to_user(dst: UserAddr, src: &[u8]) -> Result<(), UserFault> {
+    if copy_to_user_partial(dst, src) == src.len() { Ok(()) } else { Err(UserFault) }
+}
+
 /// As much as can be copied; returns how many bytes.
-pub fn copy_from_user_partial(_dst: &mut [u8], _src: UserAddr) -> usize {
-    todo!()
+pub fn copy_from_user_partial(dst: &mut [u8], src: UserAddr) -> usize {
+    // SAFETY: a live, exclusive slice.
+    unsafe { copy_in_raw(dst.as_mut_ptr(), src, dst.len()) }
 }
-pub fn copy_to_user_partial(_dst: UserAddr, _src: &[u8]) -> usize {
-    todo!()
+
+pub fn copy_to_user_partial(dst: UserAddr, src: &[u8]) -> usize {
+    // SAFETY: a live slice.
+    unsafe { copy_out_raw(dst, src.as_ptr(), src.len()) }
 }
-pub fn copy_from_user_nofault(_dst: &mut [u8], _src: UserAddr) -> Result<(), UserFault> {
-    todo!()
+
+pub fn copy_from_user_nofault(dst: &mut [u8], src: UserAddr) -> Result<(), UserFault> {
+    let from = check(src, dst.len())?;
+    // SAFETY: checked range with fix-ups; exclusive slice.
+    let left = with_user(|| unsafe { copy_user_nofault_asm(dst.as_mut_ptr(), from as *const u8, dst.len()) });
+    if left == 0 { Ok(()) } else { Err(UserFault) }
 }
-pub fn copy_to_user_nofault(_dst: UserAddr, _src: &[u8]) -> Result<(), UserFault> {
-    todo!()
+
+pub fn copy_to_user_nofault(dst: UserAddr, src: &[u8]) -> Result<(), UserFault> {
+    let to = check(dst, src.len())?;
+    // SAFETY: checked range with fix-ups; live slice.
+    let left = with_user(|| unsafe { copy_user_nofault_asm(to as *mut u8, src.as_ptr(), src.len()) });
+    if left == 0 { Ok(()) } else { Err(UserFault) }
 }
+
 /// Zeroes user memory.
-pub fn zero_user(_dst: UserAddr, _len: usize) -> Result<(), UserFault> {
-    todo!()
+pub fn zero_user(dst: UserAddr, len: usize) -> Result<(), UserFault> {
+    let to = check(dst, len)?;
+    // SAFETY: checked range with fix-ups.
+    if with_user(|| unsafe { zero_user_asm(to as *mut u8, len) }) == 0 { Ok(()) } else { Err(UserFault) }
 }
+
 /// Copies a NUL-terminated string; answers its length without the NUL, or `None` when no NUL came within `dst.len()` bytes.
-pub fn read_cstr(_dst: &mut [u8], _src: UserAddr) -> Result<Option<usize>, UserFault> {
-    todo!()
+pub fn read_cstr(dst: &mut [u8], src: UserAddr) -> Result<Option<usize>, UserFault> {
+    let (from, limit) = clamp(src, dst.len());
+    if limit == 0 {
+        return Err(UserFault);
+    }
+    // SAFETY: `limit` bytes of both sides; the user side has fix-ups.
+    let len = with_user(|| unsafe { cstr_user_asm(dst.as_mut_ptr(), from as *const u8, limit) });
+    match usize::try_from(len) {
+        Err(_) => Err(UserFault),
+        Ok(len) if len < limit => Ok(Some(len)),
+        // Ran into the end of the user half: the next byte is not accessible.
+        Ok(_) if limit < dst.len() => Err(UserFault),
+        Ok(_) => Ok(None),
+    }
+}
+
+fn word(value: u64) -> Result<u32, UserFault> {
+    if value >> 32 == 0 { Ok(value as u32) } else { Err(UserFault) }
+}
+
+fn check_word(addr: UserAddr) -> Result<u64, UserFault> {
+    let addr = check(addr, 4)?;
+    if addr & 3 == 0 { Ok(addr) } else { Err(UserFault) }
 }
 
 // Aligned atomics on user words (misaligned addresses are the caller's EINVAL). Acquire-release.
-pub fn load_u32(_addr: UserAddr) -> Result<u32, UserFault> {
-    todo!()
+pub fn load_u32(addr: UserAddr) -> Result<u32, UserFault> {
+    let addr = check_word(addr)?;
+    // SAFETY: checked, aligned, with fix-ups.
+    word(with_user(|| unsafe { load32_user_asm(addr) }))
 }
-pub fn load_u32_nofault(_addr: UserAddr) -> Result<u32, UserFault> {
-    todo!()
+
+pub fn load_u32_nofault(addr: UserAddr) -> Result<u32, UserFault> {
+    let addr = check_word(addr)?;
+    // SAFETY: checked, aligned, with fix-ups.
+    word(with_user(|| unsafe { load32_user_nofault_asm(addr) }))
 }
-pub fn store_u32(_addr: UserAddr, _value: u32) -> Result<(), UserFault> {
-    todo!()
+
+pub fn store_u32(addr: UserAddr, value: u32) -> Result<(), UserFault> {
+    let addr = check_word(addr)?;
+    // SAFETY: checked, aligned, with fix-ups.
+    word(with_user(|| unsafe { store32_user_asm(addr, value) })).map(drop)
 }
+
 /// `Ok(Ok(old))` when `*addr == old` was replaced, `Ok(Err(found))` when not.
-pub fn compare_exchange_u32_nofault(_addr: UserAddr, _old: u32, _new: u32) -> Result<Result<u32, u32>, UserFault> {
-    todo!()
+pub fn compare_exchange_u32_nofault(addr: UserAddr, old: u32, new: u32) -> Result<Result<u32, u32>, UserFault> {
+    let addr = check_word(addr)?;
+    // SAFETY: checked, aligned, with fix-ups.
+    let found = word(with_user(|| unsafe { cas32_user_nofault_asm(addr, old, new) }))?;
+    Ok(if found == old { Ok(found) } else { Err(found) })
 }
+
 /// As above, resolving faults.
-pub fn compare_exchange_u32(_addr: UserAddr, _old: u32, _new: u32) -> Result<Result<u32, u32>, UserFault> {
-    todo!()
+pub fn compare_exchange_u32(addr: UserAddr, old: u32, new: u32) -> Result<Result<u32, u32>, UserFault> {
+    let addr = check_word(addr)?;
+    // SAFETY: checked, aligned, with fix-ups.
+    let found = word(with_user(|| unsafe { cas32_user_asm(addr, old, new) }))?;
+    Ok(if found == old { Ok(found) } else { Err(found) })
 }
 
 /// Resolves the page fault that a read (or write) at each page of the range would take now.
-pub fn fault_in(_addr: UserAddr, _len: usize, _write: bool) -> Result<(), UserFault> {
-    todo!()
+pub fn fault_in(addr: UserAddr, len: usize, write: bool) -> Result<(), UserFault> {
+    let start = check(addr, len)?;
+    let access = if write { crate::trap::Access::Write } else { crate::trap::Access::Read };
+    let mut page = page_down(start);
+    while page < start + len as u64 {
+        if !crate::trap::hooks().user_copy_fault(UserAddr(page), access) {
+            return Err(UserFault);
+        }
+        page += PAGE_SIZE as u64;
+    }
+    Ok(())
 }

@@ -1,0 +1,303 @@
+//! What boot needs of the device tree: memory, reserved ranges, CPUs, the initial serial ports, `/chosen`.
+//!
+//! Nothing here trusts the tree: a value that does not parse is left out, and a machine without usable memory stops with
+//! nothing to print on (there is no console yet).
+
+use crate::cpu::MAX_CPUS;
+use crate::layout::{PHYS_LIMIT, linear};
+use base::addr::{PAGE_SIZE, PhysAddr, page_down, page_up};
+use core::cell::Cell;
+use core::ops::Range;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::standard::NodeStandard;
+use dtoolkit::{Node, Property};
+use spin::Once;
+
+const MAX_RANGES: usize = 32;
+
+/// A short sorted list of disjoint physical ranges.
+#[derive(Clone)]
+pub struct Ranges {
+    list: [(u64, u64); MAX_RANGES],
+    len: usize,
+}
+
+impl Ranges {
+    const fn new() -> Self {
+        Self { list: [(0, 0); MAX_RANGES], len: 0 }
+    }
+    pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.list[..self.len].iter().map(|&(start, end)| start..end)
+    }
+    fn push(&mut self, start: u64, end: u64) {
+        if start < end && self.len < MAX_RANGES {
+            self.list[self.len] = (start, end);
+            self.len += 1;
+        }
+    }
+    fn sort(&mut self) {
+        self.list[..self.len].sort_unstable();
+    }
+    /// Removes `start..end` from all ranges.
+    fn subtract(&mut self, start: u64, end: u64) {
+        let old = self.clone();
+        self.len = 0;
+        for range in old.iter() {
+            self.push(range.start, range.end.min(start));
+            self.push(range.start.max(end), range.end);
+        }
+    }
+}
+
+/// How secondary CPUs are started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EnableMethod {
+    None,
+    PsciHvc,
+    PsciSmc,
+    /// Physical address of the release word.
+    SpinTable(u64),
+}
+
+#[derive(Clone, Copy)]
+pub struct CpuNode {
+    pub mpidr: u64,
+    pub method: EnableMethod,
+}
+
+/// Everything boot learned.
+pub struct Plan {
+    pub dtb: &'static [u8],
+    pub cmdline: &'static str,
+    pub rng_seed: &'static [u8],
+    pub initrd: Option<Range<u64>>,
+    /// All RAM.
+    pub memory: Ranges,
+    /// RAM not yet given to anything.
+    pub free: Ranges,
+    pub memory_bytes: u64,
+    pub nr_cpus: usize,
+    pub cpus: [CpuNode; MAX_CPUS],
+    /// Registers of the boot console and of the log port.
+    pub console: Option<u64>,
+    pub log: Option<u64>,
+    /// Next byte of the largest free range, and its end.
+    cursor: Cell<u64>,
+    limit: u64,
+}
+
+impl Plan {
+    /// Takes `bytes` (rounded up to pages) of RAM for ever, zeroed by the caller. Panics when RAM is too small to boot.
+    pub fn carve(&self, bytes: usize) -> Range<u64> {
+        let start = self.cursor.get();
+        let end = page_up(start + bytes as u64).unwrap_or(u64::MAX);
+        assert!(end <= self.limit, "too little memory to boot");
+        self.cursor.set(end);
+        start..end
+    }
+    /// Free ranges without what `carve` took.
+    pub fn remaining(&self) -> Ranges {
+        let mut free = self.free.clone();
+        let (start, end) = self.largest();
+        free.subtract(start, self.cursor.get().min(end));
+        free
+    }
+    fn largest(&self) -> (u64, u64) {
+        self.free.iter().map(|r| (r.start, r.end)).max_by_key(|(start, end)| end - start).unwrap_or((0, 0))
+    }
+}
+
+static CPUS: Once<([CpuNode; MAX_CPUS], usize)> = Once::new();
+
+pub(crate) fn publish_cpus(plan: &Plan) {
+    CPUS.call_once(|| (plan.cpus, plan.nr_cpus));
+}
+
+pub(crate) fn cpus() -> &'static [CpuNode] {
+    CPUS.get().map_or(&[], |(cpus, count)| &cpus[..*count])
+}
+
+/// The tree's bytes, when `phys` points at a plausible one. The boot tables map 1 GiB from it.
+fn dtb_bytes(phys: u64) -> &'static [u8] {
+    if phys == 0 || phys & 3 != 0 || phys >= PHYS_LIMIT {
+        return &[];
+    }
+    let base = linear(PhysAddr(phys));
+    // SAFETY: the boot tables map this GiB and the next; RAM is only read.
+    let word = |index: usize| u32::from_be(unsafe { base.cast::<u32>().add(index).read_volatile() });
+    let (magic, size) = (word(0), word(1) as usize);
+    if magic != 0xd00d_feed || !(64..=2 << 20).contains(&size) {
+        return &[];
+    }
+    // SAFETY: as above; at most 2 MiB, kept out of the free ranges, so nobody writes it.
+    unsafe { core::slice::from_raw_parts(base, size) }
+}
+
+fn regs(node: FdtNode<'static>) -> impl Iterator<Item = (u64, u64)> {
+    node.reg().ok().flatten().into_iter().flatten().filter_map(|reg| {
+        let address = reg.address::<u64>().ok()?;
+        Some((address, reg.size::<u64>().unwrap_or(0)))
+    })
+}
+
+fn u64_property(node: &FdtNode<'static>, name: &str) -> Option<u64> {
+    let property = node.property(name)?;
+    match *property.value() {
+        [a, b, c, d] => Some(u64::from(u32::from_be_bytes([a, b, c, d]))),
+        [a, b, c, d, e, f, g, h] => Some(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
+        _ => None,
+    }
+}
+
+/// The bytes of a property, as long-lived as the tree.
+fn bytes_property(dtb: &'static [u8], node: &FdtNode<'static>, name: &str) -> &'static [u8] {
+    let Some(property) = node.property(name) else { return &[] };
+    let value = property.value();
+    // The value lies inside the tree: find it there again with the tree's own lifetime.
+    let offset = (value.as_ptr() as usize).wrapping_sub(dtb.as_ptr() as usize);
+    dtb.get(offset..offset.saturating_add(value.len())).unwrap_or(&[])
+}
+
+pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
+    let mut dtb = dtb_bytes(dtb_phys);
+    let mut plan = Plan {
+        dtb: &[],
+        cmdline: "",
+        rng_seed: &[],
+        initrd: None,
+        memory: Ranges::new(),
+        free: Ranges::new(),
+        memory_bytes: 0,
+        nr_cpus: 1,
+        cpus: [CpuNode { mpidr: 0, method: EnableMethod::None }; MAX_CPUS],
+        console: None,
+        log: None,
+        cursor: Cell::new(0),
+        limit: 0,
+    };
+    let mut reserved = Ranges::new();
+    match Fdt::new(dtb) {
+        Ok(fdt) if !dtb.is_empty() => {
+            plan.dtb = dtb;
+            read_tree(fdt, dtb, &mut plan, &mut reserved);
+        }
+        _ => dtb = &[],
+    }
+    if plan.memory.len == 0 {
+        // No tree: the GiB the image is in is RAM, as far as anyone can tell; take a modest part of it.
+        plan.memory.push(image_phys, image_phys + (64 << 20));
+    }
+    plan.memory.sort();
+    plan.memory_bytes = plan.memory.iter().map(|range| range.end - range.start).sum();
+    plan.free = plan.memory.clone();
+    let (_, _, _, end) = super::image_layout();
+    plan.free.subtract(image_phys, super::image_to_phys(end));
+    if !dtb.is_empty() {
+        plan.free.subtract(page_down(dtb_phys), page_up(dtb_phys + dtb.len() as u64).unwrap_or(u64::MAX));
+    }
+    if let Some(initrd) = &plan.initrd {
+        plan.free.subtract(page_down(initrd.start), page_up(initrd.end).unwrap_or(u64::MAX));
+    }
+    for range in reserved.iter() {
+        plan.free.subtract(page_down(range.start), page_up(range.end).unwrap_or(u64::MAX));
+    }
+    let (start, end) = plan.largest();
+    plan.cursor.set(start);
+    plan.limit = end;
+    plan
+}
+
+fn read_tree(fdt: Fdt<'static>, dtb: &'static [u8], plan: &mut Plan, reserved: &mut Ranges) {
+    let root = fdt.root();
+    for node in root.children() {
+        if node.name_without_address() == "memory" {
+            for (start, size) in regs(node) {
+                let end = start.saturating_add(size).min(PHYS_LIMIT);
+                plan.memory.push(page_up(start).unwrap_or(u64::MAX), page_down(end));
+            }
+        }
+    }
+    for reservation in fdt.memory_reservations() {
+        reserved.push(reservation.address(), reservation.address().saturating_add(reservation.size()));
+    }
+    if let Some(node) = fdt.find_node("/reserved-memory") {
+        for child in node.children() {
+            for (start, size) in regs(child) {
+                reserved.push(start, start.saturating_add(size));
+            }
+        }
+    }
+    if let Some(chosen) = fdt.find_node("/chosen") {
+        let args = bytes_property(dtb, &chosen, "bootargs");
+        let args = args.split(|&b| b == 0).next().unwrap_or(&[]);
+        plan.cmdline = core::str::from_utf8(args).unwrap_or("");
+        plan.rng_seed = bytes_property(dtb, &chosen, "rng-seed");
+        if let (Some(start), Some(end)) =
+            (u64_property(&chosen, "linux,initrd-start"), u64_property(&chosen, "linux,initrd-end"))
+            && start < end
+            && plan.memory.iter().any(|range| range.start <= start && end <= range.end)
+        {
+            plan.initrd = Some(start..end);
+        }
+    }
+    read_cpus(fdt, plan);
+    read_serial(fdt, plan);
+}
+
+fn read_cpus(fdt: Fdt<'static>, plan: &mut Plan) {
+    let psci = match fdt.find_node("/psci").and_then(|node| {
+        let property = node.property("method")?;
+        Some(property.value().starts_with(b"hvc"))
+    }) {
+        Some(true) => EnableMethod::PsciHvc,
+        Some(false) => EnableMethod::PsciSmc,
+        None => EnableMethod::None,
+    };
+    let Some(node) = fdt.find_node("/cpus") else { return };
+    let mut found = [CpuNode { mpidr: 0, method: EnableMethod::None }; MAX_CPUS];
+    let mut count = 0;
+    let boot_mpidr = crate::smp::own_mpidr();
+    for cpu in node.children().filter(|child| child.name_without_address() == "cpu") {
+        let Some((mpidr, _)) = regs(cpu).next() else { continue };
+        let method = match cpu.property("enable-method") {
+            Some(property) if property.value().starts_with(b"spin-table") => {
+                u64_property(&cpu, "cpu-release-addr").map_or(EnableMethod::None, EnableMethod::SpinTable)
+            }
+            Some(property) if property.value().starts_with(b"psci") => psci,
+            _ => EnableMethod::None,
+        };
+        if count < MAX_CPUS {
+            found[count] = CpuNode { mpidr, method };
+            count += 1;
+        }
+    }
+    // Logical CPU 0 is the one that booted.
+    if let Some(boot) = found[..count].iter().position(|cpu| cpu.mpidr == boot_mpidr) {
+        found[..count].swap(0, boot);
+        found[1..count].sort_unstable_by_key(|cpu| cpu.mpidr);
+        plan.cpus = found;
+        plan.nr_cpus = count;
+    } else {
+        plan.cpus[0].mpidr = boot_mpidr;
+    }
+}
+
+fn read_serial(fdt: Fdt<'static>, plan: &mut Plan) {
+    let aliases = fdt.find_node("/aliases");
+    let by_alias = |name: &str| -> Option<u64> {
+        let aliases = aliases.as_ref()?;
+        let property = aliases.property(name)?;
+        let path = property.value().split(|&b| b == 0).next()?;
+        let node = fdt.find_node(core::str::from_utf8(path).ok()?)?;
+        node.is_compatible("arm,pl011").then(|| regs(node).next())?.map(|(address, _)| address)
+    };
+    plan.console = by_alias("serial0");
+    plan.log = by_alias("serial1");
+    if plan.console.is_none() {
+        let mut ports = fdt.root().children().filter(|node| node.is_compatible("arm,pl011")).filter_map(|node| regs(node).next());
+        plan.console = ports.next().map(|(address, _)| address);
+    }
+    let valid = |address: u64| address < PHYS_LIMIT && address & (PAGE_SIZE as u64 - 1) == 0;
+    plan.console = plan.console.filter(|&address| valid(address));
+    plan.log = plan.log.filter(|&address| valid(address) && Some(address) != plan.console);
+}
