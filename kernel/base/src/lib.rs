@@ -12,4 +12,5 @@ pub mod epoll;
 pub mod errno;
 pub mod ring;
 pub mod radix;
+pub mod sysv;
 pub mod vma;

@@ -1,19 +1,433 @@
-//! Ipc: system calls of shm.
+//! System V shared memory: segments are [`MemObject`]s with an identifier; attaching maps them.
+//!
+//! Attach counts follow the mappings themselves (an observer on the object), so fork, exec, exit and munmap are counted
+//! without hooks of their own. Lock order: address-space mutex, then `TABLE`, then a segment's `state`.
 
+use super::sysv::{
+    Get, IPC_INFO, IPC_PRIVATE, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
+};
+use crate::mm::area::AreaFlags;
+use crate::mm::map::Source;
+use crate::mm::object::MapObserver;
+use crate::mm::{MapFlags, MemObject, Prot, stats};
 use crate::prelude::*;
+use crate::process::credentials::cap;
+use crate::process::process::rlimit;
+use base::addr::USER_END;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicU64, Ordering};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-pub fn sys_shmget(_key: i32, _size: usize, _flags: i32) -> SysResult {
-    Err(Errno::ENOSYS)
+const PAGE: u64 = PAGE_SIZE as u64;
+
+const SHM_LOCK: i32 = 11;
+const SHM_UNLOCK: i32 = 12;
+const SHM_STAT: i32 = 13;
+const SHM_INFO: i32 = 14;
+const SHM_STAT_ANY: i32 = 15;
+
+const SHM_HUGETLB: i32 = 0o4000;
+
+const SHM_RDONLY: i32 = 0o10000;
+const SHM_RND: i32 = 0o20000;
+const SHM_REMAP: i32 = 0o40000;
+const SHM_EXEC: i32 = 0o100000;
+
+/// Mode bits of IPC_STAT: to be destroyed, locked.
+const SHM_DEST: u32 = 0o1000;
+const SHM_LOCKED: u32 = 0o2000;
+
+/// kernel.shmmax, shmall (pages) and shmmni.
+pub static SHMMAX: AtomicU64 = AtomicU64::new(u64::MAX - (1 << 24));
+pub static SHMALL: AtomicU64 = AtomicU64::new(u64::MAX - (1 << 24));
+pub static SHMMNI: AtomicU64 = AtomicU64::new(4096);
+/// Pages of all segments.
+static TOTAL_PAGES: AtomicU64 = AtomicU64::new(0);
+
+struct State {
+    permissions: Permissions,
+    attached: u64,
+    attach_time: i64,
+    detach_time: i64,
+    change_time: i64,
+    last_pid: u32,
+    /// IPC_RMID was called; the last detach destroys it.
+    doomed: bool,
+    locked: bool,
 }
 
-pub fn sys_shmctl(_id: i32, _cmd: i32, _buf: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+/// One segment.
+pub struct Segment {
+    id: i32,
+    key: i32,
+    size: u64,
+    object: Arc<MemObject>,
+    creator_pid: u32,
+    state: SpinLock<State>,
 }
 
-pub fn sys_shmat(_id: i32, _addr: UserAddr, _flags: i32) -> SysResult {
-    Err(Errno::ENOSYS)
+static TABLE: SpinLock<IdTable<Arc<Segment>>> = SpinLock::new(IdTable::new());
+
+impl Segment {
+    fn pages(&self) -> u64 {
+        self.size.div_ceil(PAGE)
+    }
 }
 
-pub fn sys_shmdt(_addr: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+impl Drop for Segment {
+    fn drop(&mut self) {
+        TOTAL_PAGES.fetch_sub(self.pages(), Ordering::Relaxed);
+        stats::COMMITTED.add(-(self.pages() as i64));
+    }
+}
+
+/// Counts attachments: the object tells it of every mapping that begins and ends.
+struct Counter(Weak<Segment>);
+
+impl MapObserver for Counter {
+    fn attached(&self) {
+        if let Some(segment) = self.0.upgrade() {
+            let mut state = segment.state.lock();
+            state.attached += 1;
+            state.attach_time = now_seconds();
+            state.last_pid = current().process.pid;
+        }
+    }
+
+    fn detached(&self) {
+        let Some(segment) = self.0.upgrade() else { return };
+        let destroy = {
+            let mut state = segment.state.lock();
+            state.attached = state.attached.saturating_sub(1);
+            state.detach_time = now_seconds();
+            state.last_pid = current().process.pid;
+            state.doomed && state.attached == 0
+        };
+        if destroy {
+            let gone = TABLE.lock().remove(segment.id);
+            drop(gone);
+        }
+    }
+
+    fn name(&self) -> Option<(String, u64)> {
+        self.0.upgrade().map(|segment| (alloc::format!("/SYSV{:08x} (deleted)", segment.key), segment.id as u64))
+    }
+}
+
+/// shmget(2): EINVAL (size), ENOENT, EEXIST, EACCES, ENOSPC, ENOMEM (huge pages: there are none).
+pub fn sys_shmget(key: i32, size: usize, flags: i32) -> SysResult {
+    loop {
+        let existing = {
+            let table = TABLE.lock();
+            match table.get_or_create(key, flags)? {
+                Get::Existing(id) => Some(table.get(id)?.clone()),
+                Get::Create => None,
+            }
+        };
+        if let Some(segment) = existing {
+            if size as u64 > segment.size {
+                return Err(Errno::EINVAL);
+            }
+            with_caller(|caller| segment.state.lock().permissions.check(caller, flags as u32))?;
+            return Ok(segment.id as usize);
+        }
+        if let Some(id) = create(key, size as u64, flags)? {
+            return Ok(id as usize);
+        }
+        // Another thread made the key meanwhile.
+    }
+}
+
+/// Makes a segment; `None` when the key exists by now.
+fn create(key: i32, size: u64, flags: i32) -> Result<Option<i32>, Errno> {
+    if size < 1 || size > SHMMAX.load(Ordering::Relaxed) {
+        return Err(Errno::EINVAL);
+    }
+    let pages = size.div_ceil(PAGE);
+    if pages.checked_mul(PAGE).is_none()
+        || TOTAL_PAGES.load(Ordering::Relaxed).checked_add(pages).is_none_or(|total| total > SHMALL.load(Ordering::Relaxed))
+    {
+        return Err(Errno::ENOSPC);
+    }
+    if flags & SHM_HUGETLB != 0 {
+        return Err(Errno::ENOMEM);
+    }
+    crate::mm::map::check_commit(pages)?;
+    let object = MemObject::anonymous(pages * PAGE);
+    let permissions = with_caller(|caller| Permissions::new(caller, flags as u32));
+    let now = now_seconds();
+    let pid = current().process.pid;
+    let mut table = TABLE.lock();
+    if key != IPC_PRIVATE && table.by_key(key).is_some() {
+        return Ok(None);
+    }
+    let mut made = None;
+    let id = table.add(key, SHMMNI.load(Ordering::Relaxed) as usize, |id| {
+        let segment = Arc::new(Segment {
+            id,
+            key,
+            size,
+            object,
+            creator_pid: pid,
+            state: SpinLock::new(State {
+                permissions,
+                attached: 0,
+                attach_time: 0,
+                detach_time: 0,
+                change_time: now,
+                last_pid: 0,
+                doomed: false,
+                locked: false,
+            }),
+        });
+        segment.object.set_observer(Box::new(Counter(Arc::downgrade(&segment))));
+        made = Some(());
+        segment
+    })?;
+    if made.is_some() {
+        TOTAL_PAGES.fetch_add(pages, Ordering::Relaxed);
+        stats::COMMITTED.add(pages as i64);
+    }
+    Ok(Some(id))
+}
+
+fn find(id: i32) -> Result<Arc<Segment>, Errno> {
+    Ok(TABLE.lock().get(id)?.clone())
+}
+
+/// shmat(2): EINVAL, EACCES, ENOMEM.
+pub fn sys_shmat(id: i32, addr: UserAddr, flags: i32) -> SysResult {
+    if id < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut addr = addr.untagged().0;
+    if addr != 0 {
+        if !addr.is_multiple_of(PAGE) {
+            if flags & SHM_RND == 0 {
+                return Err(Errno::EINVAL);
+            }
+            addr &= !(PAGE - 1);
+            if addr == 0 && flags & SHM_REMAP != 0 {
+                return Err(Errno::EINVAL);
+            }
+        }
+    } else if flags & SHM_REMAP != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let read_only = flags & SHM_RDONLY != 0;
+    let mut prot = Prot::READ;
+    prot.set(Prot::WRITE, !read_only);
+    let mut wanted = if read_only { 0o444 } else { 0o666 };
+    if flags & SHM_EXEC != 0 {
+        prot |= Prot::EXEC;
+        wanted |= 0o111;
+    }
+    let segment = find(id)?;
+    with_caller(|caller| segment.state.lock().permissions.check(caller, wanted))?;
+    let mut map_flags = MapFlags::SHARED;
+    if addr != 0 {
+        let end = addr.checked_add(segment.size).filter(|end| *end <= USER_END).ok_or(Errno::EINVAL)?;
+        map_flags |= MapFlags::FIXED;
+        if flags & SHM_REMAP == 0 && !current().address_space().is_free(addr..end) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let mut may = AreaFlags::MAY_ALL;
+    may.set(AreaFlags::MAY_WRITE, !read_only);
+    let source = Source { object: Some((segment.object.clone(), 0)), file: None, name: None, may };
+    let at = current().address_space().map_source(addr, segment.size, prot, map_flags, source)?;
+    Ok(at as usize)
+}
+
+/// shmdt(2): EINVAL.
+pub fn sys_shmdt(addr: UserAddr) -> SysResult {
+    let addr = addr.untagged().0;
+    if !addr.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    current().address_space().detach(addr, &|object| object.has_observer()).map(|()| 0)
+}
+
+/// `struct shmid64_ds`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct ShmidDs {
+    perm: IpcPerm,
+    segsz: u64,
+    atime: i64,
+    dtime: i64,
+    ctime: i64,
+    cpid: u32,
+    lpid: u32,
+    nattch: u64,
+    unused: [u64; 2],
+}
+
+/// `struct shminfo64`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct ShmInfo64 {
+    shmmax: u64,
+    shmmin: u64,
+    shmmni: u64,
+    shmseg: u64,
+    shmall: u64,
+    unused: [u64; 4],
+}
+
+/// `struct shm_info`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct ShmInfo {
+    used_ids: i32,
+    pad: u32,
+    shm_tot: u64,
+    shm_rss: u64,
+    shm_swp: u64,
+    swap_attempts: u64,
+    swap_successes: u64,
+}
+
+fn describe(segment: &Segment, key: i32) -> ShmidDs {
+    let state = segment.state.lock();
+    let mut extra = 0;
+    if state.doomed {
+        extra |= SHM_DEST;
+    }
+    if state.locked {
+        extra |= SHM_LOCKED;
+    }
+    ShmidDs {
+        perm: IpcPerm::new(&state.permissions, segment.id, key, extra),
+        segsz: segment.size,
+        atime: state.attach_time,
+        dtime: state.detach_time,
+        ctime: state.change_time,
+        cpid: segment.creator_pid,
+        lpid: state.last_pid,
+        nattch: state.attached,
+        unused: [0; 2],
+    }
+}
+
+/// shmctl(2): EINVAL, EACCES, EPERM, EFAULT.
+pub fn sys_shmctl(id: i32, command: i32, buf: UserAddr) -> SysResult {
+    if id < 0 || command < 0 {
+        return Err(Errno::EINVAL);
+    }
+    match command {
+        IPC_INFO => {
+            let info = ShmInfo64 {
+                shmmax: SHMMAX.load(Ordering::Relaxed),
+                shmmin: 1,
+                shmmni: SHMMNI.load(Ordering::Relaxed),
+                shmseg: SHMMNI.load(Ordering::Relaxed),
+                shmall: SHMALL.load(Ordering::Relaxed),
+                unused: [0; 4],
+            };
+            UserPtr::new(buf).write(&info)?;
+            Ok(TABLE.lock().max_index())
+        }
+        SHM_INFO => {
+            let segments: Vec<Arc<Segment>> = TABLE.lock().iter().map(|(_, _, segment)| segment.clone()).collect();
+            let info = ShmInfo {
+                used_ids: segments.len() as i32,
+                shm_tot: TOTAL_PAGES.load(Ordering::Relaxed),
+                shm_rss: segments.iter().map(|segment| segment.object.nr_pages() as u64).sum(),
+                ..ShmInfo::default()
+            };
+            UserPtr::new(buf).write(&info)?;
+            Ok(TABLE.lock().max_index())
+        }
+        IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
+            let (segment, key) = {
+                let table = TABLE.lock();
+                let id = if command == IPC_STAT { id } else { table.at_index(id)?.0 };
+                (table.get(id)?.clone(), table.key(id)?)
+            };
+            if command != SHM_STAT_ANY {
+                with_caller(|caller| segment.state.lock().permissions.check(caller, 0o444))?;
+            }
+            UserPtr::new(buf).write(&describe(&segment, key))?;
+            Ok(if command == IPC_STAT { 0 } else { segment.id as usize })
+        }
+        IPC_SET => {
+            let wanted: ShmidDs = UserPtr::new(buf).read()?;
+            let segment = find(id)?;
+            with_caller(|caller| {
+                let mut state = segment.state.lock();
+                state.permissions.check_owner(caller)?;
+                wanted.perm.apply(&mut state.permissions)?;
+                state.change_time = now_seconds();
+                Ok(0)
+            })
+        }
+        IPC_RMID => {
+            let segment = find(id)?;
+            with_caller(|caller| segment.state.lock().permissions.check_owner(caller))?;
+            let mut table = TABLE.lock();
+            let destroy = {
+                let mut state = segment.state.lock();
+                state.doomed = true;
+                state.attached == 0
+            };
+            let gone = if destroy {
+                table.remove(id).ok()
+            } else {
+                table.forget_key(id);
+                None
+            };
+            drop(table);
+            drop(gone);
+            Ok(0)
+        }
+        SHM_LOCK | SHM_UNLOCK => {
+            let segment = find(id)?;
+            let creds = current().creds();
+            let mut state = segment.state.lock();
+            if !creds.has_cap(cap::IPC_LOCK) {
+                let owner = creds.euid == state.permissions.uid || creds.euid == state.permissions.creator_uid;
+                if !owner || command == SHM_LOCK && current().process.limit(rlimit::MEMLOCK) == 0 {
+                    return Err(Errno::EPERM);
+                }
+            }
+            // There is no swap: a segment's pages stay anyway.
+            state.locked = command == SHM_LOCK;
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// /proc/sysvipc/shm.
+pub fn format_table() -> String {
+    let mut out = String::from(
+        "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
+    );
+    let segments: Vec<(i32, Arc<Segment>)> =
+        TABLE.lock().iter().map(|(_, key, segment)| (key, segment.clone())).collect();
+    for (key, segment) in segments {
+        let ds = describe(&segment, key);
+        let _ = writeln!(
+            out,
+            "{:>10} {:>10}  {:>4o} {:>21} {:>5} {:>5}  {:>5} {:>5} {:>5} {:>5} {:>5} {:>10} {:>10} {:>10} {:>21} {:>21}",
+            key,
+            segment.id,
+            ds.perm.mode,
+            ds.segsz,
+            ds.cpid,
+            ds.lpid,
+            ds.nattch,
+            ds.perm.uid,
+            ds.perm.gid,
+            ds.perm.cuid,
+            ds.perm.cgid,
+            ds.atime,
+            ds.dtime,
+            ds.ctime,
+            segment.object.nr_pages() as u64 * PAGE,
+            0
+        );
+    }
+    out
 }

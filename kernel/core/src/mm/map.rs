@@ -268,6 +268,43 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// Whether nothing is mapped in `range`.
+    pub fn is_free(&self, range: Range<u64>) -> bool {
+        self.lock().map.is_free(range)
+    }
+
+    /// Unmaps what is left of the attachment made at `addr` of an object that `wanted` accepts (shmdt): EINVAL.
+    pub fn detach(&self, addr: u64, wanted: &dyn Fn(&MemObject) -> bool) -> Result<(), Errno> {
+        let mut removed = Removed::new();
+        let mut inner = self.lock();
+        let mut object: Option<Arc<MemObject>> = None;
+        let mut spans: Vec<Range<u64>> = Vec::new();
+        let first = inner.map.index_from(addr);
+        for area in &inner.map.areas()[first..] {
+            // Parts of one attachment keep their distance from its start.
+            let Some(found) = area.data.object().filter(|_| area.data.offset == area.start - addr.min(area.start)) else { continue };
+            match &object {
+                None if wanted(found) => {
+                    object = Some(found.clone());
+                    spans.push(area.range());
+                }
+                Some(object) if Arc::ptr_eq(object, found) => spans.push(area.range()),
+                _ => {}
+            }
+            if let Some(object) = &object
+                && area.end - addr >= object.len()
+            {
+                break;
+            }
+        }
+        for span in &spans {
+            inner.remove_range(span.clone(), &mut removed);
+        }
+        drop(inner);
+        drop(removed);
+        if spans.is_empty() { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+
     /// mprotect(2): EINVAL, ENOMEM (a hole, limits), EACCES. What lies before the first error is changed.
     pub fn protect(&self, range: Range<u64>, prot: Prot) -> Result<(), Errno> {
         let mut inner = self.lock();

@@ -125,6 +125,9 @@ impl Attachment {
             object.mappings.allow_writable()?;
         }
         let index = object.mappings.add(space.clone());
+        if let Some(observer) = object.observer() {
+            observer.attached();
+        }
         Ok(Arc::new(Self { object, index, writable }))
     }
 
@@ -136,6 +139,9 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.object.mappings.remove(self.index);
+        if let Some(observer) = self.object.observer() {
+            observer.detached();
+        }
         if self.writable {
             self.object.mappings.writable.fetch_sub(1, Ordering::AcqRel);
         }

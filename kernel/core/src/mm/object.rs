@@ -29,6 +29,14 @@ pub trait Backing: Send + Sync {
     fn write_page(&self, index: u64, frame: &Frame) -> Result<(), Errno>;
 }
 
+/// Hears of the mappings of an object (System V shared memory counts them). Called with an address space locked: must not sleep.
+pub trait MapObserver: Send + Sync {
+    fn attached(&self);
+    fn detached(&self);
+    /// Name and number that /proc/PID/maps shows.
+    fn name(&self) -> Option<(String, u64)>;
+}
+
 /// A limit on pages that several objects share (a tmpfs's size): ENOSPC beyond it.
 pub struct Quota {
     used: AtomicU64,
@@ -68,6 +76,7 @@ pub struct MemObject {
     quota: Option<Arc<Quota>>,
     /// Address spaces that map it.
     pub(super) mappings: MappingList,
+    observer: spin::Once<Box<dyn MapObserver>>,
     /// Open descriptions that may write (positive) or running programs that forbid it (negative).
     writers: AtomicI64,
     /// memfd seals; `memfd::NONE` when the object takes none.
@@ -95,6 +104,7 @@ impl MemObject {
             backing,
             quota,
             mappings: MappingList::new(),
+            observer: spin::Once::new(),
             writers: AtomicI64::new(0),
             seals: AtomicU32::new(super::memfd::NONE),
         })
@@ -130,6 +140,17 @@ impl MemObject {
     /// Pages present (st_blocks, memory accounting).
     pub fn nr_pages(&self) -> usize {
         self.pages.lock().len()
+    }
+
+    /// Sets who hears of mappings, once.
+    pub fn set_observer(&self, observer: Box<dyn MapObserver>) {
+        self.observer.call_once(|| observer);
+    }
+    pub fn observer(&self) -> Option<&dyn MapObserver> {
+        self.observer.get().map(|observer| &**observer)
+    }
+    pub fn has_observer(&self) -> bool {
+        self.observer.is_completed()
     }
 
     fn count(&self, pages: i64) {

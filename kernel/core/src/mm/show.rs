@@ -77,11 +77,13 @@ impl AddressSpace {
         for (index, area) in areas.iter().enumerate() {
             let data = &area.data;
             let letter = |right, letter| if data.prot.contains(right) { letter } else { '-' };
+            let shown = data.object().and_then(|object| object.observer()).and_then(|observer| observer.name());
             let (dev, ino) = match data.file.as_ref() {
                 Some(file) => {
                     let stat = file.ops.stat(file).or_else(|| file.inode().map(|inode| inode.stat())).unwrap_or_default();
                     (stat.dev, stat.ino)
                 }
+                None if shown.is_some() => (1, shown.as_ref().map_or(0, |shown| shown.1)),
                 None => (0, data.object().filter(|_| data.name.is_none()).map_or(0, |object| object.id())),
             };
             let offset = if data.attachment.is_some() && data.name.is_none() { data.offset } else { 0 };
@@ -108,6 +110,8 @@ impl AddressSpace {
                     (Some(path), None) => String::from_utf8_lossy(&path.display()).replace('\n', "\\012"),
                     (None, None) => "anon_inode".into(),
                 })
+            } else if let Some((name, _)) = shown {
+                Some(name)
             } else if data.attachment.is_some() {
                 Some("/dev/zero (deleted)".into())
             } else if layout.stack_top > area.start && layout.stack_top <= area.end {

@@ -1,0 +1,275 @@
+//! Identifiers of System V IPC objects: index and sequence number, keys, permissions. Shared by shared memory, semaphores and
+//! message queues.
+
+use crate::errno::Errno;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// Bits of an identifier that are the table index; the rest is the sequence number.
+const INDEX_BITS: u32 = 15;
+const SEQUENCE_MAX: u32 = (i32::MAX as u32) >> INDEX_BITS;
+
+/// IPC_PRIVATE: no key.
+pub const IPC_PRIVATE: i32 = 0;
+pub const IPC_CREAT: i32 = 0o1000;
+pub const IPC_EXCL: i32 = 0o2000;
+
+/// Owner, creator and mode of an object (`struct ipc_perm`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Permissions {
+    pub uid: u32,
+    pub gid: u32,
+    pub creator_uid: u32,
+    pub creator_gid: u32,
+    /// The nine permission bits.
+    pub mode: u32,
+}
+
+/// Who asks.
+pub struct Caller<'a> {
+    pub euid: u32,
+    pub egid: u32,
+    pub groups: &'a [u32],
+    /// CAP_IPC_OWNER: every permission check passes.
+    pub owner_capable: bool,
+    /// CAP_SYS_ADMIN: may change and remove any object.
+    pub admin: bool,
+}
+
+impl Permissions {
+    /// A new object's, of its creator.
+    pub fn new(caller: &Caller<'_>, mode: u32) -> Self {
+        let (uid, gid) = (caller.euid, caller.egid);
+        Self { uid, gid, creator_uid: uid, creator_gid: gid, mode: mode & 0o777 }
+    }
+
+    /// Whether `caller` has the rights in `wanted` (0o444 read, 0o222 write, 0o111 execute, any of the three places): EACCES.
+    pub fn check(&self, caller: &Caller<'_>, wanted: u32) -> Result<(), Errno> {
+        let wanted = (wanted >> 6 | wanted >> 3 | wanted) & 7;
+        let in_group = |gid| caller.egid == gid || caller.groups.contains(&gid);
+        let granted = if caller.euid == self.creator_uid || caller.euid == self.uid {
+            self.mode >> 6
+        } else if in_group(self.creator_gid) || in_group(self.gid) {
+            self.mode >> 3
+        } else {
+            self.mode
+        };
+        if wanted & !granted != 0 && !caller.owner_capable { Err(Errno::EACCES) } else { Ok(()) }
+    }
+
+    /// Whether `caller` may change or remove the object (IPC_SET, IPC_RMID): EPERM.
+    pub fn check_owner(&self, caller: &Caller<'_>) -> Result<(), Errno> {
+        if caller.euid == self.uid || caller.euid == self.creator_uid || caller.admin { Ok(()) } else { Err(Errno::EPERM) }
+    }
+}
+
+struct Slot<T> {
+    id: i32,
+    key: i32,
+    object: T,
+}
+
+/// The objects of one kind, by identifier and by key.
+pub struct IdTable<T> {
+    slots: Vec<Option<Slot<T>>>,
+    keys: BTreeMap<i32, usize>,
+    used: usize,
+    sequence: u32,
+    last_index: Option<usize>,
+}
+
+impl<T> Default for IdTable<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> IdTable<T> {
+    pub const fn new() -> Self {
+        Self { slots: Vec::new(), keys: BTreeMap::new(), used: 0, sequence: 0, last_index: None }
+    }
+
+    /// Objects in existence.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Highest index in use (what IPC_INFO and friends answer), 0 when empty.
+    pub fn max_index(&self) -> usize {
+        self.slots.iter().rposition(Option::is_some).unwrap_or(0)
+    }
+
+    /// Adds an object under `key` (IPC_PRIVATE: none) at the lowest free index: ENOSPC at `limit` objects.
+    pub fn add(&mut self, key: i32, limit: usize, make: impl FnOnce(i32) -> T) -> Result<i32, Errno> {
+        if self.used >= limit.min(1 << INDEX_BITS) {
+            return Err(Errno::ENOSPC);
+        }
+        let index = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        if index == self.slots.len() {
+            self.slots.push(None);
+        }
+        // A reused index gets a new sequence number, so that stale identifiers miss.
+        if self.last_index.is_some_and(|last| index <= last) {
+            self.sequence = if self.sequence >= SEQUENCE_MAX { 0 } else { self.sequence + 1 };
+        }
+        self.last_index = Some(index);
+        let id = ((self.sequence << INDEX_BITS) | index as u32) as i32;
+        self.slots[index] = Some(Slot { id, key, object: make(id) });
+        if key != IPC_PRIVATE {
+            self.keys.insert(key, index);
+        }
+        self.used += 1;
+        Ok(id)
+    }
+
+    /// The identifier and object under `key`.
+    pub fn by_key(&self, key: i32) -> Option<(i32, &T)> {
+        let slot = self.slots.get(*self.keys.get(&key)?)?.as_ref()?;
+        Some((slot.id, &slot.object))
+    }
+
+    fn slot(&self, id: i32) -> Result<&Slot<T>, Errno> {
+        let index = u32::try_from(id).map_err(|_| Errno::EINVAL)? & ((1 << INDEX_BITS) - 1);
+        self.slots.get(index as usize).and_then(Option::as_ref).filter(|slot| slot.id == id).ok_or(Errno::EINVAL)
+    }
+
+    /// The object `id`: EINVAL.
+    pub fn get(&self, id: i32) -> Result<&T, Errno> {
+        Ok(&self.slot(id)?.object)
+    }
+
+    /// The key of object `id`: EINVAL.
+    pub fn key(&self, id: i32) -> Result<i32, Errno> {
+        Ok(self.slot(id)?.key)
+    }
+
+    /// The sequence number in `id`.
+    pub fn sequence_of(id: i32) -> u16 {
+        (id as u32 >> INDEX_BITS) as u16
+    }
+
+    /// The object at `index` (the *_STAT commands), sequence number ignored: EINVAL.
+    pub fn at_index(&self, index: i32) -> Result<(i32, &T), Errno> {
+        let index = u32::try_from(index).map_err(|_| Errno::EINVAL)? & ((1 << INDEX_BITS) - 1);
+        let slot = self.slots.get(index as usize).and_then(Option::as_ref).ok_or(Errno::EINVAL)?;
+        Ok((slot.id, &slot.object))
+    }
+
+    /// Takes away the key of `id`, so that it can be found by identifier only (a removed segment still attached).
+    pub fn forget_key(&mut self, id: i32) {
+        if let Ok(key) = self.key(id) {
+            if key != IPC_PRIVATE {
+                self.keys.remove(&key);
+            }
+            let index = (id as u32 & ((1 << INDEX_BITS) - 1)) as usize;
+            if let Some(Some(slot)) = self.slots.get_mut(index) {
+                slot.key = IPC_PRIVATE;
+            }
+        }
+    }
+
+    /// Takes object `id` out: EINVAL.
+    pub fn remove(&mut self, id: i32) -> Result<T, Errno> {
+        self.slot(id)?;
+        self.forget_key(id);
+        let index = (id as u32 & ((1 << INDEX_BITS) - 1)) as usize;
+        let slot = self.slots.get_mut(index).and_then(Option::take).ok_or(Errno::EINVAL)?;
+        self.used -= 1;
+        Ok(slot.object)
+    }
+
+    /// All objects with identifier and key, by index.
+    pub fn iter(&self) -> impl Iterator<Item = (i32, i32, &T)> {
+        self.slots.iter().flatten().map(|slot| (slot.id, slot.key, &slot.object))
+    }
+}
+
+/// What a *get call (shmget, semget, msgget) must do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Get {
+    /// Make a new object.
+    Create,
+    /// Answer this identifier after the caller's own checks and the permission check.
+    Existing(i32),
+}
+
+impl<T> IdTable<T> {
+    /// The common part of shmget(2) and its kin: ENOENT, EEXIST.
+    pub fn get_or_create(&self, key: i32, flags: i32) -> Result<Get, Errno> {
+        if key == IPC_PRIVATE {
+            return Ok(Get::Create);
+        }
+        match self.by_key(key) {
+            None if flags & IPC_CREAT == 0 => Err(Errno::ENOENT),
+            None => Ok(Get::Create),
+            Some(_) if flags & IPC_CREAT != 0 && flags & IPC_EXCL != 0 => Err(Errno::EEXIST),
+            Some((id, _)) => Ok(Get::Existing(id)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(euid: u32, egid: u32) -> Caller<'static> {
+        Caller { euid, egid, groups: &[], owner_capable: false, admin: false }
+    }
+
+    #[test]
+    fn a_reused_index_gets_another_identifier() {
+        let mut table = IdTable::new();
+        let a = table.add(7, 10, |_| 'a').unwrap();
+        let b = table.add(IPC_PRIVATE, 10, |_| 'b').unwrap();
+        assert_eq!((a, b), (0, 1));
+        assert_eq!(table.by_key(7), Some((a, &'a')));
+        assert_eq!(table.remove(a), Ok('a'));
+        assert_eq!(table.by_key(7), None);
+        let c = table.add(7, 10, |_| 'c').unwrap();
+        assert_eq!(c, 1 << 15);
+        assert_eq!(table.get(a), Err(Errno::EINVAL));
+        assert_eq!(table.at_index(0), Ok((c, &'c')));
+        assert_eq!(table.get(-1), Err(Errno::EINVAL));
+        assert_eq!(table.max_index(), 1);
+    }
+
+    #[test]
+    fn the_limit_is_enospc_and_identifiers_stay_positive() {
+        let mut table = IdTable::new();
+        for _ in 0..200_000 {
+            let id = table.add(IPC_PRIVATE, 1, |_| ()).unwrap();
+            assert!(id >= 0);
+            assert_eq!(table.add(IPC_PRIVATE, 1, |_| ()), Err(Errno::ENOSPC));
+            table.remove(id).unwrap();
+        }
+    }
+
+    #[test]
+    fn get_follows_the_manual_page() {
+        let mut table = IdTable::new();
+        assert_eq!(table.get_or_create(5, 0), Err(Errno::ENOENT));
+        assert_eq!(table.get_or_create(5, IPC_CREAT), Ok(Get::Create));
+        let id = table.add(5, 10, |_| ()).unwrap();
+        assert_eq!(table.get_or_create(5, IPC_CREAT), Ok(Get::Existing(id)));
+        assert_eq!(table.get_or_create(5, IPC_CREAT | IPC_EXCL), Err(Errno::EEXIST));
+        assert_eq!(table.get_or_create(5, IPC_EXCL), Ok(Get::Existing(id)));
+        assert_eq!(table.get_or_create(IPC_PRIVATE, 0), Ok(Get::Create));
+        table.forget_key(id);
+        assert_eq!(table.get_or_create(5, 0), Err(Errno::ENOENT));
+        assert!(table.get(id).is_ok());
+    }
+
+    #[test]
+    fn rights_are_those_of_owner_group_or_others() {
+        let permissions = Permissions { uid: 1, gid: 10, creator_uid: 2, creator_gid: 20, mode: 0o640 };
+        assert!(permissions.check(&caller(1, 99), 0o600).is_ok());
+        assert!(permissions.check(&caller(2, 99), 0o600).is_ok());
+        assert!(permissions.check(&caller(3, 20), 0o400).is_ok());
+        assert_eq!(permissions.check(&caller(3, 10), 0o200), Err(Errno::EACCES));
+        assert_eq!(permissions.check(&caller(3, 3), 0o444), Err(Errno::EACCES));
+        assert!(permissions.check(&Caller { groups: &[10], ..caller(3, 3) }, 0o444).is_ok());
+        assert!(permissions.check(&Caller { owner_capable: true, ..caller(3, 3) }, 0o666).is_ok());
+        assert_eq!(permissions.check_owner(&caller(3, 10)), Err(Errno::EPERM));
+        assert!(permissions.check_owner(&caller(2, 3)).is_ok());
+    }
+}

@@ -1,0 +1,74 @@
+//! What the three kinds of System V IPC share: who asks, permissions as programs see them. The identifier table is
+//! `base::sysv`.
+
+use crate::prelude::*;
+use crate::process::Credentials;
+use crate::process::credentials::cap;
+pub use base::sysv::{Get, IPC_CREAT, IPC_EXCL, IPC_PRIVATE, IdTable, Permissions};
+use base::sysv::Caller;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+pub const IPC_RMID: i32 = 0;
+pub const IPC_SET: i32 = 1;
+pub const IPC_STAT: i32 = 2;
+pub const IPC_INFO: i32 = 3;
+
+/// `struct ipc64_perm` of arm64.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct IpcPerm {
+    pub key: i32,
+    pub uid: u32,
+    pub gid: u32,
+    pub cuid: u32,
+    pub cgid: u32,
+    pub mode: u32,
+    pub seq: u16,
+    pub pad: u16,
+    pub pad2: u32,
+    pub unused: [u64; 2],
+}
+
+impl IpcPerm {
+    /// As IPC_STAT shows it; `extra_mode` are the kind's own mode bits.
+    pub fn new(permissions: &Permissions, id: i32, key: i32, extra_mode: u32) -> Self {
+        Self {
+            key,
+            uid: permissions.uid,
+            gid: permissions.gid,
+            cuid: permissions.creator_uid,
+            cgid: permissions.creator_gid,
+            mode: permissions.mode | extra_mode,
+            seq: IdTable::<()>::sequence_of(id),
+            ..Self::default()
+        }
+    }
+
+    /// IPC_SET: owner and mode from the program. EINVAL for ids that do not exist (-1).
+    pub fn apply(&self, permissions: &mut Permissions) -> Result<(), Errno> {
+        if self.uid == u32::MAX || self.gid == u32::MAX {
+            return Err(Errno::EINVAL);
+        }
+        permissions.uid = self.uid;
+        permissions.gid = self.gid;
+        permissions.mode = self.mode & 0o777;
+        Ok(())
+    }
+}
+
+/// Runs `f` with the calling thread as the one who asks.
+pub fn with_caller<R>(f: impl FnOnce(&Caller<'_>) -> R) -> R {
+    let creds: Arc<Credentials> = current().creds();
+    f(&Caller {
+        euid: creds.euid,
+        egid: creds.egid,
+        groups: &creds.groups,
+        owner_capable: creds.has_cap(cap::IPC_OWNER),
+        admin: creds.has_cap(cap::SYS_ADMIN),
+    })
+}
+
+/// Whole seconds since 1970, as the *_ds structures count.
+pub fn now_seconds() -> i64 {
+    (crate::time::realtime_ns() / crate::time::NSEC_PER_SEC) as i64
+}
