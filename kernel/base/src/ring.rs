@@ -107,6 +107,11 @@ impl<P> SlotRing<P> {
         self.slots.push_back(slot);
         Ok(())
     }
+    /// Appends a slot even to a full ring, for bytes that cannot be put back where they came from.
+    pub fn push_over(&mut self, slot: Slot<P>) {
+        self.bytes += slot.len;
+        self.slots.push_back(slot);
+    }
     /// Drops everything.
     pub fn clear(&mut self) {
         self.slots.clear();

@@ -7,6 +7,7 @@ pub mod eventfd;
 pub mod pipe;
 pub mod poll;
 pub mod signal_io;
+pub mod splice;
 pub mod syscall;
 pub mod table;
 pub mod tty;

@@ -165,7 +165,8 @@ impl Pipe {
         Ok(())
     }
 
-    fn read(&self, file: &OpenFile, dst: &mut UserWriter<'_>) -> SysResult {
+    /// read(2): EAGAIN, ERESTARTSYS, EFAULT.
+    pub fn read(&self, nonblocking: bool, dst: &mut UserWriter<'_>) -> SysResult {
         if dst.remaining() == 0 {
             return Ok(0);
         }
@@ -176,7 +177,7 @@ impl Pipe {
                 if !self.has_writers() {
                     return Ok(0);
                 }
-                if file.is_nonblocking() {
+                if nonblocking {
                     return Err(Errno::EAGAIN);
                 }
                 self.wait_readable()?;
@@ -191,12 +192,12 @@ impl Pipe {
         }
     }
 
-    fn write(&self, file: &OpenFile, src: &mut UserReader<'_>) -> SysResult {
+    /// write(2); `packets` is O_DIRECT: EAGAIN, EPIPE, ERESTARTSYS, EFAULT.
+    pub fn write(&self, nonblocking: bool, packets: bool, src: &mut UserReader<'_>) -> SysResult {
         let total = src.remaining();
         if total == 0 {
             return Ok(0);
         }
-        let packets = file.flags().contains(OpenFlags::DIRECT);
         let mut done = 0;
         loop {
             let mut buffer = self.lock();
@@ -223,7 +224,7 @@ impl Pipe {
             if !self.is_full() && moved != 0 {
                 continue; // a fault ended the copy early: the next round reports it
             }
-            if file.is_nonblocking() {
+            if nonblocking {
                 return if done == 0 { Err(Errno::EAGAIN) } else { Ok(done) };
             }
             match self.wait_writable() {
@@ -356,10 +357,10 @@ const FIONREAD: u32 = 0x541b;
 
 impl FileOps for PipeEnd {
     fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
-        self.pipe.read(file, dst)
+        self.pipe.read(file.is_nonblocking(), dst)
     }
     fn write(&self, file: &OpenFile, _offset: u64, src: &mut UserReader<'_>) -> SysResult {
-        self.pipe.write(file, src)
+        self.pipe.write(file.is_nonblocking(), file.flags().contains(OpenFlags::DIRECT), src)
     }
     fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
         if let Some(table) = table {
