@@ -1,1 +1,14 @@
-fn main() {}
+//! ABI tests: each runs in a process of its own, first on Linux (the oracle), then on Crannog.
+//!
+//! `abi [-l] [-1] [FILTER...]`: runs the tests whose names contain a filter (all without one); `-l` lists, `-1` runs without forking.
+//! As pid 1 it mounts what tests need, runs everything and powers the machine off. A family is a module with a `TESTS` table; a
+//! test panics to fail.
+
+mod harness;
+mod mm;
+mod shm;
+
+fn main() {
+    let families: &[(&str, harness::Tests)] = &[("mm", mm::TESTS), ("shm", shm::TESTS)];
+    harness::main(families);
+}

@@ -107,8 +107,9 @@ pub fn sys_mmap(addr: UserAddr, len: usize, prot: u32, flags: u32, fd: i32, offs
     current().address_space().map_source(addr, len as u64, prot, flags, source).map(|addr| addr as usize)
 }
 
-/// What MAP_SHARED_VALIDATE knows.
-const KNOWN_FLAGS: u32 = MapFlags::SHARED_VALIDATE.bits()
+/// What MAP_SHARED_VALIDATE knows (the huge-page size bits included).
+const KNOWN_FLAGS: u32 = 0x7c00_0000
+    | MapFlags::SHARED_VALIDATE.bits()
     | MapFlags::FIXED.bits()
     | MapFlags::ANONYMOUS.bits()
     | MapFlags::GROWSDOWN.bits()
