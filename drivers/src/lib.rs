@@ -6,5 +6,10 @@
 
 extern crate alloc;
 
+#[cfg(target_arch = "aarch64")]
+pub mod gicv3;
+pub mod gicv2;
 pub mod mmio;
+pub mod pl011;
+pub mod pl031;
 pub mod traits;

@@ -35,10 +35,26 @@ impl Mmio {
     }
 
     /// The register block of type `T` at byte `offset`; panics (a driver's bug, at probe time) when it does not fit.
-    pub fn registers<T>(&self, offset: usize) -> &'static T {
+    pub fn registers<T>(&self, offset: usize) -> Registers<T> {
         assert!(offset + size_of::<T>() <= self.len, "register block larger than its mapping");
         // SAFETY: inside the mapping by the check above, mapped for ever by `new`'s contract; T is a struct of
         // volatile cells.
-        unsafe { &*self.base.as_ptr().add(offset).cast::<T>() }
+        Registers(unsafe { &*self.base.as_ptr().add(offset).cast::<T>() })
+    }
+}
+
+/// A mapped register block of type `T`.
+pub struct Registers<T: 'static>(&'static T);
+
+// SAFETY: a register block is device memory, reachable from every CPU; each access is one volatile word, and drivers
+// serialise sequences that must not mix.
+unsafe impl<T> Send for Registers<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Registers<T> {}
+
+impl<T> core::ops::Deref for Registers<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.0
     }
 }

@@ -1,13 +1,126 @@
 //! The order of bring-up, readable as a list.
 
 use crate::prelude::*;
+use crate::{debug, fs, machine, process, sched, time};
+use hal::trap::{Access, Hooks};
+
+struct KernelHooks;
+
+impl Hooks for KernelHooks {
+    fn irq(&self) {
+        machine::handle_irq();
+    }
+    fn user_copy_fault(&self, addr: UserAddr, access: Access) -> bool {
+        process::user_copy_fault(addr, access)
+    }
+    fn secondary_main(&self, _cpu: usize) -> ! {
+        machine::init_cpu();
+        sched::adopt_idle();
+        sched::run_idle()
+    }
+}
 
 /// Called by `hal` on the boot CPU: MMU on, heap ready, IRQs masked, on the boot stack.
 pub fn kernel_main() -> ! {
-    todo!()
+    hal::trap::set_hooks(&KernelHooks);
+    read_log_level();
+    machine::init();
+    time::init();
+    sched::adopt_idle();
+    process::spawn_kernel_thread("kinit", finish_boot);
+    hal::smp::start_secondaries(max_cpus());
+    sched::run_idle()
 }
+
+/// The rest of boot, where sleeping is allowed.
+fn finish_boot() {
+    banner();
+    if let Err(errno) = fs::init() {
+        panic!("cannot set up the root file system: {errno}");
+    }
+    if let Err(errno) = run_init() {
+        panic!("no init could be run: {errno} (see init= and rdinit= on the command line)");
+    }
+}
+
+fn words() -> impl Iterator<Item = &'static str> {
+    hal::boot::info().cmdline.split_ascii_whitespace().take_while(|word| *word != "--")
+}
+
+/// The value of `name=` on the command line (the last one counts).
+pub fn option(name: &str) -> Option<&'static str> {
+    words().filter_map(|word| word.strip_prefix(name)?.strip_prefix('=')).last()
+}
+
+fn read_log_level() {
+    if words().any(|word| word == "quiet") {
+        debug::set_console_level(4);
+    }
+    if let Some(level) = option("loglevel").and_then(|level| level.parse().ok()) {
+        debug::set_console_level(level);
+    }
+}
+
+fn max_cpus() -> usize {
+    option("maxcpus").and_then(|count| count.parse().ok()).unwrap_or(hal::cpu::MAX_CPUS).max(1)
+}
+
+fn banner() {
+    let info = hal::boot::info();
+    let stats = hal::frame::stats();
+    let ticks = hal::time::ticks().wrapping_sub(info.entry_ticks);
+    crate::info!(
+        "Crannog {} on {} x {}, {} MiB of memory ({} MiB free), up in {} us",
+        env!("CARGO_PKG_VERSION"),
+        hal::cpu::online(),
+        hal::cpu::model_name(hal::cpu::midr(0)),
+        info.memory_bytes >> 20,
+        stats.free >> 8,
+        hal::time::ticks_to_ns(ticks) / 1000,
+    );
+}
+
+/// Words that the kernel itself understands; other `name=value` words go to init's environment, other plain words before
+/// `--` to its arguments, as on Linux.
+const OWN_OPTIONS: &[&str] =
+    &["console", "init", "rdinit", "root", "rootfstype", "rootflags", "ip", "loglevel", "maxcpus", "mem", "panic"];
+const OWN_FLAGS: &[&str] = &["quiet", "ro", "rw", "semihosting", "nokaslr", "debug", "earlycon"];
 
 /// Runs the first program as pid 1 and names what was looked for when there is none.
 pub fn run_init() -> Result<(), Errno> {
-    todo!()
+    let cmdline = hal::boot::info().cmdline;
+    let mut args: Vec<&str> = Vec::new();
+    let mut env: Vec<&str> = vec!["HOME=/", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+    for word in words() {
+        let name = word.split('=').next().unwrap_or(word);
+        if word.contains('=') {
+            if !OWN_OPTIONS.contains(&name) && !name.contains('.') {
+                env.push(word);
+            }
+        } else if !OWN_FLAGS.contains(&word) {
+            args.push(word);
+        }
+    }
+    if let Some((_, rest)) = cmdline.split_once(" -- ") {
+        args.extend(rest.split_ascii_whitespace());
+    }
+    let candidates: Vec<&str> = match option("rdinit").or_else(|| option("init")) {
+        Some(path) => vec![path],
+        None => vec!["/init", "/sbin/init", "/etc/init", "/bin/init", "/bin/sh"],
+    };
+    let mut last = Errno::ENOENT;
+    for path in &candidates {
+        let mut argv = vec![*path];
+        argv.extend(&args);
+        match process::spawn_init(path, &argv, &env) {
+            Ok(_) => return Ok(()),
+            Err(errno) => {
+                crate::error!("init: {path}: {errno}");
+                last = errno;
+            }
+        }
+    }
+    Err(last)
 }
+
+use alloc::vec;

@@ -6,7 +6,7 @@
 //! [`net`] sockets · [`time`] clocks and timers · [`machine`] the devices of this board · [`debug`] log and panics.
 #![no_std]
 #![no_main]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 extern crate alloc;
 
@@ -35,4 +35,11 @@ pub mod prelude {
     pub use base::addr::{PAGE_SIZE, UserAddr};
     pub use base::errno::{Errno, SysResult};
     pub use bitflags::bitflags;
+}
+
+/// `hal` enters here, on the boot CPU.
+#[expect(unsafe_code, reason = "an exported symbol: the one name hal calls without a table")]
+#[unsafe(no_mangle)]
+extern "Rust" fn kernel_main() -> ! {
+    init::kernel_main()
 }

@@ -51,3 +51,13 @@ pub fn spawn_kernel_thread(_name: &str, _body: fn()) -> Arc<Task> {
 pub fn spawn_init(_path: &str, _args: &[&str], _env: &[&str]) -> Result<Arc<Process>, Errno> {
     todo!()
 }
+
+/// A task without user memory: idle tasks (tid 0) and, through `spawn_kernel_thread`, kernel threads.
+pub fn new_kernel_task(_name: &str, _thread: hal::context::KernelThread) -> Arc<Task> {
+    todo!()
+}
+
+/// `hal::trap::Hooks::user_copy_fault`: resolves a fault in the calling thread's memory.
+pub fn user_copy_fault(_addr: UserAddr, _access: hal::trap::Access) -> bool {
+    todo!()
+}

@@ -78,3 +78,10 @@ impl Process {
         self.threads.lock().first().cloned()
     }
 }
+
+impl Process {
+    /// User and system time of all threads in ns.
+    pub fn cpu_times(&self) -> (u64, u64) {
+        self.threads.lock().iter().map(|task| task.cpu_times()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+}

@@ -138,4 +138,9 @@ impl<T: ?Sized> SharedOption<T> {
     pub fn replace(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
         core::mem::replace(&mut *self.0.lock(), value)
     }
+    /// Runs `f` on the object without counting a reference; `f` must not sleep.
+    #[inline]
+    pub fn with<R>(&self, f: impl FnOnce(Option<&Arc<T>>) -> R) -> R {
+        f(self.0.lock().as_ref())
+    }
 }

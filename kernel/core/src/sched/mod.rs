@@ -1,72 +1,179 @@
 //! Scheduling: per-CPU run queues, park and unpark, idle, migration.
 //!
-//! A task is Running on one CPU, Runnable in one queue, Parked, or Dead. Parking is two steps so that no wake is lost: the
-//! thread announces `prepare_park`, looks at its condition once more, then `park`s; an `unpark` in between makes `park` return
-//! at once.
+//! A task is Running on one CPU, Runnable in one queue, Parked, or Dead:
+//!
+//! ```text
+//!   RUNNABLE --prepare_park--> PARKING --park--> PARKED --unpark--> RUNNABLE
+//!                                 \--unpark--> NOTIFIED --park--> RUNNABLE (park returns at once)
+//! ```
+//!
+//! Parking is two steps so that no wake is lost: the thread announces `prepare_park`, looks at its condition once more,
+//! then `park`s; an `unpark` in between makes `park` return at once. A task that was unparked while its old CPU is still
+//! leaving its stack may be picked elsewhere: `hal::context::switch` waits for the stack.
+//!
+//! Lock order: a run queue's lock is innermost; two are never held together.
 
+mod account;
+mod park;
+mod queue;
+mod switch;
 pub mod syscall;
+
+pub use account::{enter_kernel, enter_user};
+pub use park::{cancel_park, park, prepare_park};
+pub use switch::{
+    adopt_idle, cond_resched, exit_current, finish_switch, handle_reschedule_ipi, need_resched, nr_runnable, preempt,
+    run_idle, set_need_resched, start, switch_address_space, yield_now,
+};
+pub(crate) use switch::{requeue, slice_expired};
 
 use crate::prelude::*;
 use crate::sync::WaitReason;
+use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-/// A task's scheduling state: class, priority, virtual runtime, affinity, wait record, CPU time. Owned by this module.
-pub struct TaskSched {}
+/// Scheduling policies of sched(7).
+pub mod policy {
+    pub const OTHER: u8 = 0;
+    pub const FIFO: u8 = 1;
+    pub const RR: u8 = 2;
+    pub const BATCH: u8 = 3;
+    pub const IDLE: u8 = 5;
+}
+
+pub(crate) const RUNNABLE: u8 = 0;
+pub(crate) const PARKING: u8 = 1;
+pub(crate) const NOTIFIED: u8 = 2;
+pub(crate) const PARKED: u8 = 3;
+pub(crate) const DEAD: u8 = 4;
+
+/// A task's scheduling state: class, priority, virtual runtime, affinity, wait record, CPU time.
+pub struct TaskSched {
+    pub(crate) state: AtomicU8,
+    pub(crate) policy: AtomicU8,
+    /// 1..=99 for FIFO and RR, else 0. Priority inheritance raises `boost` instead.
+    pub(crate) rt_priority: AtomicU8,
+    /// Real-time priority lent by waiters of a priority-inheritance futex; 0 is none.
+    pub(crate) boost: AtomicU8,
+    pub(crate) nice: AtomicI32,
+    /// Children start with policy OTHER (SCHED_RESET_ON_FORK).
+    pub(crate) reset_on_fork: AtomicU8,
+    /// Bit n: may run on CPU n.
+    pub(crate) affinity: AtomicU64,
+    pub(crate) last_cpu: AtomicU32,
+    /// 1: leaving its CPU because its affinity changed.
+    pub(crate) migrate: AtomicU8,
+    /// Weighted run time in ns; the fair class runs the smallest.
+    pub(crate) vruntime: AtomicU64,
+    /// When it was switched in (raw ns).
+    pub(crate) run_start: AtomicU64,
+    /// Counter value at the last user/kernel boundary.
+    pub(crate) boundary: AtomicU64,
+    pub(crate) user_ticks: AtomicU64,
+    pub(crate) system_ticks: AtomicU64,
+    pub voluntary_switches: AtomicU64,
+    pub involuntary_switches: AtomicU64,
+    /// What the task waits for while parked, since when, and whether a signal may end it.
+    pub(crate) wait: IrqSpinLock<Option<(WaitReason, u64, crate::sync::WaitMode)>>,
+}
+
+impl TaskSched {
+    /// SCHED_OTHER, nice 0, any CPU.
+    pub fn new() -> Self {
+        Self {
+            state: AtomicU8::new(RUNNABLE),
+            policy: AtomicU8::new(policy::OTHER),
+            rt_priority: AtomicU8::new(0),
+            boost: AtomicU8::new(0),
+            nice: AtomicI32::new(0),
+            reset_on_fork: AtomicU8::new(0),
+            affinity: AtomicU64::new(u64::MAX),
+            last_cpu: AtomicU32::new(hal::cpu::id() as u32),
+            migrate: AtomicU8::new(0),
+            vruntime: AtomicU64::new(0),
+            run_start: AtomicU64::new(0),
+            boundary: AtomicU64::new(0),
+            user_ticks: AtomicU64::new(0),
+            system_ticks: AtomicU64::new(0),
+            voluntary_switches: AtomicU64::new(0),
+            involuntary_switches: AtomicU64::new(0),
+            wait: IrqSpinLock::new(None),
+        }
+    }
+
+    /// What a child inherits: class, priority, affinity; its run time starts at the parent's place in the queue.
+    pub fn fork(parent: &Self) -> Self {
+        let child = Self::new();
+        let reset = parent.reset_on_fork.load(Ordering::Relaxed) != 0;
+        let nice = parent.nice.load(Ordering::Relaxed);
+        if reset {
+            child.nice.store(nice.max(0), Ordering::Relaxed);
+        } else {
+            child.policy.store(parent.policy.load(Ordering::Relaxed), Ordering::Relaxed);
+            child.rt_priority.store(parent.rt_priority.load(Ordering::Relaxed), Ordering::Relaxed);
+            child.nice.store(nice, Ordering::Relaxed);
+        }
+        child.affinity.store(parent.affinity.load(Ordering::Relaxed), Ordering::Relaxed);
+        child.vruntime.store(parent.vruntime.load(Ordering::Relaxed), Ordering::Relaxed);
+        child
+    }
+
+    /// The effective real-time priority: 0 for the fair classes.
+    #[inline]
+    pub fn effective_rt(&self) -> u8 {
+        self.rt_priority.load(Ordering::Relaxed).max(self.boost.load(Ordering::Relaxed))
+    }
+
+    pub fn may_run_on(&self, cpu: usize) -> bool {
+        self.affinity.load(Ordering::Relaxed) >> cpu & 1 == 1
+    }
+
+    pub fn policy(&self) -> u8 {
+        self.policy.load(Ordering::Relaxed)
+    }
+    pub fn rt_priority(&self) -> u8 {
+        self.rt_priority.load(Ordering::Relaxed)
+    }
+    pub fn nice(&self) -> i32 {
+        self.nice.load(Ordering::Relaxed)
+    }
+    pub fn last_cpu(&self) -> u32 {
+        self.last_cpu.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for TaskSched {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Task {
     /// Makes the task look at its condition again: Parked becomes Runnable (on its last CPU, or an idle one it may use); a
     /// thread about to park will not. Callable in IRQ context. Answers whether it was parked.
     pub fn unpark(self: &Arc<Self>) -> bool {
-        todo!()
+        park::unpark(self)
     }
 
     /// What the task waits for, if it is parked, and since when (monotonic ns).
     pub fn wait_reason(&self) -> Option<(WaitReason, u64)> {
-        todo!()
+        self.sched.wait.lock().map(|(reason, since, _)| (reason, since))
     }
 
     /// The letter of /proc/PID/stat: R running or runnable, S interruptible, D uninterruptible, T stopped, Z zombie, X dead.
     pub fn state_letter(&self) -> char {
-        todo!()
+        match self.sched.state.load(Ordering::Relaxed) {
+            DEAD => 'X',
+            PARKED => match *self.sched.wait.lock() {
+                Some((reason, _, _)) if reason.kind == "stopped" => 'T',
+                Some((_, _, crate::sync::WaitMode::Uninterruptible)) => 'D',
+                _ => 'S',
+            },
+            _ => 'R',
+        }
     }
 
     /// User and system time in nanoseconds.
     pub fn cpu_times(&self) -> (u64, u64) {
-        todo!()
+        account::times(self)
     }
-}
-
-/// Gives up the CPU to another runnable task, if there is one.
-pub fn yield_now() {
-    todo!()
-}
-
-/// Yields when the scheduler wants the CPU; for long loops in the kernel.
-pub fn cond_resched() {
-    todo!()
-}
-
-/// Whether the calling CPU should switch before returning to user mode.
-#[inline]
-pub fn need_resched() -> bool {
-    todo!()
-}
-
-/// Puts a new task into a run queue for the first time.
-pub fn start(_task: Arc<Task>) {
-    todo!()
-}
-
-/// Ends the calling thread for good: the last switch. The scheduler drops its reference from another stack.
-pub fn exit_current() -> ! {
-    todo!()
-}
-
-/// Turns the boot context of the calling CPU into its idle thread and never returns; runs tasks when there are any.
-pub fn run_idle() -> ! {
-    todo!()
-}
-
-/// Reschedule IPI and timer tick, in IRQ context.
-pub fn handle_reschedule_ipi() {
-    todo!()
 }

@@ -3,11 +3,16 @@
 //! `queue.wait_until(mode, deadline, reason, || try_it())` loops {enqueue, try, check signal, check deadline, park}. The
 //! closure takes its own lock and computes the result, so a wake is only a hint to look again.
 //!
-//! Memory order: a waiter enqueues (queue lock) before it tries; a waker changes the object before it looks at the queue
-//! (queue lock, or a fence and the length word when the queue looks empty): one of the two sees the other.
-//! A waiter that leaves by signal or time-out after a `wake_one` had chosen it passes that wake on.
+//! Memory order: a waiter enqueues (queue lock, then a fence) before it tries; a waker changes the object, then (fence) looks
+//! at the queue's length: one of the two sees the other. A waiter that leaves by signal or time-out after a `wake_one` had
+//! chosen it passes that wake on. Waiter nodes live in a slab inside the queue, so that leaving is O(1) and a queue that has
+//! seen its peak allocates no more.
 
 use crate::prelude::*;
+use crate::sched;
+use crate::time::timer;
+use core::sync::atomic::{AtomicUsize, Ordering, fence};
+use smallvec::SmallVec;
 
 /// Absolute CLOCK_MONOTONIC time in nanoseconds since boot; `None` waits for ever.
 pub type Deadline = Option<u64>;
@@ -61,27 +66,180 @@ impl WaitReason {
     }
 }
 
+const NIL: u32 = u32::MAX;
+
+struct Node {
+    task: Option<Arc<Task>>,
+    prev: u32,
+    next: u32,
+    /// A waker took it out of the list; its owner frees it.
+    woken: bool,
+}
+
+/// Waiters in arrival order: a doubly linked list in a slab.
+struct List {
+    nodes: Vec<Node>,
+    head: u32,
+    tail: u32,
+    free: u32,
+}
+
+impl List {
+    const fn new() -> Self {
+        Self { nodes: Vec::new(), head: NIL, tail: NIL, free: NIL }
+    }
+
+    fn node(&mut self, index: u32) -> &mut Node {
+        &mut self.nodes[index as usize]
+    }
+
+    fn push(&mut self, task: Arc<Task>) -> u32 {
+        let index = if self.free == NIL {
+            self.nodes.push(Node { task: None, prev: NIL, next: NIL, woken: false });
+            (self.nodes.len() - 1) as u32
+        } else {
+            let index = self.free;
+            self.free = self.node(index).next;
+            index
+        };
+        let tail = self.tail;
+        *self.node(index) = Node { task: Some(task), prev: tail, next: NIL, woken: false };
+        if tail == NIL {
+            self.head = index;
+        } else {
+            self.node(tail).next = index;
+        }
+        self.tail = index;
+        index
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let (prev, next) = (self.node(index).prev, self.node(index).next);
+        if prev == NIL {
+            self.head = next;
+        } else {
+            self.node(prev).next = next;
+        }
+        if next == NIL {
+            self.tail = prev;
+        } else {
+            self.node(next).prev = prev;
+        }
+    }
+
+    /// Takes the longest waiter out of the list; its node stays its own until it leaves.
+    fn pop(&mut self) -> Option<Arc<Task>> {
+        let index = self.head;
+        if index == NIL {
+            return None;
+        }
+        self.unlink(index);
+        let node = self.node(index);
+        node.woken = true;
+        node.task.take()
+    }
+
+    /// Frees a node; answers whether it had been woken.
+    fn release(&mut self, index: u32) -> bool {
+        let woken = self.node(index).woken;
+        if !woken {
+            self.unlink(index);
+        }
+        let free = self.free;
+        let node = self.node(index);
+        node.task = None;
+        node.next = free;
+        self.free = index;
+        woken
+    }
+}
+
 /// Threads that wait for one condition.
 pub struct WaitQueue {
-    _todo: (),
+    /// Waiters in the list (not counting woken ones).
+    len: AtomicUsize,
+    list: IrqSpinLock<List>,
 }
 
 impl WaitQueue {
     #[expect(clippy::new_without_default, reason = "const constructor is the one used")]
     pub const fn new() -> Self {
-        Self { _todo: () }
+        Self { len: AtomicUsize::new(0), list: IrqSpinLock::new(List::new()) }
+    }
+
+    fn enqueue(&self) -> u32 {
+        let task = crate::process::current_arc();
+        let mut list = self.list.lock();
+        let index = list.push(task);
+        self.len.fetch_add(1, Ordering::SeqCst);
+        drop(list);
+        fence(Ordering::SeqCst);
+        index
+    }
+
+    /// Leaves the queue; answers whether a waker had chosen this waiter.
+    fn leave(&self, index: u32) -> bool {
+        let mut list = self.list.lock();
+        let woken = list.release(index);
+        if !woken {
+            self.len.fetch_sub(1, Ordering::SeqCst);
+        }
+        woken
+    }
+
+    fn was_woken(&self, index: u32) -> bool {
+        self.list.lock().node(index).woken
     }
 
     /// Sleeps until `attempt` answers `Some`. See the module page.
     #[track_caller]
     pub fn wait_until<R>(
         &self,
-        _mode: WaitMode,
-        _deadline: Deadline,
-        _reason: WaitReason,
-        _attempt: impl FnMut() -> Option<R>,
+        mode: WaitMode,
+        deadline: Deadline,
+        reason: WaitReason,
+        mut attempt: impl FnMut() -> Option<R>,
     ) -> Result<R, WaitError> {
-        todo!()
+        super::might_sleep();
+        // Usually there is no need to wait at all.
+        if let Some(result) = attempt() {
+            return Ok(result);
+        }
+        let mut index = self.enqueue();
+        let mut timeout = None;
+        let result = loop {
+            if let Some(result) = attempt() {
+                break Ok(result);
+            }
+            if must_end(mode) {
+                break Err(WaitError::Interrupted);
+            }
+            if let Some(deadline) = deadline {
+                if crate::time::now_ns() >= deadline {
+                    break Err(WaitError::TimedOut);
+                }
+                if timeout.is_none() {
+                    timeout = Some(timer::wake_at(deadline, crate::process::current_arc()));
+                }
+            }
+            sched::prepare_park();
+            if self.was_woken(index) || must_end(mode) || deadline.is_some_and(|at| crate::time::now_ns() >= at) {
+                sched::cancel_park();
+            } else {
+                sched::park(reason, mode);
+            }
+            if self.was_woken(index) {
+                self.leave(index);
+                index = self.enqueue();
+            }
+        };
+        if self.leave(index) && result.is_err() {
+            self.wake_one();
+        }
+        if let Some(key) = timeout {
+            timer::cancel(key);
+        }
+        result
     }
 
     /// For bounded waits (locks) that nothing may interrupt.
@@ -94,19 +252,61 @@ impl WaitQueue {
     }
 
     /// Wakes the longest waiter; answers whether there was one. Callable in IRQ context.
+    #[inline]
     pub fn wake_one(&self) -> bool {
-        todo!()
+        fence(Ordering::SeqCst);
+        if self.len.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        self.wake_many(1) == 1
     }
+
     /// Wakes up to `count` waiters; answers how many.
-    pub fn wake_many(&self, _count: usize) -> usize {
-        todo!()
+    pub fn wake_many(&self, count: usize) -> usize {
+        fence(Ordering::SeqCst);
+        let mut woken = 0;
+        while woken < count && self.len.load(Ordering::SeqCst) != 0 {
+            let mut batch: SmallVec<[Arc<Task>; 8]> = SmallVec::new();
+            let mut list = self.list.lock();
+            while woken < count && batch.len() < 8 {
+                let Some(task) = list.pop() else { break };
+                self.len.fetch_sub(1, Ordering::SeqCst);
+                batch.push(task);
+                woken += 1;
+            }
+            drop(list);
+            if batch.is_empty() {
+                break;
+            }
+            for task in batch {
+                task.unpark();
+            }
+        }
+        woken
     }
+
+    #[inline]
     pub fn wake_all(&self) -> usize {
-        todo!()
+        fence(Ordering::SeqCst);
+        // Those who come back while others are being woken are not woken twice.
+        let waiting = self.len.load(Ordering::SeqCst);
+        if waiting == 0 { 0 } else { self.wake_many(waiting) }
     }
+
     /// No waiter at this instant (a hint; see the module page for when it may be relied on).
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        todo!()
+        fence(Ordering::SeqCst);
+        self.len.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// Whether a sleep of this mode must end because of a signal.
+fn must_end(mode: WaitMode) -> bool {
+    match mode {
+        WaitMode::Interruptible => current().has_signal(),
+        WaitMode::Killable => current().is_dying(),
+        WaitMode::Uninterruptible => false,
     }
 }
 
@@ -117,13 +317,38 @@ pub struct Park;
 impl Park {
     /// Parks the calling thread until `done` answers `Some`, a signal (by mode) or the deadline. Every `unpark` makes it
     /// look again. The caller undoes its registration on `Err` and must then look once more whether it was completed.
+    /// `done` must not sleep.
     #[track_caller]
     pub fn park_until<R>(
-        _mode: WaitMode,
-        _deadline: Deadline,
-        _reason: WaitReason,
-        _done: impl FnMut() -> Option<R>,
+        mode: WaitMode,
+        deadline: Deadline,
+        reason: WaitReason,
+        mut done: impl FnMut() -> Option<R>,
     ) -> Result<R, WaitError> {
-        todo!()
+        super::might_sleep();
+        let mut timeout = None;
+        let result = loop {
+            sched::prepare_park();
+            if let Some(result) = done() {
+                break Ok(result);
+            }
+            if must_end(mode) {
+                break Err(WaitError::Interrupted);
+            }
+            if let Some(deadline) = deadline {
+                if crate::time::now_ns() >= deadline {
+                    break Err(WaitError::TimedOut);
+                }
+                if timeout.is_none() {
+                    timeout = Some(timer::wake_at(deadline, crate::process::current_arc()));
+                }
+            }
+            sched::park(reason, mode);
+        };
+        sched::cancel_park();
+        if let Some(key) = timeout {
+            timer::cancel(key);
+        }
+        result
     }
 }

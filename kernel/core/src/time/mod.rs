@@ -1,10 +1,14 @@
 //! Clocks, timers, sleeping; the vDSO's data.
 
+pub mod timer;
 pub mod timerfd;
+pub mod clock;
 pub mod syscall;
 pub mod timers;
+pub mod vdso;
 
 use crate::prelude::*;
+use core::sync::atomic::{AtomicI64, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// `struct timespec` of 64-bit Linux.
@@ -56,9 +60,34 @@ pub fn now_ns() -> u64 {
     hal::time::now_ns()
 }
 
+/// CLOCK_REALTIME minus CLOCK_MONOTONIC, in ns.
+static REALTIME_OFFSET: AtomicI64 = AtomicI64::new(0);
+
+/// Reads the RTC; called once at boot.
+pub fn init() {
+    let seconds = crate::machine::rtc_seconds().unwrap_or(0);
+    set_realtime_ns(seconds.saturating_mul(NSEC_PER_SEC));
+}
+
 /// CLOCK_REALTIME in nanoseconds since 1970.
 pub fn realtime_ns() -> u64 {
-    todo!()
+    now_ns().wrapping_add_signed(REALTIME_OFFSET.load(Ordering::Relaxed))
+}
+
+/// Sets CLOCK_REALTIME (clock_settime, settimeofday); timerfds that asked hear of it.
+pub fn set_realtime_ns(ns: u64) {
+    REALTIME_OFFSET.store((ns as i64).wrapping_sub(now_ns() as i64), Ordering::Relaxed);
+    timerfd::clock_was_set();
+}
+
+/// CLOCK_REALTIME minus CLOCK_MONOTONIC now, in ns (the vDSO's data, absolute real-time deadlines).
+pub fn realtime_offset_ns() -> i64 {
+    REALTIME_OFFSET.load(Ordering::Relaxed)
+}
+
+/// The monotonic instant of a CLOCK_REALTIME instant.
+pub fn monotonic_of_realtime(realtime_ns: u64) -> u64 {
+    realtime_ns.saturating_add_signed(realtime_offset_ns().saturating_neg())
 }
 
 /// File timestamps: CLOCK_REALTIME.
@@ -66,27 +95,10 @@ pub fn file_time() -> Timespec {
     Timespec::from_ns(realtime_ns())
 }
 
-/// A process's POSIX timers and interval timers.
-pub struct ProcessTimers {}
-
-/// A one-shot kernel timer: `callback(argument)` runs in IRQ context on some CPU at the deadline.
-pub struct KernelTimer {}
-
-impl KernelTimer {
-    pub fn new(_callback: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        todo!()
-    }
-    /// Arms (or re-arms) for an absolute monotonic deadline in ns.
-    pub fn arm(self: &Arc<Self>, _deadline_ns: u64) {
-        todo!()
-    }
-    /// Disarms; the callback may still be running on another CPU.
-    pub fn cancel(&self) {
-        todo!()
-    }
-}
+pub use timer::KernelTimer;
+pub use timers::ProcessTimers;
 
 /// The timer interrupt.
 pub fn handle_timer_irq() {
-    todo!()
+    timer::handle_irq();
 }

@@ -13,3 +13,6 @@ pub fn sys_timerfd_settime(_fd: i32, _flags: u32, _new: UserAddr, _old: UserAddr
 pub fn sys_timerfd_gettime(_fd: i32, _cur: UserAddr) -> SysResult {
     Err(Errno::ENOSYS)
 }
+
+/// CLOCK_REALTIME was set: cancels timers that asked for it (TFD_TIMER_CANCEL_ON_SET).
+pub fn clock_was_set() {}

@@ -2,6 +2,21 @@
 
 use crate::prelude::*;
 
+/// A process's POSIX timers and interval timers.
+pub struct ProcessTimers {}
+
+impl ProcessTimers {
+    pub fn new() -> Self {
+        Self {}
+    }
+}
+
+impl Default for ProcessTimers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 pub fn sys_getitimer(_which: i32, _value: UserAddr) -> SysResult {
     Err(Errno::ENOSYS)
 }

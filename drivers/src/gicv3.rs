@@ -1,0 +1,116 @@
+//! Arm Generic Interrupt Controller v3, on the `arm-gic` crate. LPIs are not used; shared lines go to the first CPU.
+
+use crate::mmio::Mmio;
+use crate::traits::{InterruptController, Ipi, Irq, Pending, Trigger};
+use arm_gic::gicv3::registers::{Gicd, GicrSgi};
+use arm_gic::gicv3::{GicCpuInterface, GicV3, SgiTarget, SgiTargetGroup};
+use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
+use spin::Mutex;
+
+const PRIORITY: u8 = 0xa0;
+
+/// A GICv3 whose redistributors lie in one region.
+pub struct Gic3 {
+    gic: Mutex<GicV3<'static>>,
+    current_cpu: fn() -> usize,
+    /// MPIDR affinity of a logical CPU.
+    affinity: fn(usize) -> Option<u64>,
+}
+
+fn intid(irq: Irq) -> Option<IntId> {
+    match irq.0 {
+        0..16 => Some(IntId::sgi(irq.0)),
+        16..32 => Some(IntId::ppi(irq.0 - 16)),
+        32..1020 => Some(IntId::spi(irq.0 - 32)),
+        _ => None,
+    }
+}
+
+impl Gic3 {
+    /// Sets the distributor up with every line off. `None` when the registers are not a GICv3's.
+    pub fn new(
+        distributor: Mmio,
+        redistributors: Mmio,
+        cpus: usize,
+        current_cpu: fn() -> usize,
+        affinity: fn(usize) -> Option<u64>,
+    ) -> Option<Self> {
+        // SAFETY: both blocks are mapped device memory used for nothing else (Mmio's contract).
+        let mut gic = unsafe {
+            GicV3::new(
+                UniqueMmioPointer::new(distributor.base().cast::<Gicd>()),
+                redistributors.base().cast::<GicrSgi>(),
+                cpus,
+            )
+        }
+        .ok()?;
+        gic.setup(0);
+        Some(Self { gic: Mutex::new(gic), current_cpu, affinity })
+    }
+}
+
+impl InterruptController for Gic3 {
+    fn init_cpu(&self) {
+        let cpu = (self.current_cpu)();
+        let mut gic = self.gic.lock();
+        gic.init_cpu(cpu);
+        for sgi in 0..16 {
+            let id = IntId::sgi(sgi);
+            // Each of these can only fail for a CPU without a redistributor, which then gets no interrupts.
+            let _ = gic.set_interrupt_priority(id, Some(cpu), PRIORITY);
+            let _ = gic.enable_interrupt(id, Some(cpu), true);
+        }
+        drop(gic);
+        GicCpuInterface::set_priority_mask(0xf0);
+        GicCpuInterface::enable_group1(true);
+    }
+
+    fn enable(&self, irq: Irq, trigger: Trigger) {
+        let Some(id) = intid(irq) else { return };
+        let cpu = Some((self.current_cpu)());
+        let trigger = match trigger {
+            Trigger::Edge => arm_gic::Trigger::Edge,
+            Trigger::Level => arm_gic::Trigger::Level,
+        };
+        let mut gic = self.gic.lock();
+        let _ = gic.set_interrupt_priority(id, cpu, PRIORITY);
+        if irq.0 >= 16 {
+            let _ = gic.set_trigger(id, cpu, trigger);
+        }
+        let _ = gic.enable_interrupt(id, cpu, true);
+    }
+
+    fn disable(&self, irq: Irq) {
+        if let Some(id) = intid(irq) {
+            let _ = self.gic.lock().enable_interrupt(id, Some((self.current_cpu)()), false);
+        }
+    }
+
+    fn dispatch(&self, handle: &mut dyn FnMut(Pending)) {
+        while let Some(id) = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1) {
+            handle(match id.sgi_index() {
+                Some(0) => Pending::Ipi(Ipi::Reschedule),
+                Some(1) => Pending::Ipi(Ipi::Stop),
+                Some(2) => Pending::Ipi(Ipi::Call),
+                Some(_) => Pending::Spurious,
+                None => Pending::Device(Irq(id.raw_value())),
+            });
+            GicCpuInterface::end_interrupt(id, InterruptGroup::Group1);
+        }
+    }
+
+    fn send_ipi(&self, cpu: usize, ipi: Ipi) {
+        let Some(affinity) = (self.affinity)(cpu) else { return };
+        let target = SgiTarget::List {
+            affinity3: (affinity >> 32) as u8,
+            affinity2: (affinity >> 16) as u8,
+            affinity1: (affinity >> 8) as u8,
+            target_list: 1 << (affinity & 0xf),
+        };
+        let _ = GicCpuInterface::send_sgi(IntId::sgi(ipi as u32), target, SgiTargetGroup::CurrentGroup1);
+    }
+
+    fn translate(&self, cells: &[u32]) -> Option<(Irq, Trigger)> {
+        crate::gicv2::translate(cells)
+    }
+}

@@ -1,0 +1,86 @@
+//! The end: message, backtrace, every task and what it waits for; then the machine stops with the panic status.
+
+use crate::prelude::*;
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use drivers::traits::Ipi;
+
+/// Exit status of a machine that panicked.
+const PANIC_STATUS: u8 = 101;
+
+struct Port;
+
+impl Write for Port {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        hal::early::write_log(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// 1 + number of the CPU that panicked first; a panic inside the report ends at once.
+static PANICKED: AtomicUsize = AtomicUsize::new(0);
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    hal::cpu::disable_irqs();
+    let own = hal::cpu::id() + 1;
+    match PANICKED.compare_exchange(0, own, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => report(info),
+        Err(first) if first == own => {
+            let _ = writeln!(Port, "\npanic inside the panic report: {info}");
+        }
+        Err(_) => hal::power::park_cpu(),
+    }
+    hal::early::write_log(b"\n[crannog] panic\n");
+    hal::power::off(PANIC_STATUS)
+}
+
+fn report(info: &core::panic::PanicInfo<'_>) {
+    for cpu in (0..hal::cpu::online()).filter(|cpu| *cpu != hal::cpu::id()) {
+        crate::machine::send_ipi(cpu, Ipi::Stop);
+    }
+    let _ = writeln!(Port, "\nkernel panic on CPU {}: {info}", hal::cpu::id());
+    let mut frames = [0u64; 32];
+    let count = hal::context::backtrace_here(&mut frames);
+    print_frames(&frames[..count], "  ");
+    if crate::process::task::CURRENT.is_set() {
+        let task = current();
+        let _ = writeln!(Port, "current: tid {} ({})", task.tid, task.comm());
+    }
+    print_tasks();
+}
+
+fn print_frames(frames: &[u64], indent: &str) {
+    for &address in frames {
+        // A return address lies behind the call.
+        let _ = match super::symbol(address.wrapping_sub(4)) {
+            Some((name, offset)) => writeln!(Port, "{indent}{address:016x} {name}+{offset:#x}"),
+            None => writeln!(Port, "{indent}{address:016x}"),
+        };
+    }
+}
+
+/// One line per thread: state, what it waits for; then its kernel stack.
+fn print_tasks() {
+    let now = hal::time::now_ns();
+    for process in crate::process::all_processes() {
+        let Some(threads) = process.threads.try_lock() else { continue };
+        for task in threads.iter() {
+            let _ = write!(Port, "tid {:5} pid {:5} {} {}", task.tid, process.pid, task.state_letter(), task.comm());
+            let _ = match task.wait_reason() {
+                Some((reason, since)) => writeln!(
+                    Port,
+                    " waits for {} {:#x} owner {} since {} ms",
+                    reason.kind,
+                    reason.object,
+                    reason.owner,
+                    now.saturating_sub(since) / 1_000_000
+                ),
+                None => writeln!(Port),
+            };
+            let mut frames = [0u64; 12];
+            let count = task.thread.backtrace(&mut frames);
+            print_frames(&frames[..count], "      ");
+        }
+    }
+}

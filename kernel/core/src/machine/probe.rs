@@ -1,0 +1,117 @@
+//! Device discovery: each `compatible` string names a probe function.
+
+use super::{RTC, console, irq};
+use crate::prelude::*;
+use base::addr::PhysAddr;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::standard::{NodeStandard, Status};
+use dtoolkit::{Node, Property};
+use drivers::gicv2::GicV2;
+use drivers::gicv3::Gic3;
+use drivers::mmio::Mmio;
+use drivers::pl011::Pl011;
+use drivers::pl031::Pl031;
+use drivers::traits::{Irq, Trigger};
+
+type Probe = fn(&Device<'_>);
+
+/// Interrupt controllers come first: the others translate their interrupts through them.
+const CONTROLLERS: &[(&str, Probe)] =
+    &[("arm,cortex-a15-gic", gicv2), ("arm,gic-400", gicv2), ("arm,gic-v3", gicv3)];
+const DEVICES: &[(&str, Probe)] = &[("arm,pl011", pl011), ("arm,pl031", pl031)];
+
+/// A node of the tree as probes see it.
+pub struct Device<'a> {
+    node: FdtNode<'a>,
+    fdt: Fdt<'a>,
+}
+
+impl Device<'_> {
+    /// The `index`th register range.
+    pub fn reg(&self, index: usize) -> Option<(u64, u64)> {
+        let reg = self.node.reg().ok()??.nth(index)?;
+        Some((reg.address::<u64>().ok()?, reg.size::<u64>().ok()?))
+    }
+    /// The `index`th register range, mapped. `None` for ranges no machine has.
+    pub fn map(&self, index: usize) -> Option<Mmio> {
+        let (address, size) = self.reg(index)?;
+        let end = address.checked_add(size)?;
+        (size > 0 && size <= 64 << 20 && end < 1 << 44).then(|| hal::mmio::map(PhysAddr(address), size as usize))
+    }
+    /// The first interrupt.
+    pub fn interrupt(&self) -> Option<(Irq, Trigger)> {
+        let property = self.node.property("interrupts")?;
+        let mut cells = [0u32; 3];
+        for (cell, bytes) in cells.iter_mut().zip(property.value().chunks_exact(4)) {
+            *cell = u32::from_be_bytes(bytes.try_into().ok()?);
+        }
+        irq::controller()?.translate(&cells)
+    }
+    /// Whether `/aliases/NAME` names this node.
+    fn is_alias(&self, name: &str) -> bool {
+        let Some(aliases) = self.fdt.find_node("/aliases") else { return false };
+        let Some(property) = aliases.property(name) else { return false };
+        let path = property.value().split(|&b| b == 0).next().unwrap_or(&[]);
+        core::str::from_utf8(path).ok().and_then(|path| self.fdt.find_node(path)).is_some_and(|node| {
+            node.name() == self.node.name()
+        })
+    }
+}
+
+fn visit<'a>(fdt: Fdt<'a>, node: FdtNode<'a>, depth: usize, table: &[(&str, Probe)]) {
+    for child in node.children() {
+        if matches!(child.status(), Ok(Status::Disabled)) {
+            continue;
+        }
+        if let Some((_, probe)) = table.iter().find(|(name, _)| child.is_compatible(name)) {
+            probe(&Device { node: child, fdt });
+        }
+        if depth > 0 {
+            visit(fdt, child, depth - 1, table);
+        }
+    }
+}
+
+pub(super) fn probe() {
+    let dtb = hal::boot::info().dtb;
+    let Ok(fdt) = Fdt::new(dtb) else { return };
+    for table in [CONTROLLERS, DEVICES] {
+        visit(fdt, fdt.root(), 3, table);
+    }
+}
+
+fn gicv2(device: &Device<'_>) {
+    if let (Some(distributor), Some(cpu)) = (device.map(0), device.map(1))
+        && irq::controller().is_none()
+    {
+        irq::set_controller(Box::new(GicV2::new(distributor, cpu, hal::cpu::id)));
+    }
+}
+
+fn gicv3(device: &Device<'_>) {
+    let cpus = hal::boot::info().nr_cpus;
+    if let (Some(distributor), Some(redistributors)) = (device.map(0), device.map(1))
+        && irq::controller().is_none()
+        && let Some(gic) = Gic3::new(distributor, redistributors, cpus, hal::cpu::id, hal::smp::mpidr)
+    {
+        irq::set_controller(Box::new(gic));
+    }
+}
+
+fn pl011(device: &Device<'_>) {
+    const BAUD: u32 = 115_200;
+    const CLOCK_HZ: u32 = 24_000_000;
+    // The second port is the log's: it stays polled (hal::early).
+    if device.is_alias("serial1") || console::is_present() {
+        return;
+    }
+    if let (Some(registers), Some((irq, trigger))) = (device.map(0), device.interrupt()) {
+        console::set_port(Box::new(Pl011::new(registers, BAUD, CLOCK_HZ)), irq, trigger);
+    }
+}
+
+fn pl031(device: &Device<'_>) {
+    if let Some(registers) = device.map(0) {
+        RTC.call_once(|| Box::new(Pl031::new(registers)));
+    }
+}

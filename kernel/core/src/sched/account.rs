@@ -1,0 +1,46 @@
+//! CPU time: each user/kernel boundary and each switch charges the time since the last one. Counter ticks, no conversion.
+
+use crate::prelude::*;
+use core::sync::atomic::Ordering;
+
+#[inline(always)]
+fn charge(task: &Task, user: bool) {
+    let now = hal::time::ticks_relaxed();
+    let sched = &task.sched;
+    let elapsed = now.wrapping_sub(sched.boundary.load(Ordering::Relaxed));
+    sched.boundary.store(now, Ordering::Relaxed);
+    // Only the running CPU writes these; readers see whole words.
+    let counter = if user { &sched.user_ticks } else { &sched.system_ticks };
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(elapsed), Ordering::Relaxed);
+}
+
+/// Call right after `run_user` returned.
+#[inline(always)]
+pub fn enter_kernel(task: &Task) {
+    charge(task, true);
+}
+
+/// Call right before `run_user`.
+#[inline(always)]
+pub fn enter_user(task: &Task) {
+    charge(task, false);
+}
+
+/// The running task leaves the CPU (it is in the kernel).
+pub(super) fn leave(task: &Task) {
+    charge(task, false);
+}
+
+/// A task comes onto the CPU.
+pub(super) fn arrive(task: &Task) {
+    task.sched.boundary.store(hal::time::ticks_relaxed(), Ordering::Relaxed);
+}
+
+pub(super) fn times(task: &Task) -> (u64, u64) {
+    let user = task.sched.user_ticks.load(Ordering::Relaxed);
+    let mut system = task.sched.system_ticks.load(Ordering::Relaxed);
+    if core::ptr::eq(task, current()) {
+        system = system.wrapping_add(hal::time::ticks_relaxed().wrapping_sub(task.sched.boundary.load(Ordering::Relaxed)));
+    }
+    (hal::time::ticks_to_ns(user), hal::time::ticks_to_ns(system))
+}

@@ -1,0 +1,431 @@
+//! The switch itself: picking the next task, idle CPUs, preemption, the slice timer.
+
+use super::queue::{RR_SLICE_NS, RunQueue, SLICE_NS, weight};
+use super::{DEAD, NOTIFIED, PARKED, PARKING, RUNNABLE, account, policy};
+use crate::mm::AddressSpace;
+use crate::prelude::*;
+use crate::process::task::CURRENT;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use drivers::traits::Ipi;
+use hal::cpu::{IrqGuard, MAX_CPUS, PerCpu};
+
+struct Cpu {
+    queue: IrqSpinLock<RunQueue>,
+    need_resched: AtomicBool,
+    /// Id of the address space in TTBR0; 0 is none.
+    space: AtomicU64,
+    /// The task that just left this CPU and is not queued: dropped by the next one, off its stack.
+    previous: IrqSpinLock<Option<Arc<Task>>>,
+    idle: IrqSpinLock<Option<Arc<Task>>>,
+}
+
+static CPUS: PerCpu<Cpu> = PerCpu::new(
+    [const {
+        Cpu {
+            queue: IrqSpinLock::new(RunQueue::new()),
+            need_resched: AtomicBool::new(false),
+            space: AtomicU64::new(0),
+            previous: IrqSpinLock::new(None),
+            idle: IrqSpinLock::new(None),
+        }
+    }; MAX_CPUS],
+);
+
+/// Bit n: CPU n idles (waits in wfi or is about to).
+static IDLE_MASK: AtomicU32 = AtomicU32::new(0);
+/// Bit n: CPU n runs its idle loop and may be given tasks.
+static ONLINE_MASK: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the calling CPU should switch before returning to user mode.
+#[inline(always)]
+pub fn need_resched() -> bool {
+    CPUS.get().need_resched.load(Ordering::Relaxed)
+}
+
+pub fn set_need_resched() {
+    CPUS.get().need_resched.store(true, Ordering::Relaxed);
+}
+
+/// Where a woken or new task goes: its last CPU, unless that is busy and another one it may use is idle.
+fn choose_cpu(task: &Task) -> usize {
+    if task.thread.is_on_cpu() {
+        // Still leaving its stack: only that CPU may pick it, or two CPUs could wait for each other's stacks.
+        return task.sched.last_cpu() as usize;
+    }
+    let allowed = task.sched.affinity.load(Ordering::Relaxed) as u32 & ONLINE_MASK.load(Ordering::Relaxed);
+    let last = task.sched.last_cpu.load(Ordering::Relaxed) as usize;
+    let idle = IDLE_MASK.load(Ordering::Relaxed) & allowed;
+    if allowed == 0 {
+        // No allowed CPU is up (yet): the boot CPU must do.
+        return 0;
+    }
+    if idle >> last & 1 == 1 {
+        return last;
+    }
+    if idle != 0 {
+        return idle.trailing_zeros() as usize;
+    }
+    if allowed >> last & 1 == 1 { last } else { allowed.trailing_zeros() as usize }
+}
+
+/// Queues a task that was just unparked.
+pub(super) fn enqueue_woken(task: Arc<Task>) {
+    let own = hal::cpu::id();
+    // A task that slept on this CPU while its waker runs here goes to the hand-over slot: the waker is likely to sleep.
+    let last = task.sched.last_cpu.load(Ordering::Relaxed) as usize;
+    if last == own && task.sched.may_run_on(own) && CURRENT.is_set() {
+        let _irq = IrqGuard::new();
+        let cpu = CPUS.get();
+        let mut queue = cpu.queue.lock();
+        if !queue.push_next(&task) {
+            queue.push(task, true);
+        }
+        let crowd = queue.len() > 1;
+        let preempt = queue.should_preempt(&current().sched);
+        drop(queue);
+        if preempt || is_idle_task() {
+            cpu.need_resched.store(true, Ordering::Relaxed);
+        }
+        arm_slice();
+        if crowd {
+            kick_idle();
+        }
+        return;
+    }
+    let target = choose_cpu(&task);
+    push_to(target, task, true);
+}
+
+fn push_to(target: usize, task: Arc<Task>, woken: bool) {
+    let _irq = IrqGuard::new();
+    task.sched.last_cpu.store(target as u32, Ordering::Relaxed);
+    CPUS.on(target).queue.lock().push(task, woken);
+    if target == hal::cpu::id() {
+        let cpu = CPUS.get();
+        if CURRENT.is_set() && (is_idle_task() || cpu.queue.lock().should_preempt(&current().sched)) {
+            cpu.need_resched.store(true, Ordering::Relaxed);
+        }
+        arm_slice();
+    } else {
+        crate::machine::send_ipi(target, Ipi::Reschedule);
+    }
+}
+
+/// Wakes one idle CPU, if any, to steal.
+fn kick_idle() {
+    let own = hal::cpu::id();
+    let idle = IDLE_MASK.load(Ordering::Relaxed) & !(1 << own);
+    if idle != 0 {
+        crate::machine::send_ipi(idle.trailing_zeros() as usize, Ipi::Reschedule);
+    }
+}
+
+fn is_idle_task() -> bool {
+    current().tid == 0
+}
+
+/// Puts a new task into a run queue for the first time.
+pub fn start(task: Arc<Task>) {
+    let target = choose_cpu(&task);
+    push_to(target, task, false);
+}
+
+/// The running task's state after it leaves the CPU.
+enum Leave {
+    /// Back into the queue by its place.
+    Preempted,
+    /// Back into the queue behind its equals.
+    Yielded,
+    /// Not runnable.
+    Asleep,
+}
+
+/// Switches to the next task. IRQs are masked.
+fn schedule(leave: Leave) {
+    let cpu = CPUS.get();
+    let own = hal::cpu::id();
+    cpu.need_resched.store(false, Ordering::Relaxed);
+    let task = current();
+    account::leave(task);
+    let now = hal::time::now_ns();
+    charge_vruntime(task, now);
+
+    let mut queue = cpu.queue.lock();
+    let idle = task.tid == 0;
+    if !matches!(leave, Leave::Asleep) && !idle && task.sched.may_run_on(own) {
+        // Keep running when nobody better waits.
+        if queue.len() == 0 {
+            drop(queue);
+            task.sched.run_start.store(now, Ordering::Relaxed);
+            account::arrive(task);
+            return;
+        }
+        let own_arc = CURRENT.get_arc();
+        match leave {
+            Leave::Preempted => queue.push_front(own_arc),
+            _ => {
+                if task.sched.effective_rt() == 0 {
+                    // sched_yield: let everyone else of this queue go first.
+                    let vruntime = task.sched.vruntime.load(Ordering::Relaxed);
+                    task.sched.vruntime.store(vruntime + SLICE_NS, Ordering::Relaxed);
+                }
+                queue.push(own_arc, false);
+            }
+        }
+    } else if !matches!(leave, Leave::Asleep) && !idle {
+        // Its affinity no longer holds this CPU: `finish_switch` moves it.
+        task.sched.migrate.store(1, Ordering::Release);
+    }
+    let next = queue.pop();
+    drop(queue);
+    let next = match next.or_else(|| steal(own)) {
+        Some(next) => next,
+        None if idle => {
+            account::arrive(task);
+            return;
+        }
+        None => match cpu.idle.lock().clone() {
+            Some(idle) => idle,
+            None => panic!("no idle task on CPU {own}"),
+        },
+    };
+    if core::ptr::eq(&*next, task) {
+        task.sched.run_start.store(now, Ordering::Relaxed);
+        account::arrive(task);
+        return;
+    }
+    if matches!(leave, Leave::Asleep) {
+        task.sched.voluntary_switches.fetch_add(1, Ordering::Relaxed);
+    } else {
+        task.sched.involuntary_switches.fetch_add(1, Ordering::Relaxed);
+    }
+    switch_to(next, now);
+}
+
+fn charge_vruntime(task: &Task, now: u64) {
+    let elapsed = now.saturating_sub(task.sched.run_start.load(Ordering::Relaxed));
+    let nice = task.sched.nice.load(Ordering::Relaxed);
+    let weighted = if nice == 0 { elapsed } else { elapsed.saturating_mul(1024) / weight(nice) };
+    let vruntime = task.sched.vruntime.load(Ordering::Relaxed);
+    task.sched.vruntime.store(vruntime.wrapping_add(weighted), Ordering::Relaxed);
+    task.sched.run_start.store(now, Ordering::Relaxed);
+}
+
+fn steal(own: usize) -> Option<Arc<Task>> {
+    let online = hal::cpu::online();
+    if online == 1 {
+        return None;
+    }
+    for step in 1..MAX_CPUS {
+        let victim = (own + step) % MAX_CPUS;
+        if ONLINE_MASK.load(Ordering::Relaxed) >> victim & 1 == 0 {
+            continue;
+        }
+        let stolen = CPUS.on(victim).queue.lock().steal(own);
+        if stolen.is_some() {
+            return stolen;
+        }
+    }
+    None
+}
+
+fn switch_to(next: Arc<Task>, now: u64) {
+    let cpu = CPUS.get();
+    next.sched.last_cpu.store(hal::cpu::id() as u32, Ordering::Relaxed);
+    next.sched.run_start.store(now, Ordering::Relaxed);
+    account::arrive(&next);
+    let id = next.mm.with(|mm| match mm {
+        Some(mm) => {
+            let id = mm.id();
+            if cpu.space.load(Ordering::Relaxed) != id {
+                mm.activate();
+            }
+            id
+        }
+        None => {
+            if cpu.space.load(Ordering::Relaxed) != 0 {
+                hal::mmu::deactivate();
+            }
+            0
+        }
+    });
+    cpu.space.store(id, Ordering::Relaxed);
+    let old = current();
+    // The previous task's reference moves to this CPU's slot; whoever runs next here drops it, off that stack.
+    let previous = CURRENT.replace(next);
+    let left = core::mem::replace(&mut *cpu.previous.lock(), previous);
+    debug_assert!(left.is_none());
+    arm_slice();
+    hal::context::switch(&old.thread, &current().thread);
+    // Some time later, perhaps on another CPU.
+    finish_switch();
+}
+
+/// First thing on a new stack: drops the reference to the task that left this CPU. A new thread's entry calls it.
+pub fn finish_switch() {
+    let previous = CPUS.get().previous.lock().take();
+    if let Some(task) = previous
+        && task.sched.state.load(Ordering::Acquire) == RUNNABLE
+        && task.tid != 0
+        && !task.sched.may_run_on(hal::cpu::id())
+        && task.sched.migrate.swap(0, Ordering::AcqRel) != 0
+    {
+        // It left because its affinity no longer holds this CPU; now it is off its stack and may move.
+        let target = choose_cpu(&task);
+        push_to(target, task, false);
+    }
+}
+
+/// Makes `space` (or none) the running task's translation: execve and exit call it before the old space can go.
+pub fn switch_address_space(space: Option<&Arc<AddressSpace>>) {
+    let _irq = IrqGuard::new();
+    let cpu = CPUS.get();
+    match space {
+        Some(space) => {
+            space.activate();
+            cpu.space.store(space.id(), Ordering::Relaxed);
+        }
+        None => {
+            hal::mmu::deactivate();
+            cpu.space.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Second half of parking: PARKING becomes PARKED and the CPU goes elsewhere, unless an unpark came first.
+pub(super) fn park_current() {
+    let _irq = IrqGuard::new();
+    let state = &current().sched.state;
+    match state.compare_exchange(PARKING, PARKED, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => schedule(Leave::Asleep),
+        Err(NOTIFIED) => state.store(RUNNABLE, Ordering::Release),
+        Err(_) => {}
+    }
+}
+
+/// Gives up the CPU to another runnable task, if there is one.
+pub fn yield_now() {
+    crate::sync::might_sleep();
+    let _irq = IrqGuard::new();
+    schedule(Leave::Yielded);
+}
+
+/// Switches if somebody better waits (return to user mode after `need_resched`).
+pub fn preempt() {
+    let _irq = IrqGuard::new();
+    // A fair task's place follows from its run time; a round-robin task goes behind its equals.
+    let round_robin = current().sched.policy() == policy::RR;
+    schedule(if round_robin { Leave::Yielded } else { Leave::Preempted });
+}
+
+/// Yields when the scheduler wants the CPU; for long loops in the kernel.
+pub fn cond_resched() {
+    if need_resched() && crate::sync::spin_depth() == 0 && hal::cpu::irqs_enabled() {
+        preempt();
+    }
+}
+
+/// Ends the calling thread for good: the last switch. The scheduler drops its reference from another stack.
+pub fn exit_current() -> ! {
+    hal::cpu::disable_irqs();
+    current().sched.state.store(DEAD, Ordering::Release);
+    schedule(Leave::Asleep);
+    unreachable!("a dead task ran")
+}
+
+/// Arms this CPU's slice timer when somebody waits for the running task, or disarms it.
+fn arm_slice() {
+    if !CURRENT.is_set() {
+        return;
+    }
+    let waiting = CPUS.get().queue.lock().len() > 0;
+    let task = current();
+    let slice = match task.sched.policy() {
+        _ if task.tid == 0 => None,
+        policy::FIFO => None,
+        policy::RR => Some(RR_SLICE_NS),
+        _ => Some(SLICE_NS),
+    };
+    let deadline = match slice {
+        Some(slice) if waiting => Some(task.sched.run_start.load(Ordering::Relaxed) + slice),
+        _ => None,
+    };
+    crate::time::timer::set_slice(deadline);
+}
+
+/// The slice ran out (timer interrupt).
+pub(crate) fn slice_expired() {
+    let cpu = CPUS.get();
+    if CURRENT.is_set() && cpu.queue.lock().len() > 0 {
+        cpu.need_resched.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Reschedule IPI, in IRQ context: somebody queued a task here, or wants this CPU to look for work.
+pub fn handle_reschedule_ipi() {
+    let cpu = CPUS.get();
+    if !CURRENT.is_set() {
+        return;
+    }
+    if is_idle_task() || cpu.queue.lock().should_preempt(&current().sched) {
+        cpu.need_resched.store(true, Ordering::Relaxed);
+    }
+    arm_slice();
+}
+
+/// Moves a task whose class, priority or affinity changed to its new place, wherever it is.
+pub(crate) fn requeue(task: &Arc<Task>) {
+    for cpu in 0..MAX_CPUS {
+        if ONLINE_MASK.load(Ordering::Relaxed) >> cpu & 1 == 0 {
+            continue;
+        }
+        if CPUS.on(cpu).queue.lock().remove(task) {
+            let target = choose_cpu(task);
+            push_to(target, task.clone(), false);
+            return;
+        }
+    }
+    // Running or asleep: the CPU it runs on looks again.
+    let cpu = task.sched.last_cpu() as usize;
+    if cpu == hal::cpu::id() {
+        set_need_resched();
+    } else if cpu < MAX_CPUS && ONLINE_MASK.load(Ordering::Relaxed) >> cpu & 1 == 1 {
+        CPUS.on(cpu).need_resched.store(true, Ordering::Relaxed);
+        crate::machine::send_ipi(cpu, Ipi::Reschedule);
+    }
+}
+
+/// Adopts the calling CPU's boot context as its idle task, so that `current()` works.
+pub fn adopt_idle() {
+    let own = hal::cpu::id();
+    let thread = hal::context::KernelThread::adopt_current();
+    let idle = crate::process::new_kernel_task("idle", thread);
+    idle.sched.affinity.store(1 << own, Ordering::Relaxed);
+    *CPUS.get().idle.lock() = Some(idle.clone());
+    let old = CURRENT.replace(idle);
+    debug_assert!(old.is_none());
+}
+
+/// The idle loop: runs tasks when there are any, else waits for an interrupt. Never returns. `adopt_idle` came first.
+pub fn run_idle() -> ! {
+    let own = hal::cpu::id();
+    ONLINE_MASK.fetch_or(1 << own, Ordering::SeqCst);
+    hal::cpu::disable_irqs();
+    loop {
+        IDLE_MASK.fetch_or(1 << own, Ordering::SeqCst);
+        if CPUS.get().queue.lock().len() == 0 && !need_resched() {
+            hal::cpu::wait_for_interrupt();
+        }
+        IDLE_MASK.fetch_and(!(1 << own), Ordering::SeqCst);
+        // Take the interrupt.
+        hal::cpu::enable_irqs();
+        hal::cpu::disable_irqs();
+        schedule(Leave::Preempted);
+    }
+}
+
+/// Number of tasks running or waiting to run, for /proc/loadavg.
+pub fn nr_runnable() -> usize {
+    let busy = (ONLINE_MASK.load(Ordering::Relaxed) & !IDLE_MASK.load(Ordering::Relaxed)).count_ones() as usize;
+    (0..MAX_CPUS).map(|cpu| CPUS.on(cpu).queue.lock().len()).sum::<usize>() + busy
+}

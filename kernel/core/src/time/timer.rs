@@ -1,0 +1,151 @@
+//! One-shot timers: a queue per CPU, driven by that CPU's generic timer, which also carries the scheduler's slice.
+
+use crate::prelude::*;
+use alloc::collections::BTreeMap;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hal::cpu::{IrqGuard, MAX_CPUS, PerCpu};
+use smallvec::SmallVec;
+
+enum Action {
+    Wake(Arc<Task>),
+    Fire(Arc<KernelTimer>),
+}
+
+struct Queue {
+    timers: BTreeMap<(u64, u64), Action>,
+    slice: Option<u64>,
+    /// What the hardware is set to.
+    armed: Option<u64>,
+}
+
+static QUEUES: PerCpu<IrqSpinLock<Queue>> = PerCpu::new(
+    [const { IrqSpinLock::new(Queue { timers: BTreeMap::new(), slice: None, armed: None }) }; MAX_CPUS],
+);
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Names an armed timer.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    cpu: usize,
+    deadline: u64,
+    id: u64,
+}
+
+impl Queue {
+    /// Sets the calling CPU's hardware to the earliest of all.
+    fn program(&mut self) {
+        let first = self.timers.first_key_value().map(|((deadline, _), _)| *deadline);
+        let wanted = match (first, self.slice) {
+            (Some(timer), Some(slice)) => Some(timer.min(slice)),
+            (timer, slice) => timer.or(slice),
+        };
+        if wanted != self.armed {
+            self.armed = wanted;
+            hal::time::set_deadline(wanted);
+        }
+    }
+}
+
+fn arm(deadline: u64, action: Action) -> Key {
+    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    let _irq = IrqGuard::new();
+    let cpu = hal::cpu::id();
+    let mut queue = QUEUES.get().lock();
+    queue.timers.insert((deadline, id), action);
+    queue.program();
+    Key { cpu, deadline, id }
+}
+
+/// Unparks `task` at `deadline` (monotonic ns).
+pub fn wake_at(deadline: u64, task: Arc<Task>) -> Key {
+    arm(deadline, Action::Wake(task))
+}
+
+/// Disarms; answers whether it had not fired yet.
+pub fn cancel(key: Key) -> bool {
+    let _irq = IrqGuard::new();
+    let mut queue = QUEUES.on(key.cpu).lock();
+    let action = queue.timers.remove(&(key.deadline, key.id));
+    if key.cpu == hal::cpu::id() {
+        queue.program();
+    }
+    drop(queue);
+    action.is_some()
+}
+
+/// Sets or clears the calling CPU's slice deadline.
+pub fn set_slice(deadline: Option<u64>) {
+    let _irq = IrqGuard::new();
+    let mut queue = QUEUES.get().lock();
+    if queue.slice != deadline {
+        queue.slice = deadline;
+        queue.program();
+    }
+}
+
+/// The timer interrupt: runs what is due.
+pub fn handle_irq() {
+    let now = crate::time::now_ns();
+    let mut due: SmallVec<[Action; 8]> = SmallVec::new();
+    let mut queue = QUEUES.get().lock();
+    while let Some(entry) = queue.timers.first_entry() {
+        if entry.key().0 > now {
+            break;
+        }
+        due.push(entry.remove());
+    }
+    let slice_over = queue.slice.is_some_and(|slice| slice <= now);
+    if slice_over {
+        queue.slice = None;
+    }
+    // The interrupt stays asserted until the deadline moves.
+    queue.armed = None;
+    hal::time::set_deadline(None);
+    queue.program();
+    drop(queue);
+    for action in due {
+        match action {
+            Action::Wake(task) => {
+                task.unpark();
+            }
+            Action::Fire(timer) => timer.fire(),
+        }
+    }
+    if slice_over {
+        crate::sched::slice_expired();
+    }
+}
+
+/// A one-shot kernel timer: `callback` runs in IRQ context on some CPU at the deadline.
+pub struct KernelTimer {
+    callback: Box<dyn Fn() + Send + Sync>,
+    key: IrqSpinLock<Option<Key>>,
+}
+
+impl KernelTimer {
+    pub fn new(callback: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(Self { callback, key: IrqSpinLock::new(None) })
+    }
+
+    /// Arms (or re-arms) for an absolute monotonic deadline in ns.
+    pub fn arm(self: &Arc<Self>, deadline_ns: u64) {
+        let mut key = self.key.lock();
+        if let Some(old) = key.take() {
+            cancel(old);
+        }
+        *key = Some(arm(deadline_ns, Action::Fire(self.clone())));
+    }
+
+    /// Disarms; the callback may still be running on another CPU.
+    pub fn cancel(&self) {
+        let old = self.key.lock().take();
+        if let Some(old) = old {
+            cancel(old);
+        }
+    }
+
+    fn fire(&self) {
+        *self.key.lock() = None;
+        (self.callback)();
+    }
+}
