@@ -387,31 +387,28 @@ impl PageTable {
         }
     }
 
-    /// Unmaps every page in `range` into `gather`; empty tables are freed.
+    /// Unmaps every page in `range` into `gather`; tables that lie wholly in `range` are freed.
     pub fn unmap_range(&mut self, range: Range<u64>, gather: &mut TlbGather) {
-        let mut unmapped = 0;
-        self.walk(range.clone(), &mut |_, entry| {
-            let old = load(entry);
-            if present(old) {
-                store(entry, 0);
-                gather.frames.push(Frame::from_phys(old & ADDRESS));
-                unmapped += 1;
-            }
-        });
-        self.resident -= unmapped;
-        let freed = self.free_tables(&range, gather);
-        if unmapped > 0 || freed {
-            gather.add(&self.root, range, freed);
-        }
+        self.unmap_area(range.clone(), range, gather);
     }
 
-    /// Frees the tables that lie wholly in `range`.
-    fn free_tables(&mut self, range: &Range<u64>, gather: &mut TlbGather) -> bool {
-        let before = gather.tables.len();
-        free_level(self.root.phys, 0, 0, range, &mut gather.tables);
-        let freed = gather.tables.len() - before;
+    /// As [`PageTable::unmap_range`], for a caller who knows that nothing is mapped in `free` (which contains `range`) but
+    /// in `range`: tables on the way that lie wholly in `free` are freed.
+    pub fn unmap_area(&mut self, range: Range<u64>, free: Range<u64>, gather: &mut TlbGather) {
+        let range = range.start..range.end.min(USER_END);
+        if range.is_empty() {
+            return;
+        }
+        gather.frames.reserve((((range.end - range.start) >> PAGE_SHIFT) as usize).min(self.resident));
+        let (frames, tables) = (gather.frames.len(), gather.tables.len());
+        unmap_level(self.root.phys, 0, 0, &range, &free, gather);
+        let freed = gather.tables.len() - tables;
+        let unmapped = gather.frames.len() - frames;
+        self.resident -= unmapped;
         self.tables -= freed;
-        freed > 0
+        if unmapped > 0 || freed > 0 {
+            gather.add(&self.root, range, freed > 0);
+        }
     }
 
     /// Calls `f` for every mapped page in `range`, in order.
@@ -504,33 +501,43 @@ impl PageTable {
     }
 }
 
-/// Frees the child tables of `table` (at `level`, covering addresses from `base`) that lie wholly in `range`, and clears
-/// their entries.
-fn free_level(table: u64, level: u32, base: u64, range: &Range<u64>, freed: &mut Vec<u64>) {
-    let size = 1u64 << (39 - 9 * level);
-    let first = range.start.saturating_sub(base) / size;
-    for slot in first..512 {
-        let start = base + slot * size;
-        if start >= range.end {
-            break;
+/// Empties the entries of `table` (at `level`, covering addresses from `base`) that `range` touches, into `gather`; child
+/// tables that lie wholly in `free` go too. Visits nothing outside `range`.
+fn unmap_level(table: u64, level: u32, base: u64, range: &Range<u64>, free: &Range<u64>, gather: &mut TlbGather) {
+    let shift = 39 - 9 * level;
+    let first = (range.start.max(base) - base) >> shift;
+    let last = ((range.end - 1 - base) >> shift).min(511);
+    if level == 3 {
+        for slot in first..=last {
+            let entry = entry_at(table, slot as usize);
+            let old = load(entry);
+            if present(old) {
+                store(entry, 0);
+                gather.frames.push(Frame::from_phys(old & ADDRESS));
+            }
         }
+        return;
+    }
+    for slot in first..=last {
         let entry = entry_at(table, slot as usize);
         let value = load(entry);
         if value & VALID == 0 {
             continue;
         }
-        if level < 2 {
-            free_level(value & ADDRESS, level + 1, start, range, freed);
-        }
-        if range.start <= start && start + size <= range.end {
+        let start = base + (slot << shift);
+        unmap_level(value & ADDRESS, level + 1, start, range, free, gather);
+        if free.start <= start && start + (1u64 << shift) <= free.end {
             store(entry, 0);
-            freed.push(value & ADDRESS);
+            gather.tables.push(value & ADDRESS);
         }
     }
 }
 
 impl Drop for PageTable {
     fn drop(&mut self) {
+        if self.tables == 1 {
+            return; // the root alone: its owner frees it
+        }
         let mut gather = TlbGather::new();
         self.unmap_range(0..USER_END, &mut gather);
         gather.finish();

@@ -214,9 +214,7 @@ impl AddressSpace {
     /// Unmaps everything (last user gone); also on drop.
     pub fn clear(&self) {
         let mut inner = self.lock();
-        let mut gather = TlbGather::new();
-        inner.table.unmap_range(0..USER_END, &mut gather);
-        gather.finish();
+        inner.unmap_pages();
         let map = core::mem::take(&mut inner.map);
         stats::COMMITTED.add(-(inner.committed_pages as i64));
         stats::LOCKED.add(-(inner.locked_pages as i64));
@@ -388,8 +386,23 @@ impl Inner {
             self.account(&data, len, -1);
         }
         self.note_resident();
+        let above = self.map.index_from(range.end);
+        let floor = above.checked_sub(1).map_or(0, |below| self.map.areas()[below].end);
+        let ceiling = self.map.areas().get(above).map_or(USER_END, |area| area.start);
         let mut gather = TlbGather::new();
-        self.table.unmap_range(range, &mut gather);
+        self.table.unmap_area(range, floor..ceiling, &mut gather);
+        gather.finish();
+    }
+
+    /// Unmaps the pages of all areas, visiting only what areas cover.
+    fn unmap_pages(&mut self) {
+        let mut gather = TlbGather::new();
+        let areas = self.map.areas();
+        for (index, area) in areas.iter().enumerate() {
+            // Everything below is empty by then: tables go with the last area in them.
+            let ceiling = areas.get(index + 1).map_or(USER_END, |next| next.start);
+            self.table.unmap_area(area.range(), 0..ceiling, &mut gather);
+        }
         gather.finish();
     }
 
@@ -402,9 +415,7 @@ impl Inner {
 impl Drop for AddressSpace {
     fn drop(&mut self) {
         let inner = self.inner.get_mut();
-        let mut gather = TlbGather::new();
-        inner.table.unmap_range(0..USER_END, &mut gather);
-        gather.finish();
+        inner.unmap_pages();
         stats::COMMITTED.add(-(inner.committed_pages as i64));
         stats::LOCKED.add(-(inner.locked_pages as i64));
     }
