@@ -1,0 +1,332 @@
+//! Futexes: wait, wake, requeue, robust lists.
+//!
+//! Waiters hang in hashed buckets, each under a spin lock. The futex word is read under the bucket's lock without resolving
+//! faults; on a fault the lock is dropped, the page brought in, and all begins again. A waker marks a waiter woken under the
+//! bucket's lock and unparks it after: a waiter that leaves by signal or time-out looks at the mark under that lock, so no
+//! wake is lost. Requeueing moves a waiter between buckets; it knows its key.
+//!
+//! Lock order: buckets by index, then run queues.
+
+pub mod robust;
+mod syscall;
+
+pub use robust::exit_robust_list;
+pub use syscall::*;
+
+use crate::mm::FutexKey;
+use crate::prelude::*;
+use crate::sync::{Deadline, Park, WaitError, WaitReason};
+use alloc::collections::VecDeque;
+use core::sync::atomic::{AtomicBool, Ordering};
+use hal::user;
+use smallvec::SmallVec;
+
+const BUCKETS: usize = 256;
+pub(crate) const MATCH_ANY: u32 = u32::MAX;
+
+struct Waiter {
+    task: Arc<Task>,
+    key: SpinLock<FutexKey>,
+    bitset: u32,
+    woken: AtomicBool,
+}
+
+type Bucket = SpinLock<VecDeque<Arc<Waiter>>>;
+
+static TABLE: [Bucket; BUCKETS] = [const { SpinLock::new(VecDeque::new()) }; BUCKETS];
+
+/// Programs choose their own addresses: a bad spread hurts only the program that makes it.
+fn index(key: &FutexKey) -> usize {
+    let (high, low) = match *key {
+        FutexKey::Private { space, addr } => (space, addr),
+        FutexKey::Shared { object, offset } => (!object, offset),
+    };
+    let mixed = (high ^ (low >> 2)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 56) as usize % BUCKETS
+}
+
+/// One word to wait on.
+#[derive(Clone, Copy)]
+pub(crate) struct Word {
+    pub addr: UserAddr,
+    pub shared: bool,
+}
+
+impl Word {
+    /// EINVAL for a misaligned word, EFAULT for one that is not there.
+    fn key(self) -> Result<FutexKey, Errno> {
+        if self.addr.0 & 3 != 0 {
+            return Err(Errno::EINVAL);
+        }
+        current().address_space().futex_key(self.addr, self.shared)
+    }
+}
+
+/// Queues the caller on `word` if it still holds `expected`: EAGAIN when not.
+fn enqueue(word: Word, expected: u32, bitset: u32) -> Result<Arc<Waiter>, Errno> {
+    loop {
+        let key = word.key()?;
+        let bucket = &TABLE[index(&key)];
+        let mut queue = bucket.lock();
+        match user::load_u32_nofault(word.addr) {
+            Ok(value) if value != expected => return Err(Errno::EAGAIN),
+            Ok(_) => {
+                let waiter = Arc::new(Waiter {
+                    task: crate::process::current_arc(),
+                    key: SpinLock::new(key),
+                    bitset,
+                    woken: AtomicBool::new(false),
+                });
+                queue.push_back(waiter.clone());
+                return Ok(waiter);
+            }
+            Err(_) => {
+                drop(queue);
+                user::load_u32(word.addr)?;
+            }
+        }
+    }
+}
+
+/// Takes a waiter out of its bucket; answers whether it had been woken.
+fn dequeue(waiter: &Arc<Waiter>) -> bool {
+    loop {
+        let key = *waiter.key.lock();
+        let mut queue = TABLE[index(&key)].lock();
+        if waiter.woken.load(Ordering::Acquire) {
+            return true;
+        }
+        if *waiter.key.lock() != key {
+            continue;
+        }
+        queue.retain(|other| !Arc::ptr_eq(other, waiter));
+        return false;
+    }
+}
+
+/// FUTEX_WAIT: 0, EAGAIN, EINTR-like restarts, ETIMEDOUT.
+pub(crate) fn wait(word: Word, expected: u32, bitset: u32, deadline: Deadline) -> Result<(), Errno> {
+    let waiter = enqueue(word, expected, bitset)?;
+    let reason = WaitReason::on("futex", word.addr.0);
+    let woken = || waiter.woken.load(Ordering::Acquire).then_some(());
+    match Park::park_until(WaitMode::Interruptible, deadline, reason, woken) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            if dequeue(&waiter) {
+                return Ok(());
+            }
+            Err(match error {
+                WaitError::TimedOut => Errno::ETIMEDOUT,
+                WaitError::Interrupted => Errno::ERESTARTSYS,
+            })
+        }
+    }
+}
+
+type Woken = SmallVec<[Arc<Waiter>; 8]>;
+
+/// Takes up to `count` waiters of `key` out of a locked bucket.
+fn take(queue: &mut VecDeque<Arc<Waiter>>, key: &FutexKey, bitset: u32, count: usize, woken: &mut Woken) -> usize {
+    let mut taken = 0;
+    let mut at = 0;
+    while taken < count && at < queue.len() {
+        let waiter = &queue[at];
+        if waiter.bitset & bitset != 0 && *waiter.key.lock() == *key {
+            if let Some(waiter) = queue.remove(at) {
+                waiter.woken.store(true, Ordering::Release);
+                woken.push(waiter);
+                taken += 1;
+            }
+        } else {
+            at += 1;
+        }
+    }
+    taken
+}
+
+fn unpark(woken: Woken) {
+    for waiter in woken {
+        waiter.task.unpark();
+    }
+}
+
+/// FUTEX_WAKE: answers how many were woken.
+pub(crate) fn wake_word(word: Word, count: usize, bitset: u32) -> Result<usize, Errno> {
+    let key = word.key()?;
+    let mut woken = Woken::new();
+    let bucket = &TABLE[index(&key)];
+    let taken = take(&mut bucket.lock(), &key, bitset, count, &mut woken);
+    unpark(woken);
+    Ok(taken)
+}
+
+/// Locks the buckets of two keys in order and runs `f` on them (the second is `None` when it is the same).
+fn with_two<R>(
+    first: &FutexKey,
+    second: &FutexKey,
+    f: impl FnOnce(&mut VecDeque<Arc<Waiter>>, Option<&mut VecDeque<Arc<Waiter>>>) -> R,
+) -> R {
+    let (a, b) = (index(first), index(second));
+    if a == b {
+        return f(&mut TABLE[a].lock(), None);
+    }
+    if a < b {
+        let mut low = TABLE[a].lock();
+        let mut high = TABLE[b].lock();
+        f(&mut low, Some(&mut high))
+    } else {
+        let mut low = TABLE[b].lock();
+        let mut high = TABLE[a].lock();
+        f(&mut high, Some(&mut low))
+    }
+}
+
+/// FUTEX_REQUEUE and FUTEX_CMP_REQUEUE: wakes `nr_wake` waiters of `from`, moves up to `nr_requeue` more to `to`; answers
+/// how many were woken and moved.
+pub(crate) fn requeue(
+    from: Word,
+    to: Word,
+    nr_wake: usize,
+    nr_requeue: usize,
+    expected: Option<u32>,
+) -> Result<(usize, usize), Errno> {
+    loop {
+        let (source, target) = (from.key()?, to.key()?);
+        let mut woken = Woken::new();
+        let result = with_two(&source, &target, |queue, other| {
+            if let Some(expected) = expected {
+                match user::load_u32_nofault(from.addr) {
+                    Ok(value) if value != expected => return Some(Err(Errno::EAGAIN)),
+                    Ok(_) => {}
+                    Err(_) => return None,
+                }
+            }
+            let taken = take(queue, &source, MATCH_ANY, nr_wake, &mut woken);
+            if source == target {
+                let rest = queue.iter().filter(|waiter| *waiter.key.lock() == source).count().min(nr_requeue);
+                return Some(Ok((taken, rest)));
+            }
+            let mut moved = Vec::new();
+            let mut at = 0;
+            while moved.len() < nr_requeue && at < queue.len() {
+                if *queue[at].key.lock() == source {
+                    if let Some(waiter) = queue.remove(at) {
+                        *waiter.key.lock() = target;
+                        moved.push(waiter);
+                    }
+                } else {
+                    at += 1;
+                }
+            }
+            let count = moved.len();
+            other.unwrap_or(queue).extend(moved);
+            Some(Ok((taken, count)))
+        });
+        unpark(woken);
+        match result {
+            Some(result) => return result,
+            None => {
+                user::load_u32(from.addr)?;
+            }
+        }
+    }
+}
+
+/// FUTEX_WAKE_OP: changes the word at `second` by `operation` atomically, wakes `nr_wake` of `first`, and, if the old value
+/// compares true, `nr_wake2` of `second`.
+pub(crate) fn wake_op(first: Word, second: Word, nr_wake: usize, nr_wake2: usize, operation: u32) -> Result<usize, Errno> {
+    let op = operation >> 28 & 0xf;
+    let compare = operation >> 24 & 0xf;
+    let mut argument = ((operation << 8) as i32 >> 20) as u32;
+    let against = (operation << 20) as i32 >> 20;
+    if op & 8 != 0 {
+        argument = 1u32.wrapping_shl(argument & 31);
+    }
+    if op & 7 > 4 || compare > 5 {
+        return Err(Errno::ENOSYS);
+    }
+    loop {
+        let (key1, key2) = (first.key()?, second.key()?);
+        let mut woken = Woken::new();
+        let result = with_two(&key1, &key2, |queue, other| {
+            let old = loop {
+                let Ok(old) = user::load_u32_nofault(second.addr) else { return None };
+                let new = match op & 7 {
+                    0 => argument,
+                    1 => old.wrapping_add(argument),
+                    2 => old | argument,
+                    3 => old & !argument,
+                    _ => old ^ argument,
+                };
+                match user::compare_exchange_u32_nofault(second.addr, old, new) {
+                    Ok(Ok(_)) => break old as i32,
+                    Ok(Err(_)) => {}
+                    Err(_) => return None,
+                }
+            };
+            let mut taken = take(queue, &key1, MATCH_ANY, nr_wake, &mut woken);
+            let holds = match compare {
+                0 => old == against,
+                1 => old != against,
+                2 => old < against,
+                3 => old <= against,
+                4 => old > against,
+                _ => old >= against,
+            };
+            if holds {
+                taken += take(other.unwrap_or(queue), &key2, MATCH_ANY, nr_wake2, &mut woken);
+            }
+            Some(taken)
+        });
+        unpark(woken);
+        match result {
+            Some(taken) => return Ok(taken),
+            None => user::fault_in(second.addr, 4, true)?,
+        }
+    }
+}
+
+/// One entry of futex_waitv(2).
+pub(crate) struct WaitEntry {
+    pub word: Word,
+    pub expected: u32,
+}
+
+/// FUTEX_WAITV: waits on all; answers the index of one that was woken.
+pub(crate) fn wait_many(entries: &[WaitEntry], deadline: Deadline) -> Result<usize, Errno> {
+    let mut waiters: Vec<Arc<Waiter>> = Vec::with_capacity(entries.len());
+    let release = |waiters: &[Arc<Waiter>]| -> Option<usize> {
+        // Every waiter must leave; a wake of any of them counts.
+        let mut woken = None;
+        for (at, waiter) in waiters.iter().enumerate() {
+            if dequeue(waiter) {
+                woken = Some(at);
+            }
+        }
+        woken
+    };
+    for entry in entries {
+        match enqueue(entry.word, entry.expected, MATCH_ANY) {
+            Ok(waiter) => waiters.push(waiter),
+            Err(errno) => {
+                return match release(&waiters) {
+                    Some(at) => Ok(at),
+                    None => Err(errno),
+                };
+            }
+        }
+    }
+    let any = || waiters.iter().any(|waiter| waiter.woken.load(Ordering::Acquire)).then_some(());
+    let result = Park::park_until(WaitMode::Interruptible, deadline, WaitReason::new("futex_waitv"), any);
+    match (release(&waiters), result) {
+        (Some(at), _) => Ok(at),
+        (None, Err(WaitError::TimedOut)) => Err(Errno::ETIMEDOUT),
+        (None, _) => Err(Errno::ERESTARTSYS),
+    }
+}
+
+/// Wakes up to `count` waiters of the word at `addr` in the calling thread's address space (clear_child_tid at exit).
+pub fn wake(addr: UserAddr, count: usize) {
+    // The word may be in shared memory: Linux wakes it as a shared futex, which for private memory is the same key.
+    let _ = wake_word(Word { addr, shared: true }, count, MATCH_ANY);
+}

@@ -1,0 +1,136 @@
+//! futex(2), futex_waitv(2), set_robust_list(2), get_robust_list(2).
+
+use super::{MATCH_ANY, WaitEntry, Word};
+use crate::prelude::*;
+use crate::process::{find_task, may_inspect};
+use crate::time::{Timespec, clock};
+use core::sync::atomic::Ordering;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+const PRIVATE_FLAG: u32 = 128;
+const CLOCK_REALTIME_FLAG: u32 = 256;
+
+const WAIT: u32 = 0;
+const WAKE: u32 = 1;
+const REQUEUE: u32 = 3;
+const CMP_REQUEUE: u32 = 4;
+const WAKE_OP: u32 = 5;
+const WAIT_BITSET: u32 = 9;
+const WAKE_BITSET: u32 = 10;
+
+/// A time-out argument as a monotonic deadline.
+fn deadline(timeout: UserAddr, realtime: bool, absolute: bool) -> Result<Option<u64>, Errno> {
+    let Some(pointer) = UserPtr::<Timespec>::new(timeout).non_null() else { return Ok(None) };
+    let ns = pointer.read()?.to_ns()?;
+    let clock = if realtime { clock::REALTIME } else { clock::MONOTONIC };
+    clock::deadline(clock, ns, absolute).map(Some)
+}
+
+/// FUTEX_WAIT and FUTEX_WAIT_BITSET: without a time-out a signal restarts them as they are; with one they go on to the
+/// same deadline.
+fn wait(word: Word, expected: u32, bitset: u32, deadline: Option<u64>) -> SysResult {
+    if bitset == 0 {
+        return Err(Errno::EINVAL);
+    }
+    match super::wait(word, expected, bitset, deadline) {
+        Ok(()) => Ok(0),
+        Err(Errno::ERESTARTSYS) if deadline.is_some() => {
+            Err(crate::signal::set_restart(Box::new(move || wait(word, expected, bitset, deadline))))
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+pub fn sys_futex(uaddr: UserAddr, op: u32, val: u32, timeout: UserAddr, uaddr2: UserAddr, val3: u32) -> SysResult {
+    let shared = op & PRIVATE_FLAG == 0;
+    let realtime = op & CLOCK_REALTIME_FLAG != 0;
+    let command = op & !(PRIVATE_FLAG | CLOCK_REALTIME_FLAG);
+    let word = Word { addr: uaddr.untagged(), shared };
+    let word2 = Word { addr: uaddr2.untagged(), shared };
+    if realtime && !matches!(command, WAIT | WAIT_BITSET) {
+        return Err(Errno::ENOSYS);
+    }
+    // Counts are ints: what a negative one means is "none" for waking here, as on Linux it is refused for requeueing.
+    let count = val as usize;
+    let count2 = timeout.0 as u32 as usize;
+    match command {
+        WAIT => wait(word, val, MATCH_ANY, deadline(timeout, realtime, false)?),
+        WAIT_BITSET => wait(word, val, val3, deadline(timeout, realtime, true)?),
+        WAKE => super::wake_word(word, count.max(1), MATCH_ANY),
+        WAKE_BITSET if val3 == 0 => Err(Errno::EINVAL),
+        WAKE_BITSET => super::wake_word(word, count.max(1), val3),
+        REQUEUE | CMP_REQUEUE => {
+            if (val as i32) < 0 || (count2 as i32) < 0 {
+                return Err(Errno::EINVAL);
+            }
+            let expected = (command == CMP_REQUEUE).then_some(val3);
+            let (woken, moved) = super::requeue(word, word2, count, count2, expected)?;
+            Ok(woken + moved)
+        }
+        WAKE_OP => super::wake_op(word, word2, count, count2, val3),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// Bytes of `struct robust_list_head`.
+const ROBUST_HEAD_BYTES: usize = 24;
+
+pub fn sys_set_robust_list(head: UserAddr, len: usize) -> SysResult {
+    if len != ROBUST_HEAD_BYTES {
+        return Err(Errno::EINVAL);
+    }
+    current().robust_list.store(head.0, Ordering::Relaxed);
+    Ok(0)
+}
+
+pub fn sys_get_robust_list(pid: i32, head: UserAddr, len: UserAddr) -> SysResult {
+    let list = if pid == 0 {
+        current().robust_list.load(Ordering::Relaxed)
+    } else {
+        let task = u32::try_from(pid).ok().and_then(find_task).ok_or(Errno::ESRCH)?;
+        if !may_inspect(&task.process) {
+            return Err(Errno::EPERM);
+        }
+        task.robust_list.load(Ordering::Relaxed)
+    };
+    UserPtr::<u64>::new(len).write(&(ROBUST_HEAD_BYTES as u64))?;
+    UserPtr::<u64>::new(head).write(&list)?;
+    Ok(0)
+}
+
+/// `struct futex_waitv`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct FutexWaitv {
+    val: u64,
+    uaddr: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+const FUTEX_32: u32 = 2;
+const WAITV_MAX: u32 = 128;
+
+pub fn sys_futex_waitv(waiters: UserAddr, nr: u32, flags: u32, timeout: UserAddr, clockid: i32) -> SysResult {
+    if flags != 0 || nr == 0 || nr > WAITV_MAX || waiters.is_null() {
+        return Err(Errno::EINVAL);
+    }
+    let until = if timeout.is_null() {
+        None
+    } else {
+        if clockid != clock::REALTIME && clockid != clock::MONOTONIC {
+            return Err(Errno::EINVAL);
+        }
+        deadline(timeout, clockid == clock::REALTIME, true)?
+    };
+    let raw = UserPtr::<FutexWaitv>::new(waiters).read_vec(nr as usize)?;
+    let mut entries = Vec::with_capacity(raw.len());
+    for entry in raw {
+        if entry.flags & !(PRIVATE_FLAG | FUTEX_32) != 0 || entry.flags & FUTEX_32 == 0 || entry.reserved != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let word = Word { addr: UserAddr(entry.uaddr).untagged(), shared: entry.flags & PRIVATE_FLAG == 0 };
+        entries.push(WaitEntry { word, expected: entry.val as u32 });
+    }
+    super::wait_many(&entries, until)
+}
