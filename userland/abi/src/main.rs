@@ -5,10 +5,11 @@
 //! test panics to fail.
 
 mod harness;
+mod membarrier;
 mod mm;
 mod shm;
 
 fn main() {
-    let families: &[(&str, harness::Tests)] = &[("mm", mm::TESTS), ("shm", shm::TESTS)];
+    let families: &[(&str, harness::Tests)] = &[("membarrier", membarrier::TESTS), ("mm", mm::TESTS), ("shm", shm::TESTS)];
     harness::main(families);
 }

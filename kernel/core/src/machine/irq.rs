@@ -67,7 +67,7 @@ pub fn handle_irq() {
             match ipi {
                 Ipi::Reschedule => crate::sched::handle_reschedule_ipi(),
                 Ipi::Stop => hal::power::park_cpu(),
-                Ipi::Call => {}
+                Ipi::Call => crate::mm::membarrier::handle_call_ipi(),
             }
         }
         Pending::Spurious => {}

@@ -430,8 +430,3 @@ pub fn sys_mincore(addr: UserAddr, len: usize, vec: UserAddr) -> SysResult {
     }
     Ok(0)
 }
-
-/// membarrier(2): not here yet; programs fall back to barriers of their own.
-pub fn sys_membarrier(_cmd: i32, _flags: u32, _cpu: i32) -> SysResult {
-    Err(Errno::ENOSYS)
-}

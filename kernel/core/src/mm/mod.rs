@@ -11,6 +11,7 @@ pub mod aslr;
 pub mod fault;
 pub mod map;
 pub mod mapping;
+pub mod membarrier;
 pub mod memfd;
 pub mod object;
 pub mod oom;

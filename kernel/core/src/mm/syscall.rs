@@ -8,8 +8,9 @@ use crate::prelude::*;
 use base::addr::{USER_END, page_up};
 
 pub use super::advise::{
-    sys_madvise, sys_membarrier, sys_mincore, sys_mlock, sys_mlock2, sys_mlockall, sys_msync, sys_munlock, sys_munlockall,
+    sys_madvise, sys_mincore, sys_mlock, sys_mlock2, sys_mlockall, sys_msync, sys_munlock, sys_munlockall,
 };
+pub use super::membarrier::sys_membarrier;
 pub use super::memfd::sys_memfd_create;
 pub use super::remote::{sys_process_vm_readv, sys_process_vm_writev};
 
