@@ -287,7 +287,8 @@ fp_save_asm:
     stp     q30, q31, [x0, #480]
     mrs     x1, fpsr
     mrs     x2, fpcr
-    stp     w1, w2, [x0, #512]
+    str     w1, [x0, #512]
+    str     w2, [x0, #516]
     ret
 .global fp_load_asm
 fp_load_asm:
@@ -307,7 +308,8 @@ fp_load_asm:
     ldp     q26, q27, [x0, #416]
     ldp     q28, q29, [x0, #448]
     ldp     q30, q31, [x0, #480]
-    ldp     w1, w2, [x0, #512]
+    ldr     w1, [x0, #512]
+    ldr     w2, [x0, #516]
     msr     fpsr, x1
     msr     fpcr, x2
     ret
