@@ -49,7 +49,8 @@ drop_to_el1:
     ubfx    x9, x9, #24, #4
     cbz     x9, 2f
     mrs     x9, s3_4_c12_c9_5               // ICC_SRE_EL2
-    orr     x9, x9, #9                      // SRE, Enable
+    orr     x9, x9, #1                      // SRE
+    orr     x9, x9, #8                      // Enable
     msr     s3_4_c12_c9_5, x9
     isb
     msr     s3_4_c12_c11_0, xzr             // ICH_HCR_EL2
