@@ -102,11 +102,12 @@ unsafe extern "C" fn rust_primary(dtb: u64, image_phys: u64, entry_ticks: u64) -
     crate::time::init();
     let plan = tree::read(dtb, image_phys);
     kmap::build(&plan);
+    crate::heap::init_bootstrap(plan.carve(crate::heap::bootstrap_bytes(plan.memory_bytes)));
+    crate::frame::init(&plan);
+    // The window of device registers takes its tables from the frame allocator.
     if let Some(uart) = plan.console {
         crate::early::init(crate::mmio::map(PhysAddr(uart), PAGE_SIZE), plan.log.map(|log| crate::mmio::map(PhysAddr(log), PAGE_SIZE)));
     }
-    crate::heap::init_bootstrap(plan.carve(crate::heap::bootstrap_bytes(plan.memory_bytes)));
-    crate::frame::init(&plan);
     tree::publish_cpus(&plan);
     crate::cpu::come_online(0);
     crate::trap::init_cpu();

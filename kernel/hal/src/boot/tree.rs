@@ -263,8 +263,9 @@ fn read_cpus(fdt: Fdt<'static>, plan: &mut Plan) {
             Some(property) if property.value().starts_with(b"spin-table") => {
                 u64_property(&cpu, "cpu-release-addr").map_or(EnableMethod::None, EnableMethod::SpinTable)
             }
-            Some(property) if property.value().starts_with(b"psci") => psci,
-            _ => EnableMethod::None,
+            // A machine with one CPU may leave the property out; power-off still goes through PSCI.
+            Some(property) if !property.value().starts_with(b"psci") => EnableMethod::None,
+            _ => psci,
         };
         if count < MAX_CPUS {
             found[count] = CpuNode { mpidr, method };
