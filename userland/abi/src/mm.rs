@@ -43,6 +43,7 @@ pub const TESTS: Tests = &[
     ("threads_fault_together", threads_fault),
     ("kernel_copies_fault_pages_in", kernel_copies),
     ("null_page_is_not_mapped", null_page),
+    ("a_memory_hog_is_killed_and_the_rest_lives", memory_hog),
 ];
 
 const PAGE: usize = 4096;
@@ -862,5 +863,23 @@ fn null_page() {
             without_privilege();
             expect_errno(mmap(null_mut(), PAGE, RW, ANON | MAP_FIXED, -1, 0) as i64, EPERM);
         });
+    }
+}
+
+fn memory_hog() {
+    child_dies_of(SIGKILL, || unsafe {
+        // The likeliest victim; without procfs the biggest process is chosen anyway.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+        loop {
+            map(16 << 20, RW, ANON | MAP_POPULATE);
+        }
+    });
+    // Memory is back: 64 MiB can be touched.
+    unsafe {
+        let at = map(64 << 20, RW, ANON);
+        for page in 0..(64 << 20) / PAGE {
+            *at.add(page * PAGE) = 1;
+        }
+        assert_eq!(munmap(at.cast(), 64 << 20), 0);
     }
 }

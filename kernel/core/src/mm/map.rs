@@ -104,7 +104,7 @@ impl Inner {
 
 /// ENOMEM for a request that the machine could never keep.
 pub fn check_commit(pages: u64) -> Result<(), Errno> {
-    if pages > hal::frame::stats().total as u64 { Err(Errno::ENOMEM) } else { Ok(()) }
+    if pages > super::oom::total_pages() { Err(Errno::ENOMEM) } else { Ok(()) }
 }
 
 /// EINVAL (misaligned), ENOMEM (outside), EPERM (below the minimum): checks a fixed address.

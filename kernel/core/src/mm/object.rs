@@ -21,7 +21,8 @@ const ICACHE_CLEAN: Tag = Tag::Second;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Where an object's absent pages come from and dirty pages go.
+/// Where an object's absent pages come from and dirty pages go. Called from page faults with an address space locked: it must take
+/// no lock that is ever held across a user copy.
 pub trait Backing: Send + Sync {
     /// Fills `frame` with page `index` of the object (zeroes beyond the end). May sleep.
     fn read_page(&self, index: u64, frame: &Frame) -> Result<(), Errno>;
@@ -120,7 +121,9 @@ impl MemObject {
     }
     /// A file's page cache.
     pub fn backed(len: u64, backing: Arc<dyn Backing>) -> Arc<Self> {
-        Self::build(len, Some(backing), None)
+        let object = Self::build(len, Some(backing), None);
+        super::oom::register_cache(&object);
+        object
     }
     /// Unique id for futex keys and /proc.
     pub fn id(&self) -> u64 {

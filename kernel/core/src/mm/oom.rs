@@ -3,6 +3,7 @@
 //! Programs' pages come from here and leave a reserve of frames untouched, so that the kernel's own small allocations go on
 //! while memory is made. A failed page allocation unwinds to where no lock is held and calls [`make_room`].
 
+use super::MemObject;
 use crate::prelude::*;
 use crate::signal::{self, SIGKILL, SigInfo};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -65,11 +66,56 @@ pub fn alloc_uninit() -> Result<Frame, OutOfMemory> {
     Frame::alloc_uninit()
 }
 
+/// Objects with a backing: their clean pages can be had back.
+static CACHES: SpinLock<Vec<Weak<MemObject>>> = SpinLock::new(Vec::new());
+
+/// Makes the clean pages of `object` available to [`reclaim`].
+pub fn register_cache(object: &Arc<MemObject>) {
+    let mut caches = CACHES.lock();
+    if caches.len() == caches.capacity() {
+        caches.retain(|object| object.strong_count() > 0);
+    }
+    caches.push(Arc::downgrade(object));
+}
+
+/// Drops clean, unmapped page-cache pages; answers how many.
+fn reclaim() -> usize {
+    let objects: Vec<Arc<MemObject>> = CACHES.lock().iter().filter_map(Weak::upgrade).collect();
+    objects.iter().map(|object| object.drop_clean()).sum()
+}
+
+/// Whether only the kernel's reserve is left.
+pub fn is_tight() -> bool {
+    hal::frame::stats().free <= reserve()
+}
+
+/// For calls that cost the kernel memory of its own (fork, large buffers): ENOMEM rather than eating the reserve.
+pub fn check_kernel_room() -> Result<(), Errno> {
+    if is_tight() && (reclaim() == 0 || is_tight()) { Err(Errno::ENOMEM) } else { Ok(()) }
+}
+
+/// Frames of the machine.
+pub fn total_pages() -> u64 {
+    match TOTAL.load(Ordering::Relaxed) {
+        0 => {
+            let total = hal::frame::stats().total as u64;
+            TOTAL.store(total, Ordering::Relaxed);
+            total
+        }
+        total => total,
+    }
+}
+
+static TOTAL: AtomicU64 = AtomicU64::new(0);
+
 /// Called with no lock held when a page allocation failed. True: try again. False: the caller is to die, or memory cannot be
 /// had.
 pub fn make_room() -> bool {
     if current().is_dying() {
         return false;
+    }
+    if reclaim() > 0 {
+        return true;
     }
     let now = crate::time::now_ns();
     let chosen = *VICTIM.lock();

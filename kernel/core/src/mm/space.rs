@@ -158,6 +158,7 @@ impl AddressSpace {
 
     /// A copy-on-write copy for fork(2): ENOMEM.
     pub fn fork(&self) -> Result<Arc<Self>, Errno> {
+        super::oom::check_kernel_room()?;
         let child = Self::from_inner(Inner {
             table: PageTable::new()?,
             map: VmaMap::new(),
