@@ -27,7 +27,7 @@ pub fn kernel_main() -> ! {
     machine::init();
     time::init();
     sched::adopt_idle();
-    process::spawn_kernel_thread("kinit", finish_boot);
+    process::start_init_task(finish_boot);
     hal::smp::start_secondaries(max_cpus());
     sched::run_idle()
 }
@@ -35,12 +35,13 @@ pub fn kernel_main() -> ! {
 /// The rest of boot, where sleeping is allowed.
 fn finish_boot() {
     banner();
+    crate::file::tty::init();
     if let Err(errno) = fs::init() {
         panic!("cannot set up the root file system: {errno}");
     }
-    if let Err(errno) = run_init() {
-        panic!("no init could be run: {errno} (see init= and rdinit= on the command line)");
-    }
+    open_console();
+    let errno = run_init();
+    panic!("no init could be run: {errno} (see init= and rdinit= on the command line)");
 }
 
 fn words() -> impl Iterator<Item = &'static str> {
@@ -87,7 +88,7 @@ const OWN_OPTIONS: &[&str] =
 const OWN_FLAGS: &[&str] = &["quiet", "ro", "rw", "semihosting", "nokaslr", "debug", "earlycon"];
 
 /// Runs the first program as pid 1 and names what was looked for when there is none.
-pub fn run_init() -> Result<(), Errno> {
+pub fn run_init() -> Errno {
     let cmdline = hal::boot::info().cmdline;
     let mut args: Vec<&str> = Vec::new();
     let mut env: Vec<&str> = vec!["HOME=/", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
@@ -112,15 +113,29 @@ pub fn run_init() -> Result<(), Errno> {
     for path in &candidates {
         let mut argv = vec![*path];
         argv.extend(&args);
-        match process::spawn_init(path, &argv, &env) {
-            Ok(_) => return Ok(()),
+        match process::exec::exec_init(path, &argv, &env) {
+            Ok(context) => process::run::run(context),
             Err(errno) => {
                 crate::error!("init: {path}: {errno}");
                 last = errno;
             }
         }
     }
-    Err(last)
+    last
+}
+
+/// Descriptors 0, 1 and 2 of pid 1.
+fn open_console() {
+    let task = current();
+    drop(task.fs.replace(fs::initial_context()));
+    match fs::open(fs::AT_FDCWD, b"/dev/console", crate::file::OpenFlags::RDWR, 0) {
+        Ok(file) => {
+            for _ in 0..3 {
+                let _ = crate::file::table::install(file.clone(), false);
+            }
+        }
+        Err(errno) => crate::warn!("init: no /dev/console: {errno}"),
+    }
 }
 
 use alloc::vec;

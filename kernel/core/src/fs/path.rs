@@ -8,6 +8,10 @@ use crate::prelude::*;
 pub struct Path {}
 
 impl Path {
+    /// Whether set-user-id bits do not count here (MS_NOSUID).
+    pub fn is_nosuid(&self) -> bool {
+        false
+    }
     pub fn inode(&self) -> &Arc<dyn Inode> {
         todo!()
     }
@@ -21,6 +25,10 @@ impl Path {
 pub struct FsContext {}
 
 impl FsContext {
+    /// Usable before anything is mounted: lookups answer ENOENT.
+    pub fn detached() -> Arc<Self> {
+        Arc::new(Self {})
+    }
     pub fn fork(&self) -> Arc<Self> {
         todo!()
     }

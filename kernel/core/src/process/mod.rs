@@ -2,62 +2,44 @@
 //!
 //! [`Task`] is one thread, [`Process`] the thread group. Each subsystem keeps its own part of a task in a struct of its own
 //! (`task.sched`, `task.signal`, `task.files` ...), with its own locks; this module only holds them together.
+//!
+//! [`task`], [`process`], [`life`]: the objects · [`tree`]: numbers and parentage · [`run`]: a user thread's main loop ·
+//! [`clone`], [`exec`], [`exit`], [`wait`]: its life · [`kernel`]: threads without user memory, pid 1's beginning.
 
+pub mod clone;
 pub mod credentials;
-pub mod syscall;
+pub mod exec;
+pub mod exit;
+pub mod kernel;
 pub mod life;
 pub mod process;
 pub mod random;
+pub mod run;
+pub mod syscall;
 pub mod task;
+pub mod tree;
+pub mod wait;
 
 pub use credentials::Credentials;
+pub use kernel::{new_kernel_task, spawn_kernel_thread, start_init_task};
 pub use process::Process;
+pub use run::user_copy_fault;
 pub use task::{Task, current, current_arc};
+pub use tree::{all_processes, find_process, find_task, process_group};
 
-use crate::prelude::*;
 
-/// The living or zombie process `pid`.
-pub fn find_process(_pid: u32) -> Option<Arc<Process>> {
-    todo!()
-}
-
-/// The thread `tid`.
-pub fn find_task(_tid: u32) -> Option<Arc<Task>> {
-    todo!()
-}
-
-/// A snapshot of all processes, by pid (procfs, kill(-1), panic report).
-pub fn all_processes() -> Vec<Arc<Process>> {
-    todo!()
-}
-
-/// A snapshot of the processes of group `pgid`.
-pub fn process_group(_pgid: u32) -> Vec<Arc<Process>> {
-    todo!()
-}
-
-/// Whether the calling thread may act on `target` as kill(2) demands is in `signal`; for ptrace-like reads (procfs, process_vm,
-/// pidfd_getfd) this is the check.
-pub fn may_inspect(_target: &Process) -> bool {
-    todo!()
-}
-
-/// Starts a kernel thread that runs `body` with IRQs enabled; it ends when `body` returns.
-pub fn spawn_kernel_thread(_name: &str, _body: fn()) -> Arc<Task> {
-    todo!()
-}
-
-/// Creates pid 1 from the program at `path`. ENOENT, ENOEXEC, EACCES...
-pub fn spawn_init(_path: &str, _args: &[&str], _env: &[&str]) -> Result<Arc<Process>, Errno> {
-    todo!()
-}
-
-/// A task without user memory: idle tasks (tid 0) and, through `spawn_kernel_thread`, kernel threads.
-pub fn new_kernel_task(_name: &str, _thread: hal::context::KernelThread) -> Arc<Task> {
-    todo!()
-}
-
-/// `hal::trap::Hooks::user_copy_fault`: resolves a fault in the calling thread's memory.
-pub fn user_copy_fault(_addr: UserAddr, _access: hal::trap::Access) -> bool {
-    todo!()
+/// Whether the calling thread may look into `target` (procfs, process_vm_readv, pidfd_getfd): the same user with no more
+/// capabilities, or CAP_SYS_PTRACE.
+pub fn may_inspect(target: &Process) -> bool {
+    use core::sync::atomic::Ordering;
+    if target.pid == current().process.pid {
+        return true;
+    }
+    let (own, other) = (current().creds(), target.creds());
+    if own.has_cap(credentials::cap::SYS_PTRACE) {
+        return true;
+    }
+    let same = [other.uid, other.euid, other.suid].iter().all(|uid| *uid == own.uid)
+        && [other.gid, other.egid, other.sgid].iter().all(|gid| *gid == own.gid);
+    same && target.life.dumpable.load(Ordering::Relaxed) == 1
 }

@@ -1,9 +1,10 @@
 //! One process: a thread group and what its threads always share.
 
-use super::Task;
+use super::life::Life;
+use super::{Credentials, Task};
 use crate::prelude::*;
 use crate::{signal, time};
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI32, Ordering};
 
 /// Resource indexes of getrlimit(2) as on arm64.
 pub mod rlimit {
@@ -33,23 +34,41 @@ pub struct Rlimit {
     pub max: u64,
 }
 
+/// The limits of pid 1, as Linux sets them.
+pub fn initial_limits() -> [Rlimit; rlimit::COUNT] {
+    const FREE: Rlimit = Rlimit { current: rlimit::INFINITY, max: rlimit::INFINITY };
+    let mut limits = [FREE; rlimit::COUNT];
+    let frames = hal::frame::stats().total as u64;
+    // As many threads as an eighth of memory holds stacks for.
+    let threads = (frames / 32).clamp(64, 1 << 20);
+    let fixed = |both: u64| Rlimit { current: both, max: both };
+    limits[rlimit::STACK] = Rlimit { current: 8 << 20, max: rlimit::INFINITY };
+    limits[rlimit::CORE] = Rlimit { current: 0, max: rlimit::INFINITY };
+    limits[rlimit::NPROC] = fixed(threads);
+    limits[rlimit::NOFILE] = Rlimit { current: 1024, max: 524_288 };
+    limits[rlimit::MEMLOCK] = fixed(8 << 20);
+    limits[rlimit::SIGPENDING] = fixed(threads);
+    limits[rlimit::MSGQUEUE] = fixed(819_200);
+    limits[rlimit::NICE] = fixed(0);
+    limits[rlimit::RTPRIO] = fixed(0);
+    limits
+}
+
 pub struct Process {
     pub pid: u32,
-    /// Relations to other processes: changed under the process tree's lock (process/tree.rs).
-    pub relations: SpinLock<Relations>,
+    /// Parent, children, group, session. Callable in IRQ context (terminal signals look at groups).
+    pub relations: IrqSpinLock<Relations>,
     /// Living threads, the leader first while it lives.
     pub threads: SpinLock<Vec<Arc<Task>>>,
     pub signal: signal::ProcessSignal,
     pub timers: time::ProcessTimers,
     pub limits: SpinLock<[Rlimit; rlimit::COUNT]>,
-    /// Life cycle, exit status, child accounting: process/exit.rs and wait.rs.
-    pub life: super::life::Life,
+    /// Life cycle, exit status, accounting: exit.rs and wait.rs.
+    pub life: Life,
     /// The executable, for /proc/PID/exe; its path as executed, arguments and environment areas live in the address space.
     pub executable: SpinLock<Option<Arc<crate::file::OpenFile>>>,
     pub start_time_ns: u64,
-    pub oom_score_adj: AtomicU32,
-    /// Bytes of locked memory and the like may be added by their owners.
-    pub umask_unused: AtomicU64,
+    pub oom_score_adj: AtomicI32,
 }
 
 /// Parent, children, group, session.
@@ -64,8 +83,11 @@ impl Process {
     pub fn limit(&self, resource: usize) -> u64 {
         self.limits.lock()[resource].current
     }
+    pub fn parent(&self) -> Option<Arc<Process>> {
+        self.relations.lock().parent.upgrade()
+    }
     pub fn ppid(&self) -> u32 {
-        self.relations.lock().parent.upgrade().map_or(0, |parent| parent.pid)
+        self.parent().map_or(0, |parent| parent.pid)
     }
     pub fn pgid(&self) -> u32 {
         self.relations.lock().pgid
@@ -77,11 +99,19 @@ impl Process {
     pub fn any_thread(&self) -> Option<Arc<Task>> {
         self.threads.lock().first().cloned()
     }
-}
-
-impl Process {
-    /// User and system time of all threads in ns.
+    /// The credentials of the leader; root's for a process without threads (a zombie's are not asked for).
+    pub fn creds(&self) -> Arc<Credentials> {
+        match self.any_thread() {
+            Some(task) => task.creds(),
+            None => self.life.last_credentials(),
+        }
+    }
+    /// User and system time of all threads, the dead ones included, in ns.
     pub fn cpu_times(&self) -> (u64, u64) {
-        self.threads.lock().iter().map(|task| task.cpu_times()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        let dead = (self.life.dead_user_ns.load(Ordering::Relaxed), self.life.dead_system_ns.load(Ordering::Relaxed));
+        self.threads.lock().iter().map(|task| task.cpu_times()).fold(dead, |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+    pub fn nr_threads(&self) -> usize {
+        self.threads.lock().len()
     }
 }

@@ -9,6 +9,7 @@ use crate::{ipc, sched, signal};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hal::context::KernelThread;
 use hal::cpu::Current;
+use hal::trap::UserContext;
 
 /// The task each CPU runs.
 pub static CURRENT: Current<Task> = Current::new();
@@ -44,7 +45,9 @@ pub struct Task {
     pub name: SpinLock<[u8; 16]>,
     /// clear_child_tid (CLONE_CHILD_CLEARTID, set_tid_address); 0 is none.
     pub clear_child_tid: AtomicU64,
-    /// The robust futex list's head and length as set_robust_list gave them.
+    /// Where a new thread writes its own number first (CLONE_CHILD_SETTID); 0 is none.
+    pub set_child_tid: AtomicU64,
+    /// The robust futex list's head as set_robust_list gave it.
     pub robust_list: AtomicU64,
     /// personality(2).
     pub personality: AtomicU32,
@@ -52,6 +55,10 @@ pub struct Task {
     pub syscall_nr: AtomicU32,
     /// Set when anything must be looked at before returning to user mode: signals, exit of the group, stops.
     pub attention: AtomicU32,
+    /// Registers a new user thread starts with.
+    pub start: SpinLock<Option<Box<UserContext>>>,
+    /// What a kernel thread runs.
+    pub body: SpinLock<Option<fn()>>,
 }
 
 /// Bits of [`Task::attention`].
@@ -64,7 +71,44 @@ pub mod attention {
     pub const WORK: u32 = 4;
 }
 
+/// What a new task shares with, or copies from, its creator.
+pub struct Parts {
+    pub files: Arc<FdTable>,
+    pub fs: Arc<FsContext>,
+    pub mm: Option<Arc<AddressSpace>>,
+    pub credentials: Arc<Credentials>,
+    pub sched: sched::TaskSched,
+    pub signal: signal::TaskSignal,
+    pub ipc: ipc::TaskIpc,
+    pub name: [u8; 16],
+    pub personality: u32,
+}
+
 impl Task {
+    pub fn new(tid: u32, process: Arc<Process>, thread: KernelThread, parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            tid,
+            process,
+            thread,
+            sched: parts.sched,
+            signal: parts.signal,
+            files: Shared::new(parts.files),
+            fs: Shared::new(parts.fs),
+            mm: SharedOption::new(parts.mm),
+            credentials: Shared::new(parts.credentials),
+            ipc: parts.ipc,
+            name: SpinLock::new(parts.name),
+            clear_child_tid: AtomicU64::new(0),
+            set_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            personality: AtomicU32::new(parts.personality),
+            syscall_nr: AtomicU32::new(0),
+            attention: AtomicU32::new(0),
+            start: SpinLock::new(None),
+            body: SpinLock::new(None),
+        })
+    }
+
     pub fn is_kernel_thread(&self) -> bool {
         self.mm.get().is_none()
     }
@@ -101,6 +145,18 @@ impl Task {
         let len = name.iter().position(|&b| b == 0).unwrap_or(name.len());
         String::from_utf8_lossy(&name[..len]).into_owned()
     }
+    /// Sets `comm` to the first 15 bytes of `name`.
+    pub fn set_comm(&self, name: &[u8]) {
+        *self.name.lock() = comm_bytes(name);
+    }
+}
+
+/// The first 15 bytes of `name`, NUL-padded.
+pub fn comm_bytes(name: &[u8]) -> [u8; 16] {
+    let mut comm = [0; 16];
+    let len = name.len().min(15);
+    comm[..len].copy_from_slice(&name[..len]);
+    comm
 }
 
 /// An `Arc` that can be replaced.

@@ -25,7 +25,7 @@ pub use switch::{
     adopt_idle, cond_resched, exit_current, finish_switch, handle_reschedule_ipi, need_resched, nr_runnable, preempt,
     run_idle, set_need_resched, start, switch_address_space, yield_now,
 };
-pub(crate) use switch::{requeue, slice_expired};
+pub(crate) use switch::slice_expired;
 
 use crate::prelude::*;
 use crate::sync::WaitReason;

@@ -4,6 +4,7 @@ pub mod signalfd;
 pub mod syscall;
 
 use crate::prelude::*;
+use hal::trap::UserContext;
 
 pub const SIGHUP: u32 = 1;
 pub const SIGINT: u32 = 2;
@@ -108,13 +109,61 @@ impl SigInfo {
 /// A thread's mask, pending set, alternate stack, restart block. Owned by this module.
 pub struct TaskSignal {}
 
+impl TaskSignal {
+    pub fn new() -> Self {
+        Self {}
+    }
+    /// What a new thread inherits: the mask, and with CLONE_VM without CLONE_VFORK no alternate stack.
+    pub fn fork(_parent: &Self, _clone_flags: u64) -> Self {
+        Self {}
+    }
+}
+
 /// A process's handlers (shared with CLONE_SIGHAND), pending set, stop state. Owned by this module.
 pub struct ProcessSignal {}
 
-/// Sends to a process (any thread takes it). No permission check: see `may_signal`. Callable in IRQ context.
-pub fn send_to_process(_process: &Arc<Process>, _info: SigInfo) {
-    todo!()
+impl ProcessSignal {
+    pub fn new() -> Self {
+        Self {}
+    }
+    /// A new process's: handlers shared with CLONE_SIGHAND, default with CLONE_CLEAR_SIGHAND, else copied.
+    pub fn fork(_parent: &Self, _clone_flags: u64) -> Self {
+        Self {}
+    }
 }
+
+/// Before user mode with attention set, or after a call that a signal interrupted (its errno and the first argument it had):
+/// takes signals, stops, makes handler frames, restarts or ends the call. `interrupted` must be resolved even when there is
+/// no signal after all. Never returns when a signal is fatal.
+pub fn deliver(context: &mut UserContext, interrupted: Option<(Errno, u64)>) {
+    current().clear_attention(crate::process::task::attention::SIGNAL);
+    if interrupted.is_some() {
+        context.x[0] = Errno::EINTR.to_return();
+    }
+}
+
+/// As [`force_fault`], with the fault's ESR_EL1 for the signal frame's esr_context (0 for none).
+pub fn force_fault_with_esr(info: SigInfo, _esr: u64) {
+    force_fault(info);
+}
+
+/// The calling thread is ending: its private pending signals go; process-wide ones find another thread.
+pub fn on_thread_exit(_task: &Task) {}
+
+/// execve: handlers back to default (ignored ones stay), alternate stack gone.
+pub fn on_exec(_task: &Task) {}
+
+/// `process` is about to leave its group and its children: groups that become orphaned with stopped members get SIGHUP and
+/// SIGCONT.
+pub fn check_orphaned_groups(_process: &Arc<Process>) {}
+
+/// Whether `process` ignores SIGCHLD or has SA_NOCLDWAIT: its children are reaped at once.
+pub fn ignores_children(_process: &Arc<Process>) -> bool {
+    false
+}
+
+/// Sends to a process (any thread takes it). No permission check: see `may_signal`. Callable in IRQ context.
+pub fn send_to_process(_process: &Arc<Process>, _info: SigInfo) {}
 
 /// Sends to one thread. Callable in IRQ context.
 pub fn send_to_task(_task: &Arc<Task>, _info: SigInfo) {
@@ -127,8 +176,9 @@ pub fn send_to_group(_pgid: u32, _info: SigInfo) {
 }
 
 /// Forces a synchronous fault signal on the calling thread: blocked or ignored means the default action.
-pub fn force_fault(_info: SigInfo) {
-    todo!()
+pub fn force_fault(info: SigInfo) {
+    crate::warn!("{} (pid {}): signal {} code {} at {:#x}", current().comm(), current().process.pid, info.signo, info.code, info.fields[0]);
+    crate::process::exit::exit_group(info.signo as u32)
 }
 
 /// kill(2)'s permission rule for the calling thread: EPERM.

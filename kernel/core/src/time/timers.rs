@@ -9,6 +9,10 @@ impl ProcessTimers {
     pub fn new() -> Self {
         Self {}
     }
+    /// The process ends: all timers are disarmed.
+    pub fn clear(&self) {}
+    /// execve: POSIX timers are deleted, interval timers go on.
+    pub fn on_exec(&self) {}
 }
 
 impl Default for ProcessTimers {

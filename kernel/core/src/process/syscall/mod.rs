@@ -2,6 +2,7 @@
 
 pub mod credentials;
 pub mod process;
+pub mod usage;
 pub mod wait;
 pub mod misc;
 pub mod job;

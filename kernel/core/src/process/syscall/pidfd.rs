@@ -1,15 +1,105 @@
-//! Process: system calls of pidfd.
+//! Process descriptors: pidfd_open(2), pidfd_send_signal(2), pidfd_getfd(2); poll says when the process has ended.
 
+use crate::file::table::{file, install as install_file};
+use crate::file::{FileOps, OpenFile, OpenFlags, PollEvents, PollTable};
 use crate::prelude::*;
+use crate::process::{find_process, may_inspect};
+use crate::signal::{self, SigInfo};
+use core::any::Any;
 
-pub fn sys_pidfd_send_signal(_pidfd: i32, _sig: i32, _info: UserAddr, _flags: u32) -> SysResult {
-    Err(Errno::ENOSYS)
+struct PidFile {
+    process: Arc<Process>,
 }
 
-pub fn sys_pidfd_open(_pid: i32, _flags: u32) -> SysResult {
-    Err(Errno::ENOSYS)
+impl FileOps for PidFile {
+    fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
+        if let Some(table) = table {
+            table.register(&self.process.life.exit_poll);
+        }
+        if self.process.nr_threads() == 0 { PollEvents::IN | PollEvents::RDNORM } else { PollEvents::empty() }
+    }
+    fn anonymous_name(&self) -> Option<String> {
+        Some(String::from("anon_inode:[pidfd]"))
+    }
+    fn fdinfo(&self, _file: &OpenFile) -> String {
+        alloc::format!("Pid:\t{0}\nNSpid:\t{0}\n", self.process.pid)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }
 
-pub fn sys_pidfd_getfd(_pidfd: i32, _targetfd: i32, _flags: u32) -> SysResult {
-    Err(Errno::ENOSYS)
+/// Opens a descriptor of `process`, close-on-exec as always.
+pub fn install(process: Arc<Process>, nonblocking: bool) -> SysResult {
+    let mut flags = OpenFlags::RDWR;
+    flags.set(OpenFlags::NONBLOCK, nonblocking);
+    install_file(OpenFile::anonymous(Arc::new(PidFile { process }), flags), true)
+}
+
+/// The process of descriptor `fd` and whether it is O_NONBLOCK: EBADF.
+pub fn lookup(fd: i32) -> Result<(Arc<Process>, bool), Errno> {
+    let file = file(fd)?;
+    let pid_file = file.downcast::<PidFile>().ok_or(Errno::EBADF)?;
+    Ok((pid_file.process.clone(), file.is_nonblocking()))
+}
+
+const PIDFD_NONBLOCK: u32 = OpenFlags::NONBLOCK.bits();
+
+pub fn sys_pidfd_open(pid: i32, flags: u32) -> SysResult {
+    if flags & !PIDFD_NONBLOCK != 0 || pid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let process = match find_process(pid as u32) {
+        Some(process) => process,
+        // A thread that is not a leader.
+        None if crate::process::find_task(pid as u32).is_some() => return Err(Errno::EINVAL),
+        None => return Err(Errno::ESRCH),
+    };
+    install(process, flags & PIDFD_NONBLOCK != 0)
+}
+
+pub fn sys_pidfd_send_signal(pidfd: i32, sig: i32, info: UserAddr, flags: u32) -> SysResult {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (process, _) = lookup(pidfd)?;
+    if !(0..=64).contains(&sig) {
+        return Err(Errno::EINVAL);
+    }
+    let own = current();
+    let given = match UserPtr::<SigInfo>::new(info).non_null() {
+        Some(pointer) => {
+            let given = pointer.read()?;
+            if given.signo != sig {
+                return Err(Errno::EINVAL);
+            }
+            // Only to itself may a process say that the kernel or kill(2) sent something.
+            if process.pid != own.process.pid && (given.code >= 0 || given.code == -6) {
+                return Err(Errno::EPERM);
+            }
+            given
+        }
+        None => SigInfo::user(sig as u32, 0, own.process.pid, own.creds().uid, 0),
+    };
+    signal::may_signal(&process, sig as u32)?;
+    if process.nr_threads() == 0 && !process.life.is_zombie() {
+        return Err(Errno::ESRCH);
+    }
+    if sig != 0 {
+        signal::send_to_process(&process, given);
+    }
+    Ok(0)
+}
+
+pub fn sys_pidfd_getfd(pidfd: i32, targetfd: i32, flags: u32) -> SysResult {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (process, _) = lookup(pidfd)?;
+    if !may_inspect(&process) {
+        return Err(Errno::EPERM);
+    }
+    let task = process.any_thread().ok_or(Errno::ESRCH)?;
+    let file = task.files.get().get(targetfd)?;
+    install_file(file, true)
 }

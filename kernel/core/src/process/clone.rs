@@ -1,0 +1,234 @@
+//! New threads and processes: clone(2), clone3(2), fork, vfork.
+
+use super::life::{Life, VforkDone};
+use super::process::{Relations, rlimit};
+use super::task::Parts;
+use super::{Credentials, Process, credentials::cap, run, tree};
+use crate::ipc::TaskIpc;
+use crate::mm::AddressSpace;
+use crate::prelude::*;
+use crate::sched::{self, TaskSched};
+use crate::signal::{ProcessSignal, SIGCHLD, TaskSignal};
+use crate::sync::WaitReason;
+use crate::time::{self, ProcessTimers};
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use hal::context::KernelThread;
+use hal::trap::UserContext;
+
+/// clone(2) flags.
+pub mod flag {
+    pub const CSIGNAL: u64 = 0xff;
+    pub const VM: u64 = 0x100;
+    pub const FS: u64 = 0x200;
+    pub const FILES: u64 = 0x400;
+    pub const SIGHAND: u64 = 0x800;
+    pub const PIDFD: u64 = 0x1000;
+    pub const PTRACE: u64 = 0x2000;
+    pub const VFORK: u64 = 0x4000;
+    pub const PARENT: u64 = 0x8000;
+    pub const THREAD: u64 = 0x1_0000;
+    pub const NEWNS: u64 = 0x2_0000;
+    pub const SYSVSEM: u64 = 0x4_0000;
+    pub const SETTLS: u64 = 0x8_0000;
+    pub const PARENT_SETTID: u64 = 0x10_0000;
+    pub const CHILD_CLEARTID: u64 = 0x20_0000;
+    pub const DETACHED: u64 = 0x40_0000;
+    pub const UNTRACED: u64 = 0x80_0000;
+    pub const CHILD_SETTID: u64 = 0x100_0000;
+    pub const NEWCGROUP: u64 = 0x200_0000;
+    pub const NEWUTS: u64 = 0x400_0000;
+    pub const NEWIPC: u64 = 0x800_0000;
+    pub const NEWUSER: u64 = 0x1000_0000;
+    pub const NEWPID: u64 = 0x2000_0000;
+    pub const NEWNET: u64 = 0x4000_0000;
+    pub const IO: u64 = 0x8000_0000;
+    pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    pub const INTO_CGROUP: u64 = 0x2_0000_0000;
+    pub const NEWTIME: u64 = 0x80;
+    /// Namespaces: this kernel has one of each.
+    pub const NAMESPACES: u64 = NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET;
+}
+
+/// What clone(2) and clone3(2) ask for.
+#[derive(Clone, Copy, Default)]
+pub struct CloneArgs {
+    pub flags: u64,
+    pub exit_signal: u32,
+    pub pidfd: UserAddr,
+    pub child_tid: UserAddr,
+    pub parent_tid: UserAddr,
+    /// The child's stack pointer; 0 keeps the parent's.
+    pub stack: u64,
+    pub tls: u64,
+}
+
+impl CloneArgs {
+    /// The flag combinations that Linux refuses, in its order.
+    fn check(&self) -> Result<(), Errno> {
+        let has = |bits: u64| self.flags & bits == bits;
+        let bad = has(flag::THREAD) && !has(flag::SIGHAND)
+            || has(flag::SIGHAND) && !has(flag::VM)
+            || has(flag::CLEAR_SIGHAND | flag::SIGHAND)
+            || has(flag::PIDFD) && (has(flag::DETACHED) || has(flag::THREAD))
+            || has(flag::PARENT) && current().process.pid == 1;
+        if bad {
+            return Err(Errno::EINVAL);
+        }
+        if self.flags & flag::NAMESPACES != 0 {
+            let privileged = current().creds().has_cap(cap::SYS_ADMIN);
+            return Err(if privileged { Errno::EINVAL } else { Errno::EPERM });
+        }
+        Ok(())
+    }
+}
+
+/// RLIMIT_NPROC, for users without the privilege to pass it.
+fn check_task_limit(credentials: &Credentials, process: &Process) -> Result<(), Errno> {
+    let limit = process.limit(rlimit::NPROC);
+    if limit == rlimit::INFINITY {
+        return Ok(());
+    }
+    // The machine's own limit holds for everybody: a fork bomb ends in EAGAIN, not in no memory.
+    if tree::nr_tasks() as u64 >= max_threads() {
+        return Err(Errno::EAGAIN);
+    }
+    let privileged = credentials.uid == 0 || credentials.has_cap(cap::SYS_RESOURCE) || credentials.has_cap(cap::SYS_ADMIN);
+    if !privileged && tree::nr_tasks_of(credentials.uid) as u64 >= limit {
+        return Err(Errno::EAGAIN);
+    }
+    Ok(())
+}
+
+/// How many threads the machine carries (kernel.threads-max): their stacks may take an eighth of memory.
+pub fn max_threads() -> u64 {
+    (hal::frame::stats().total as u64 / 32).clamp(64, 32_000)
+}
+
+fn new_process(args: &CloneArgs, pid: u32, parent: &Arc<Process>) -> Arc<Process> {
+    let limits = *parent.limits.lock();
+    let (pgid, sid) = {
+        let relations = parent.relations.lock();
+        (relations.pgid, relations.sid)
+    };
+    let life = Life::new(args.exit_signal);
+    life.dumpable.store(parent.life.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    life.remember_credentials(current().creds());
+    Arc::new(Process {
+        pid,
+        relations: IrqSpinLock::new(Relations { parent: Weak::new(), children: Vec::new(), pgid, sid }),
+        threads: SpinLock::new(Vec::new()),
+        signal: ProcessSignal::fork(&parent.signal, args.flags),
+        timers: ProcessTimers::new(),
+        limits: SpinLock::new(limits),
+        life,
+        executable: SpinLock::new(parent.executable.lock().clone()),
+        start_time_ns: time::now_ns(),
+        oom_score_adj: AtomicI32::new(parent.oom_score_adj.load(Ordering::Relaxed)),
+    })
+}
+
+fn child_memory(args: &CloneArgs) -> Result<Arc<AddressSpace>, Errno> {
+    let space = current().address_space();
+    if args.flags & flag::VM != 0 { Ok(space) } else { space.fork() }
+}
+
+/// Creates the thread or process `args` describes; answers its number in the parent.
+pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
+    args.check()?;
+    let parent = current();
+    let credentials = parent.creds();
+    check_task_limit(&credentials, &parent.process)?;
+    let thread = KernelThread::new(run::enter, 0)?;
+    thread.inherit_fp();
+    let memory = child_memory(args)?;
+    let tid = tree::allocate_id()?;
+    let is_thread = args.flags & flag::THREAD != 0;
+    let process = if is_thread { parent.process.clone() } else { new_process(args, tid, &parent.process) };
+    let parts = Parts {
+        files: if args.flags & flag::FILES != 0 { parent.files.get() } else { parent.files.get().fork() },
+        fs: if args.flags & flag::FS != 0 { parent.fs.get() } else { parent.fs.get().fork() },
+        mm: Some(memory),
+        credentials,
+        sched: TaskSched::fork(&parent.sched),
+        signal: TaskSignal::fork(&parent.signal, args.flags),
+        ipc: TaskIpc::fork(&parent.ipc, args.flags),
+        name: *parent.name.lock(),
+        personality: parent.personality.load(Ordering::Relaxed),
+    };
+    let task = Task::new(tid, process.clone(), thread, parts);
+
+    let mut registers = context.clone();
+    registers.x[0] = 0;
+    if args.stack != 0 {
+        registers.sp = args.stack;
+    }
+    if args.flags & flag::SETTLS != 0 {
+        registers.tpidr = args.tls;
+    }
+    *task.start.lock() = Some(Box::new(registers));
+    if args.flags & flag::CHILD_SETTID != 0 {
+        task.set_child_tid.store(args.child_tid.0, Ordering::Relaxed);
+    }
+    if args.flags & flag::CHILD_CLEARTID != 0 {
+        task.clear_child_tid.store(args.child_tid.0, Ordering::Relaxed);
+    }
+    if let Err(errno) = tell_parent_of(args, tid, &process) {
+        tree::release_id(tid);
+        return Err(errno);
+    }
+    let vfork = (args.flags & flag::VFORK != 0)
+        .then(|| Arc::new(VforkDone { done: AtomicBool::new(false), queue: WaitQueue::new() }));
+    *process.life.vfork.lock() = vfork.clone().or_else(|| process.life.vfork.lock().take());
+
+    if !join(&task, args, is_thread) {
+        tree::release_id(tid);
+        return Err(Errno::ERESTARTNOINTR);
+    }
+    sched::start(task);
+    if let Some(vfork) = vfork {
+        let done = || vfork.done.load(Ordering::Acquire).then_some(());
+        // Only a fatal signal lets the parent go before the child is done with its memory.
+        let _ = vfork.queue.wait_until(WaitMode::Killable, None, WaitReason::held_by("vfork", u64::from(tid), tid), done);
+    }
+    Ok(tid as usize)
+}
+
+/// Writes the child's number and pidfd to where the parent asked.
+fn tell_parent_of(args: &CloneArgs, tid: u32, process: &Arc<Process>) -> Result<(), Errno> {
+    if args.flags & flag::PARENT_SETTID != 0 {
+        UserPtr::<u32>::new(args.parent_tid).write(&tid)?;
+    }
+    if args.flags & flag::PIDFD != 0 {
+        let fd = super::syscall::pidfd::install(process.clone(), false)?;
+        UserPtr::<u32>::new(args.pidfd).write(&(fd as u32))?;
+    }
+    Ok(())
+}
+
+/// Makes the child known. False when the group is ending: the child must not come into being.
+fn join(task: &Arc<Task>, args: &CloneArgs, is_thread: bool) -> bool {
+    let process = &task.process;
+    {
+        let mut threads = process.threads.lock();
+        if is_thread && (process.life.is_ending() || current().is_dying()) {
+            return false;
+        }
+        threads.push(task.clone());
+    }
+    tree::register_task(task);
+    if !is_thread {
+        tree::register_process(process);
+        let own = &current().process;
+        let tree = tree::TREE.lock();
+        let real_parent = if args.flags & flag::PARENT != 0 { own.parent() } else { None };
+        tree::adopt(real_parent.as_ref().unwrap_or(own), process);
+        drop(tree);
+        if args.flags & flag::PARENT != 0 {
+            process.life.exit_signal.store(own.life.exit_signal.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+    true
+}
+
+/// The exit signal of fork(2).
+pub const DEFAULT_EXIT_SIGNAL: u32 = SIGCHLD;

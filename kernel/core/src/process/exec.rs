@@ -1,0 +1,419 @@
+//! execve(2): from a path to a fresh address space and registers.
+//!
+//! Everything that can fail happens on a new address space; then comes the point of no return: sibling threads end, the new
+//! space is installed, and what does not survive (handlers, close-on-exec files, FP state ...) goes.
+
+use super::exit;
+use super::process::rlimit;
+use super::task::comm_bytes;
+use super::{Credentials, credentials::cap};
+use crate::file::OpenFile;
+use crate::mm::space::Layout;
+use crate::mm::{AddressSpace, MapFlags, MemObject, Prot, aslr};
+use crate::prelude::*;
+use crate::sync::WaitReason;
+use crate::{fs, sched, signal, time};
+use base::addr::{page_down, page_up};
+use base::elf::{self, HeaderPage, LoadPlan};
+use core::sync::atomic::Ordering;
+use hal::trap::UserContext;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+/// The longest single argument or environment string, its NUL included (MAX_ARG_STRLEN).
+pub const MAX_STRING: usize = 32 * PAGE_SIZE;
+/// `#!` interpreters of interpreters, at most.
+const MAX_SCRIPTS: usize = 5;
+
+/// A program to run: what execve(2) was given.
+pub struct Request {
+    pub file: Arc<OpenFile>,
+    /// The path as given (AT_EXECFN).
+    pub path: Vec<u8>,
+    pub args: Vec<Vec<u8>>,
+    pub env: Vec<Vec<u8>>,
+    /// What a script's interpreter is told to open (`/dev/fd/N/...` for execveat); `None` when that file is close-on-exec.
+    pub script_path: Option<Vec<u8>>,
+}
+
+/// Reads up to a page from the start of `file`.
+fn read_header(file: &OpenFile) -> Result<(Box<HeaderPage>, usize), Errno> {
+    let mut page = Box::<HeaderPage>::default();
+    let mut len = 0;
+    while len < PAGE_SIZE {
+        match file.read_at(len as u64, &mut page.0[len..])? {
+            0 => break,
+            n => len += n,
+        }
+    }
+    Ok((page, len))
+}
+
+/// Follows `#!` lines until an ELF program is found.
+fn resolve_scripts(request: &mut Request) -> Result<LoadPlan, Errno> {
+    for _ in 0..=MAX_SCRIPTS {
+        let (page, len) = read_header(&request.file)?;
+        let Some(script) = elf::script(&page.0[..len]) else { return elf::plan(&page, len) };
+        let script = script?;
+        let path = request.script_path.clone().ok_or(Errno::ENOENT)?;
+        let interpreter = script.interpreter.to_vec();
+        let mut args = vec![interpreter.clone()];
+        args.extend(script.argument.map(<[u8]>::to_vec));
+        args.push(path);
+        args.extend(request.args.drain(..).skip(1));
+        request.args = args;
+        request.file = fs::open_exec(fs::AT_FDCWD, &interpreter, 0)?;
+        request.script_path = Some(interpreter);
+    }
+    Err(Errno::ELOOP)
+}
+
+/// RLIMIT_STACK / 4 bounds arguments and environment together (E2BIG), as on Linux.
+fn check_size(request: &Request) -> Result<(), Errno> {
+    let stack = current().process.limit(rlimit::STACK);
+    let limit = (stack / 4).clamp(MAX_STRING as u64, 6 << 20);
+    let strings: usize = request.args.iter().chain(&request.env).map(|string| string.len() + 1 + 8).sum();
+    if strings as u64 > limit { Err(Errno::E2BIG) } else { Ok(()) }
+}
+
+fn prot_of(segment: &elf::Segment) -> Prot {
+    let mut prot = Prot::empty();
+    prot.set(Prot::READ, segment.read);
+    prot.set(Prot::WRITE, segment.write);
+    prot.set(Prot::EXEC, segment.execute);
+    prot
+}
+
+/// Maps the segments of `file` at `bias`.
+fn map_segments(space: &AddressSpace, file: &Arc<OpenFile>, plan: &LoadPlan, bias: u64) -> Result<(), Errno> {
+    let object: Arc<MemObject> = file.ops.mem_object(file).map_err(|_| Errno::ENOEXEC)?;
+    for segment in &plan.segments {
+        let start = bias.checked_add(segment.vaddr).ok_or(Errno::ENOEXEC)?;
+        let file_end = start + segment.file_bytes;
+        let page_end = page_up(start + segment.memory_bytes).ok_or(Errno::ENOEXEC)?;
+        let file_page_end = page_up(file_end).ok_or(Errno::ENOEXEC)?;
+        let first = page_down(start);
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+        if segment.file_bytes > 0 {
+            let source = Some((object.clone(), page_down(segment.offset)));
+            space.map(first, file_page_end - first, prot_of(segment), flags, source, Some(file.clone()))?;
+            if segment.memory_bytes > segment.file_bytes && segment.write {
+                // The rest of the last file page belongs to .bss.
+                let zeros = [0u8; PAGE_SIZE];
+                space.write_remote(file_end, &zeros[..(file_page_end - file_end) as usize]);
+            }
+        }
+        let bss = if segment.file_bytes > 0 { file_page_end } else { first };
+        if page_end > bss {
+            space.map(bss, page_end - bss, prot_of(segment), flags | MapFlags::ANONYMOUS, None, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Maps a position-independent object wherever there is room; answers its bias.
+fn map_anywhere(space: &AddressSpace, file: &Arc<OpenFile>, plan: &LoadPlan) -> Result<u64, Errno> {
+    let len = (plan.end - plan.start).checked_add(plan.align - PAGE).ok_or(Errno::ENOEXEC)?;
+    let flags = MapFlags::PRIVATE | MapFlags::ANONYMOUS;
+    let place = space.map(0, len, Prot::empty(), flags, None, None)?;
+    space.unmap(place..place + len)?;
+    let base = (place + plan.align - 1) & !(plan.align - 1);
+    let bias = base.wrapping_sub(plan.start);
+    map_segments(space, file, plan, bias)?;
+    Ok(bias)
+}
+
+/// A program's addresses after loading.
+struct Loaded {
+    bias: u64,
+    entry: u64,
+    /// Where execution begins: the interpreter's entry, if there is one.
+    start: u64,
+    interpreter_base: u64,
+}
+
+fn load(space: &AddressSpace, request: &Request, plan: &LoadPlan, randomize: bool) -> Result<Loaded, Errno> {
+    let interpreter = match plan.interpreter {
+        Some((offset, len)) => {
+            let mut path = vec![0; len];
+            if request.file.read_at(offset, &mut path)? != len || path.pop() != Some(0) || path.contains(&0) {
+                return Err(Errno::ENOEXEC);
+            }
+            let file = fs::open_exec(fs::AT_FDCWD, &path, 0)?;
+            let (page, len) = read_header(&file)?;
+            // A broken interpreter is ELIBBAD on Linux; its number is not a program's fault to guess.
+            let plan = elf::plan(&page, len).map_err(|_| Errno(80))?;
+            Some((file, plan))
+        }
+        None => None,
+    };
+    let bias = if !plan.relocatable {
+        map_segments(space, &request.file, plan, 0)?;
+        0
+    } else if interpreter.is_some() {
+        let base = aslr::pie_base(randomize) & !(plan.align - 1);
+        let bias = base.wrapping_sub(plan.start);
+        map_segments(space, &request.file, plan, bias)?;
+        bias
+    } else {
+        // A static PIE (or the dynamic loader run by hand) goes where libraries go, out of the break's way.
+        map_anywhere(space, &request.file, plan)?
+    };
+    let entry = bias.wrapping_add(plan.entry);
+    let (start, interpreter_base) = match &interpreter {
+        Some((file, plan)) => {
+            let base = map_anywhere(space, file, plan)?;
+            (base.wrapping_add(plan.entry), base.wrapping_add(plan.start))
+        }
+        None => (entry, 0),
+    };
+    Ok(Loaded { bias, entry, start, interpreter_base })
+}
+
+/// Auxiliary vector tags.
+mod at {
+    pub const PHDR: u64 = 3;
+    pub const PHENT: u64 = 4;
+    pub const PHNUM: u64 = 5;
+    pub const PAGESZ: u64 = 6;
+    pub const BASE: u64 = 7;
+    pub const FLAGS: u64 = 8;
+    pub const ENTRY: u64 = 9;
+    pub const UID: u64 = 11;
+    pub const EUID: u64 = 12;
+    pub const GID: u64 = 13;
+    pub const EGID: u64 = 14;
+    pub const PLATFORM: u64 = 15;
+    pub const HWCAP: u64 = 16;
+    pub const CLKTCK: u64 = 17;
+    pub const SECURE: u64 = 23;
+    pub const RANDOM: u64 = 25;
+    pub const HWCAP2: u64 = 26;
+    pub const EXECFN: u64 = 31;
+    pub const SYSINFO_EHDR: u64 = 33;
+    pub const MINSIGSTKSZ: u64 = 51;
+}
+
+/// Bytes of the largest signal frame (AT_MINSIGSTKSZ).
+const MIN_SIGNAL_STACK: u64 = 4720;
+
+/// The initial stack's content, built downwards from its top.
+struct StackImage {
+    top: u64,
+    /// Bytes from the top downwards, kept in address order.
+    bytes: Vec<u8>,
+}
+
+impl StackImage {
+    fn at(&self) -> u64 {
+        self.top - self.bytes.len() as u64
+    }
+    /// Collected in reverse; turned round at the end.
+    fn push(&mut self, data: &[u8]) -> u64 {
+        self.bytes.extend(data.iter().rev());
+        self.at()
+    }
+    fn push_string(&mut self, string: &[u8]) -> u64 {
+        self.bytes.push(0);
+        self.push(string)
+    }
+    fn align(&mut self, to: u64) {
+        while !self.at().is_multiple_of(to) {
+            self.bytes.push(0);
+        }
+    }
+    fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.reverse();
+        self.bytes
+    }
+}
+
+/// Writes arguments, environment and auxiliary vector; answers the stack pointer and the string areas.
+fn build_stack(
+    space: &AddressSpace,
+    top: u64,
+    request: &Request,
+    plan: &LoadPlan,
+    loaded: &Loaded,
+    credentials: &Credentials,
+    secure: bool,
+    vdso: u64,
+) -> Result<(u64, Layout), Errno> {
+    let mut image = StackImage { top, bytes: Vec::new() };
+    image.push(&[0; 8]);
+    let execfn = image.push_string(&request.path);
+    let mut push_all = |strings: &[Vec<u8>]| -> (Vec<u64>, u64, u64) {
+        let end = image.at();
+        let mut at: Vec<u64> = strings.iter().rev().map(|string| image.push_string(string)).collect();
+        at.reverse();
+        (at, image.at(), end)
+    };
+    let (env, env_start, env_end) = push_all(&request.env);
+    let (args, args_start, args_end) = push_all(&request.args);
+    let platform = image.push_string(b"aarch64");
+    image.align(16);
+    let mut random = [0; 16];
+    super::random::fill(&mut random);
+    let random = image.push(&random);
+
+    let (hwcap, hwcap2) = hal::cpu::hwcaps();
+    let mut auxv: Vec<(u64, u64)> = Vec::new();
+    if vdso != 0 {
+        auxv.push((at::SYSINFO_EHDR, vdso));
+    }
+    auxv.extend([
+        (at::MINSIGSTKSZ, MIN_SIGNAL_STACK),
+        (at::HWCAP, hwcap),
+        (at::PAGESZ, PAGE),
+        (at::CLKTCK, super::syscall::usage::CLOCK_TICKS_PER_SECOND),
+        (at::PHDR, loaded.bias.wrapping_add(plan.headers_at)),
+        (at::PHENT, 56),
+        (at::PHNUM, plan.nr_headers as u64),
+        (at::BASE, loaded.interpreter_base),
+        (at::FLAGS, 0),
+        (at::ENTRY, loaded.entry),
+        (at::UID, u64::from(credentials.uid)),
+        (at::EUID, u64::from(credentials.euid)),
+        (at::GID, u64::from(credentials.gid)),
+        (at::EGID, u64::from(credentials.egid)),
+        (at::SECURE, u64::from(secure)),
+        (at::RANDOM, random),
+        (at::HWCAP2, hwcap2),
+        (at::EXECFN, execfn),
+        (at::PLATFORM, platform),
+        (0, 0),
+    ]);
+    let mut words: Vec<u64> = vec![args.len() as u64];
+    words.extend(&args);
+    words.push(0);
+    words.extend(&env);
+    words.push(0);
+    words.extend(auxv.iter().flat_map(|&(tag, value)| [tag, value]));
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    image.align(16);
+    if bytes.len() % 16 != 0 {
+        image.push(&[0; 8]);
+    }
+    let sp = image.push(&bytes);
+    let content = image.into_bytes();
+    if space.write_remote(sp, &content) != content.len() {
+        return Err(Errno::E2BIG);
+    }
+    space.set_auxv(auxv.iter().flat_map(|&(tag, value)| [tag.to_le_bytes(), value.to_le_bytes()].concat()).collect());
+    let layout = Layout { args: (args_start, args_end), env: (env_start, env_end), stack_top: sp, vdso, ..Layout::default() };
+    Ok((sp, layout))
+}
+
+/// Credentials after execve: set-user-id, set-group-id, capabilities. Answers them and whether AT_SECURE is set.
+fn new_credentials(file: &OpenFile) -> (Credentials, bool) {
+    const S_ISUID: u32 = 0o4000;
+    const S_ISGID: u32 = 0o2000;
+    const S_IXGRP: u32 = 0o010;
+    const SECBIT_NOROOT: u32 = 1;
+    let old = current().creds();
+    let mut new = (*old).clone();
+    let stat = file.inode().map(|inode| inode.stat()).unwrap_or_default();
+    let suid_allowed = !old.no_new_privs && !file.path.as_ref().is_some_and(fs::Path::is_nosuid);
+    if suid_allowed && stat.mode & S_ISUID != 0 {
+        new.euid = stat.uid;
+    }
+    if suid_allowed && stat.mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP {
+        new.egid = stat.gid;
+    }
+    new.suid = new.euid;
+    new.fsuid = new.euid;
+    new.sgid = new.egid;
+    new.fsgid = new.egid;
+    let all = (1u64 << (cap::LAST + 1)) - 1;
+    let root = new.securebits & SECBIT_NOROOT == 0 && (new.euid == 0 || new.uid == 0);
+    let ids_changed = new.euid != old.euid || new.egid != old.egid;
+    if ids_changed {
+        new.cap_ambient = 0;
+    }
+    new.cap_permitted = if root { all & (old.cap_bounding | old.cap_inheritable) } else { new.cap_ambient };
+    new.cap_effective = if root && new.euid == 0 { new.cap_permitted } else { new.cap_ambient };
+    // PR_SET_KEEPCAPS does not survive.
+    new.securebits &= !(1 << 4);
+    let secure = new.euid != new.uid || new.egid != new.gid || ids_changed;
+    (new, secure)
+}
+
+/// Ends the other threads of the group; ERESTARTNOINTR-like EAGAIN when the group is ending anyway.
+fn become_single_thread() -> Result<(), Errno> {
+    let task = current();
+    let process = &task.process;
+    if process.nr_threads() == 1 {
+        return Ok(());
+    }
+    if process.life.exec_by.compare_exchange(0, task.tid, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        return Err(Errno::EAGAIN);
+    }
+    exit::kill_siblings();
+    let alone = || (process.nr_threads() == 1).then_some(());
+    let result = process.life.thread_gone.wait_until(WaitMode::Killable, None, WaitReason::new("exec"), alone);
+    process.life.exec_by.store(0, Ordering::Release);
+    result.map_err(|_| Errno::EINTR)
+}
+
+/// Replaces the calling process's program. On success the answer is the new program's registers.
+pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
+    let task = current();
+    let comm_path = request.path.clone();
+    let plan = resolve_scripts(&mut request)?;
+    check_size(&request)?;
+    let (credentials, secure) = new_credentials(&request.file);
+    let randomize = aslr::enabled();
+
+    let space = AddressSpace::new()?;
+    space.set_limits(&task.process.limits.lock()[..]);
+    let top = aslr::stack_top(randomize);
+    space.map_stack(top, plan.executable_stack)?;
+    let loaded = load(&space, &request, &plan, randomize)?;
+    let vdso = time::vdso::map(&space)?;
+    let (sp, mut layout) = build_stack(&space, top, &request, &plan, &loaded, &credentials, secure, vdso)?;
+    let text = plan.segments.iter().find(|segment| segment.execute);
+    let data = plan.segments.iter().rfind(|segment| segment.write);
+    let range = |segment: Option<&elf::Segment>| {
+        segment.map_or((0, 0), |s| (loaded.bias.wrapping_add(s.vaddr), loaded.bias.wrapping_add(s.vaddr + s.memory_bytes)))
+    };
+    layout.code = range(text);
+    layout.data = range(data);
+    layout.brk_start = aslr::brk_start(page_up(loaded.bias.wrapping_add(plan.end)).ok_or(Errno::ENOMEM)?, randomize);
+    space.set_layout(layout);
+
+    become_single_thread()?;
+    // From here on nothing can fail.
+    let name = comm_path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
+    *task.name.lock() = comm_bytes(name);
+    task.robust_list.store(0, Ordering::Relaxed);
+    exit::release_memory(task);
+    sched::switch_address_space(Some(&space));
+    task.mm.replace(Some(space));
+    hal::context::reset_fp();
+    drop(task.credentials.replace(Arc::new(credentials)));
+    task.process.life.dumpable.store(u32::from(!secure), Ordering::Relaxed);
+    task.process.life.has_execed.store(true, Ordering::Relaxed);
+    let unshared = task.files.get().fork();
+    if let Some(old) = Arc::into_inner(task.files.replace(unshared)) {
+        drop(old);
+    }
+    task.files.get().close_on_exec();
+    signal::on_exec(task);
+    task.process.timers.on_exec();
+    *task.process.executable.lock() = Some(request.file.clone());
+    Ok(UserContext::new(loaded.start, sp))
+}
+
+/// Turns the calling kernel thread (pid 1's) into the program at `path`.
+pub fn exec_init(path: &str, args: &[&str], env: &[&str]) -> Result<UserContext, Errno> {
+    let bytes = |strings: &[&str]| strings.iter().map(|string| string.as_bytes().to_vec()).collect();
+    let path = path.as_bytes().to_vec();
+    exec(Request {
+        file: fs::open_exec(fs::AT_FDCWD, &path, 0)?,
+        script_path: Some(path.clone()),
+        path,
+        args: bytes(args),
+        env: bytes(env),
+    })
+}
+
+use alloc::vec;

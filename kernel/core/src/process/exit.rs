@@ -1,0 +1,204 @@
+//! How threads and processes end: exit(2), exit_group(2), fatal signals; zombies, orphans, the end of pid 1.
+
+use super::life::{Status, ZOMBIE};
+use super::task::attention;
+use super::{Process, tree};
+use crate::file::FdTable;
+use crate::prelude::*;
+use crate::signal::{self, SIGCHLD, SigInfo};
+use crate::{ipc, sched};
+use core::sync::atomic::Ordering;
+
+/// Ends the whole group with `status`; never returns. The first caller's status counts.
+pub fn exit_group(status: Status) -> ! {
+    let process = &current().process;
+    if process.life.begin_end(status) {
+        kill_siblings();
+    }
+    exit_thread(process.life.status())
+}
+
+/// The calling thread saw attention::KILL: its group ends, or another thread's execve wants it gone.
+pub fn leave_dying_group() -> ! {
+    exit_thread(current().process.life.status())
+}
+
+/// Tells every other thread of the group to end. Answers how many there are.
+pub fn kill_siblings() -> usize {
+    let own = current();
+    let others: Vec<_> = own.process.threads.lock().iter().filter(|task| task.tid != own.tid).cloned().collect();
+    for task in &others {
+        task.set_attention(attention::KILL);
+        task.unpark();
+        nudge(task);
+    }
+    others.len()
+}
+
+/// Makes a task that may be in user mode on another CPU look at its attention word.
+pub fn nudge(task: &Task) {
+    if task.thread.is_on_cpu() {
+        let cpu = task.sched.last_cpu() as usize;
+        if cpu != hal::cpu::id() {
+            crate::machine::send_ipi(cpu, drivers::traits::Ipi::Reschedule);
+        }
+    }
+}
+
+/// Ends the calling thread; the last one ends the process.
+pub fn exit_thread(status: Status) -> ! {
+    let task = current();
+    let process = task.process.clone();
+    ipc::futex::exit_robust_list();
+    release_memory(task);
+    ipc::on_exit(task);
+    release_files(task);
+
+    let (user, system) = task.cpu_times();
+    process.life.dead_user_ns.fetch_add(user, Ordering::Relaxed);
+    process.life.dead_system_ns.fetch_add(system, Ordering::Relaxed);
+    process.life.remember_credentials(task.creds());
+    signal::on_thread_exit(task);
+    let last = {
+        let mut threads = process.threads.lock();
+        threads.retain(|other| other.tid != task.tid);
+        threads.is_empty()
+    };
+    tree::unregister_task(task.tid);
+    if last {
+        process.life.set_status(status);
+        exit_process(&process);
+    } else {
+        process.life.thread_gone.wake_all();
+    }
+    drop(process);
+    sched::exit_current()
+}
+
+/// clear_child_tid, vfork's parent, then the address space itself.
+pub fn release_memory(task: &'static Task) {
+    let clear = task.clear_child_tid.swap(0, Ordering::Relaxed);
+    if clear != 0 && task.mm.get().is_some() {
+        let addr = UserAddr(clear);
+        if UserPtr::<u32>::new(addr).write(&0).is_ok() {
+            ipc::futex::wake(addr, 1);
+        }
+    }
+    if let Some(space) = task.mm.get() {
+        let peak = space.usage().peak_resident_pages;
+        task.process.life.peak_resident_pages.fetch_max(peak, Ordering::Relaxed);
+        drop(space);
+        sched::switch_address_space(None);
+        drop(task.mm.replace(None));
+    }
+    finish_vfork(&task.process);
+}
+
+/// Lets the parent of a vforked child go on (the child has execed or ended).
+pub fn finish_vfork(process: &Process) {
+    let waiting = process.life.vfork.lock().take();
+    if let Some(waiting) = waiting {
+        waiting.done.store(true, Ordering::Release);
+        waiting.queue.wake_all();
+    }
+}
+
+fn release_files(task: &'static Task) {
+    if let Some(files) = Arc::into_inner(task.files.replace(FdTable::new())) {
+        files.close_all();
+    }
+    drop(task.fs.replace(crate::fs::FsContext::detached()));
+}
+
+/// The last thread is gone: children find a new parent, the parent hears, the zombie waits to be reaped.
+fn exit_process(process: &Arc<Process>) {
+    if process.pid == 1 {
+        end_machine(process.life.status());
+    }
+    process.timers.clear();
+    if process.pid == process.sid() {
+        crate::file::tty::session_leader_exits(process.sid());
+    }
+    *process.executable.lock() = None;
+    signal::check_orphaned_groups(process);
+    let tree = tree::TREE.lock();
+    let children = core::mem::take(&mut process.relations.lock().children);
+    let heir = tree::heir(process);
+    let mut hear = Vec::new();
+    for child in children {
+        if let Some(heir) = &heir {
+            tree::adopt(heir, &child);
+            // Whoever inherits a child is told as usual, and only with SIGCHLD.
+            child.life.exit_signal.store(SIGCHLD, Ordering::Relaxed);
+            hear.push(child);
+        }
+    }
+    process.life.state.store(ZOMBIE, Ordering::Release);
+    drop(tree);
+    for child in hear {
+        let death_signal = child.life.parent_death_signal.load(Ordering::Relaxed);
+        if death_signal != 0 {
+            signal::send_to_process(&child, SigInfo::kernel(death_signal));
+        }
+        if child.life.is_zombie() {
+            tell_parent(&child);
+        }
+    }
+    process.life.exit_poll.notify(crate::file::PollEvents::IN);
+    tell_parent(process);
+}
+
+/// Sends the exit signal and wakes waiters; a parent that ignores SIGCHLD reaps at once.
+fn tell_parent(process: &Arc<Process>) {
+    let Some(parent) = process.parent() else {
+        super::wait::reap(process);
+        return;
+    };
+    let number = process.life.exit_signal.load(Ordering::Relaxed);
+    let reap_now = number == SIGCHLD && signal::ignores_children(&parent);
+    if number != 0 {
+        let mut info = child_info(process);
+        info.signo = number as i32;
+        signal::send_to_process(&parent, info);
+    }
+    if reap_now {
+        super::wait::reap(process);
+    }
+    parent.life.child_changed.wake_all();
+}
+
+/// The SIGCHLD information of a process that ended.
+pub fn child_info(process: &Process) -> SigInfo {
+    const CLD_EXITED: i32 = 1;
+    const CLD_KILLED: i32 = 2;
+    const CLD_DUMPED: i32 = 3;
+    let status = process.life.status();
+    let (code, value) = match status & 0x7f {
+        0 => (CLD_EXITED, (status >> 8 & 0xff) as i32),
+        signal if status & 0x80 != 0 => (CLD_DUMPED, signal as i32),
+        signal => (CLD_KILLED, signal as i32),
+    };
+    let (user, system) = process.cpu_times();
+    SigInfo::child(code, process.pid, process.creds().uid, value, user / 10_000_000, system / 10_000_000)
+}
+
+/// The status a shell would report: the exit code, or 128 + the signal.
+fn shell_status(status: Status) -> u8 {
+    match status & 0x7f {
+        0 => (status >> 8) as u8,
+        signal => (128 + signal) as u8,
+    }
+}
+
+/// pid 1 ended: so does the machine, with its status on the log port.
+fn end_machine(status: Status) -> ! {
+    power_off(shell_status(status))
+}
+
+/// Writes what is queued, reports the status to the host and powers off.
+pub fn power_off(status: u8) -> ! {
+    crate::machine::console::flush();
+    let line = alloc::format!("\n[crannog] exit {status}\n");
+    hal::early::write_log(line.as_bytes());
+    hal::power::off(status)
+}

@@ -1,0 +1,99 @@
+//! Threads without user memory, and the one that becomes pid 1.
+
+use super::process::{Relations, initial_limits};
+use super::task::{Parts, Task, comm_bytes};
+use super::{Credentials, Process, life::Life, tree};
+use crate::file::FdTable;
+use crate::fs::FsContext;
+use crate::prelude::*;
+use crate::{ipc, sched, signal, time};
+use core::sync::atomic::AtomicI32;
+use hal::context::KernelThread;
+use spin::Once;
+
+static KERNEL: Once<Arc<Process>> = Once::new();
+
+fn new_process(pid: u32) -> Arc<Process> {
+    Arc::new(Process {
+        pid,
+        relations: IrqSpinLock::new(Relations { parent: Weak::new(), children: Vec::new(), pgid: pid, sid: pid }),
+        threads: SpinLock::new(Vec::new()),
+        signal: signal::ProcessSignal::new(),
+        timers: time::ProcessTimers::new(),
+        limits: SpinLock::new(initial_limits()),
+        life: Life::new(signal::SIGCHLD),
+        executable: SpinLock::new(None),
+        start_time_ns: time::now_ns(),
+        oom_score_adj: AtomicI32::new(0),
+    })
+}
+
+fn new_task(tid: u32, process: Arc<Process>, name: &str, thread: KernelThread) -> Arc<Task> {
+    let parts = Parts {
+        files: FdTable::new(),
+        fs: FsContext::detached(),
+        mm: None,
+        credentials: Arc::new(Credentials::root()),
+        sched: sched::TaskSched::new(),
+        signal: signal::TaskSignal::new(),
+        ipc: ipc::TaskIpc::new(),
+        name: comm_bytes(name.as_bytes()),
+        personality: 0,
+    };
+    Task::new(tid, process, thread, parts)
+}
+
+/// A task without user memory: idle tasks (tid 0) and, through `spawn_kernel_thread`, kernel threads. All belong to a process
+/// of number 0 that nobody sees.
+pub fn new_kernel_task(name: &str, thread: KernelThread) -> Arc<Task> {
+    let process = KERNEL.call_once(|| new_process(0)).clone();
+    new_task(0, process, name, thread)
+}
+
+/// First function of a kernel thread.
+fn enter(_argument: usize) -> ! {
+    sched::finish_switch();
+    hal::cpu::enable_irqs();
+    let body = current().body.lock().take();
+    if let Some(body) = body {
+        body();
+    }
+    let task = current();
+    tree::unregister_task(task.tid);
+    task.process.threads.lock().retain(|other| other.tid != task.tid);
+    sched::exit_current()
+}
+
+fn start(task: &Arc<Task>, body: fn()) {
+    *task.body.lock() = Some(body);
+    task.process.threads.lock().push(task.clone());
+    tree::register_task(task);
+    sched::start(task.clone());
+}
+
+fn new_thread() -> KernelThread {
+    match KernelThread::new(enter, 0) {
+        Ok(thread) => thread,
+        Err(_) => panic!("no memory for a kernel thread"),
+    }
+}
+
+/// Starts a kernel thread that runs `body` with IRQs enabled; it ends when `body` returns. Boot-time only: panics when there
+/// is no memory or number for it.
+pub fn spawn_kernel_thread(name: &str, body: fn()) -> Arc<Task> {
+    let process = KERNEL.call_once(|| new_process(0)).clone();
+    let Ok(tid) = tree::allocate_id() else { panic!("no thread number") };
+    let task = new_task(tid, process, name, new_thread());
+    start(&task, body);
+    task
+}
+
+/// Starts the task that runs `body` in the kernel and then becomes pid 1 by execve.
+pub fn start_init_task(body: fn()) {
+    let Ok(pid) = tree::allocate_id() else { panic!("no process number") };
+    let process = new_process(pid);
+    tree::register_process(&process);
+    let task = new_task(pid, process, "init", new_thread());
+    start(&task, body);
+}
+

@@ -1,0 +1,155 @@
+//! All processes and threads: numbers, look-up, parentage.
+//!
+//! One table maps numbers to threads and processes; its lock is short and interrupt-safe. Parent and child links change
+//! under `TREE`, which comes before any process's `relations`.
+
+use super::{Process, Task};
+use crate::prelude::*;
+use hashbrown::HashMap;
+
+/// Numbers are handed out in rising order and start anew here (kernel.pid_max).
+const PID_MAX: u32 = 32_768;
+/// First number after a wrap, as on Linux.
+const RESERVED: u32 = 300;
+
+#[derive(Default)]
+struct Slot {
+    task: Option<Arc<Task>>,
+    process: Option<Arc<Process>>,
+}
+
+struct Table {
+    slots: Option<HashMap<u32, Slot>>,
+    last: u32,
+    nr_tasks: usize,
+}
+
+static TABLE: IrqSpinLock<Table> = IrqSpinLock::new(Table { slots: None, last: 0, nr_tasks: 0 });
+
+/// Serialises changes of parentage.
+pub static TREE: SpinLock<()> = SpinLock::new(());
+
+impl Table {
+    fn slots(&mut self) -> &mut HashMap<u32, Slot> {
+        self.slots.get_or_insert_with(HashMap::new)
+    }
+    fn forget_if_empty(&mut self, id: u32) {
+        let slots = self.slots();
+        if slots.get(&id).is_some_and(|slot| slot.task.is_none() && slot.process.is_none()) {
+            slots.remove(&id);
+        }
+    }
+}
+
+/// Reserves a number: EAGAIN when all are in use.
+pub fn allocate_id() -> Result<u32, Errno> {
+    let mut table = TABLE.lock();
+    for _ in 0..PID_MAX {
+        let next = if table.last + 1 >= PID_MAX { RESERVED } else { table.last + 1 };
+        table.last = next;
+        if !table.slots().contains_key(&next) {
+            table.slots().insert(next, Slot::default());
+            return Ok(next);
+        }
+    }
+    Err(Errno::EAGAIN)
+}
+
+/// Gives back a number that nothing was registered under.
+pub fn release_id(id: u32) {
+    TABLE.lock().forget_if_empty(id);
+}
+
+pub fn register_task(task: &Arc<Task>) {
+    let mut table = TABLE.lock();
+    table.nr_tasks += 1;
+    table.slots().entry(task.tid).or_default().task = Some(task.clone());
+}
+
+pub fn register_process(process: &Arc<Process>) {
+    TABLE.lock().slots().entry(process.pid).or_default().process = Some(process.clone());
+}
+
+pub fn unregister_task(tid: u32) {
+    let mut table = TABLE.lock();
+    let task = table.slots().get_mut(&tid).and_then(|slot| slot.task.take());
+    if task.is_some() {
+        table.nr_tasks -= 1;
+    }
+    table.forget_if_empty(tid);
+    drop(table);
+    drop(task);
+}
+
+pub fn unregister_process(pid: u32) {
+    let mut table = TABLE.lock();
+    let process = table.slots().get_mut(&pid).and_then(|slot| slot.process.take());
+    table.forget_if_empty(pid);
+    drop(table);
+    drop(process);
+}
+
+pub fn nr_tasks() -> usize {
+    TABLE.lock().nr_tasks
+}
+
+/// The number given out last (/proc/loadavg).
+pub fn last_id() -> u32 {
+    TABLE.lock().last
+}
+
+/// The living or zombie process `pid`.
+pub fn find_process(pid: u32) -> Option<Arc<Process>> {
+    TABLE.lock().slots().get(&pid)?.process.clone()
+}
+
+/// The thread `tid`.
+pub fn find_task(tid: u32) -> Option<Arc<Task>> {
+    TABLE.lock().slots().get(&tid)?.task.clone()
+}
+
+/// A snapshot of all processes, by pid (procfs, kill(-1), panic report).
+pub fn all_processes() -> Vec<Arc<Process>> {
+    let Some(mut table) = TABLE.try_lock() else { return Vec::new() };
+    let mut all: Vec<_> = table.slots().values().filter_map(|slot| slot.process.clone()).collect();
+    drop(table);
+    all.sort_unstable_by_key(|process| process.pid);
+    all
+}
+
+/// A snapshot of the processes of group `pgid`.
+pub fn process_group(pgid: u32) -> Vec<Arc<Process>> {
+    let mut all = all_processes();
+    all.retain(|process| process.pgid() == pgid);
+    all
+}
+
+/// How many threads run under real user id `uid` (RLIMIT_NPROC).
+pub fn nr_tasks_of(uid: u32) -> usize {
+    let tasks: Vec<_> = TABLE.lock().slots().values().filter_map(|slot| slot.task.clone()).collect();
+    tasks.iter().filter(|task| task.creds().uid == uid).count()
+}
+
+/// Makes `child` a child of `parent`.
+pub fn adopt(parent: &Arc<Process>, child: &Arc<Process>) {
+    child.relations.lock().parent = Arc::downgrade(parent);
+    parent.relations.lock().children.push(child.clone());
+}
+
+/// Takes a reaped child from its parent's list.
+pub fn disown(parent: &Process, child: &Arc<Process>) {
+    parent.relations.lock().children.retain(|other| !Arc::ptr_eq(other, child));
+}
+
+/// Who inherits the children of `process`: the nearest living subreaper above it, else pid 1.
+pub fn heir(process: &Arc<Process>) -> Option<Arc<Process>> {
+    use core::sync::atomic::Ordering;
+    let mut ancestor = process.parent();
+    while let Some(candidate) = ancestor {
+        if candidate.life.is_subreaper.load(Ordering::Relaxed) && !candidate.life.is_zombie() {
+            return Some(candidate);
+        }
+        ancestor = candidate.parent();
+    }
+    find_process(1).filter(|init| !Arc::ptr_eq(init, process))
+}

@@ -1,0 +1,172 @@
+//! Waiting for children: wait4(2), waitid(2), reaping.
+
+use super::life::{REAPED, ZOMBIE};
+use super::{Process, tree};
+use crate::prelude::*;
+use crate::sync::WaitReason;
+use core::sync::atomic::Ordering;
+
+bitflags! {
+    /// Options of wait4(2) and waitid(2).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Options: u32 {
+        const NOHANG = 1;
+        const STOPPED = 2;
+        const EXITED = 4;
+        const CONTINUED = 8;
+        const NOWAIT = 0x0100_0000;
+        const NOTHREAD = 0x2000_0000;
+        const ALL = 0x4000_0000;
+        const CLONE = 0x8000_0000;
+    }
+}
+
+/// Which children are meant.
+#[derive(Clone, Copy)]
+pub enum Which {
+    Any,
+    Pid(u32),
+    Group(u32),
+}
+
+impl Which {
+    fn includes(self, process: &Process) -> bool {
+        match self {
+            Which::Any => true,
+            Which::Pid(pid) => process.pid == pid,
+            Which::Group(pgid) => process.pgid() == pgid,
+        }
+    }
+}
+
+/// What happened to a child.
+pub struct Event {
+    pub pid: u32,
+    pub uid: u32,
+    /// As wait4(2) reports it.
+    pub status: u32,
+    /// CLD_* code and value, as waitid(2) reports it.
+    pub code: i32,
+    pub value: i32,
+    /// The child's resource usage, its own waited-for children included.
+    pub usage: Usage,
+}
+
+/// CPU time in ns and memory, for `struct rusage`.
+#[derive(Clone, Copy, Default)]
+pub struct Usage {
+    pub user_ns: u64,
+    pub system_ns: u64,
+    pub peak_resident_pages: u64,
+    pub minor_faults: u64,
+    pub major_faults: u64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+}
+
+const CLD_STOPPED: i32 = 5;
+const CLD_CONTINUED: i32 = 6;
+const SIGCONT: i32 = 18;
+const CONTINUED_STATUS: u32 = 0xffff;
+
+fn usage_of(process: &Process) -> Usage {
+    let (user, system) = process.cpu_times();
+    let life = &process.life;
+    Usage {
+        user_ns: user + life.children_user_ns.load(Ordering::Relaxed),
+        system_ns: system + life.children_system_ns.load(Ordering::Relaxed),
+        peak_resident_pages: life
+            .peak_resident_pages
+            .load(Ordering::Relaxed)
+            .max(life.children_peak_resident_pages.load(Ordering::Relaxed)),
+        minor_faults: life.minor_faults.load(Ordering::Relaxed),
+        major_faults: life.major_faults.load(Ordering::Relaxed),
+        ..Usage::default()
+    }
+}
+
+/// One look at one child: what there is to report, consumed unless NOWAIT.
+fn look(child: &Arc<Process>, options: Options) -> Option<Event> {
+    let event = |status: u32, code: i32, value: i32| Event {
+        pid: child.pid,
+        uid: child.creds().uid,
+        status,
+        code,
+        value,
+        usage: usage_of(child),
+    };
+    let consume = !options.contains(Options::NOWAIT);
+    if options.contains(Options::EXITED) && child.life.is_zombie() {
+        if consume && !claim(child) {
+            return None;
+        }
+        let info = super::exit::child_info(child);
+        return Some(event(child.life.status(), info.code, (info.fields[1] as u32) as i32));
+    }
+    let mut stop = child.life.stop.lock();
+    if options.contains(Options::STOPPED) && stop.report_stop && stop.signal != 0 {
+        let signal = stop.signal;
+        stop.report_stop = !consume;
+        drop(stop);
+        return Some(event(signal << 8 | 0x7f, CLD_STOPPED, signal as i32));
+    }
+    if options.contains(Options::CONTINUED) && stop.report_continue {
+        stop.report_continue = !consume;
+        drop(stop);
+        return Some(event(CONTINUED_STATUS, CLD_CONTINUED, SIGCONT));
+    }
+    None
+}
+
+/// Makes the caller the one who reaps the zombie.
+fn claim(child: &Process) -> bool {
+    child.life.state.compare_exchange(ZOMBIE, REAPED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+/// Forgets a zombie: its number is free again.
+pub fn reap(child: &Arc<Process>) {
+    claim(child);
+    forget(child);
+}
+
+fn forget(child: &Arc<Process>) {
+    let tree = tree::TREE.lock();
+    if let Some(parent) = child.parent() {
+        tree::disown(&parent, child);
+    }
+    drop(tree);
+    tree::unregister_process(child.pid);
+}
+
+/// Whether the exit signal fits __WCLONE/__WALL.
+fn kind_matches(child: &Process, options: Options) -> bool {
+    let is_clone = child.life.exit_signal.load(Ordering::Relaxed) != crate::signal::SIGCHLD;
+    options.contains(Options::ALL) || is_clone == options.contains(Options::CLONE)
+}
+
+/// Waits for an event of a child: ECHILD when there is none to wait for, ERESTARTSYS, `None` with NOHANG.
+pub fn wait(which: Which, options: Options) -> Result<Option<Event>, Errno> {
+    let process = &current().process;
+    let attempt = || -> Option<Result<Option<Event>, Errno>> {
+        let children: Vec<_> = process.relations.lock().children.clone();
+        let mut any = false;
+        for child in children.iter().filter(|child| which.includes(child) && kind_matches(child, options)) {
+            any = true;
+            if let Some(event) = look(child, options) {
+                if child.life.state.load(Ordering::Acquire) == REAPED {
+                    let life = &process.life;
+                    life.children_user_ns.fetch_add(event.usage.user_ns, Ordering::Relaxed);
+                    life.children_system_ns.fetch_add(event.usage.system_ns, Ordering::Relaxed);
+                    life.children_peak_resident_pages.fetch_max(event.usage.peak_resident_pages, Ordering::Relaxed);
+                    forget(child);
+                }
+                return Some(Ok(Some(event)));
+            }
+        }
+        if !any {
+            return Some(Err(Errno::ECHILD));
+        }
+        options.contains(Options::NOHANG).then_some(Ok(None))
+    };
+    process.life.child_changed.wait_until(WaitMode::Interruptible, None, WaitReason::new("wait"), attempt)?
+}
