@@ -103,8 +103,14 @@ fn run_one(name: &str, test: fn(), fork: bool) -> bool {
 }
 
 fn prepare_machine() {
-    let mounts: [(&std::ffi::CStr, &std::ffi::CStr); 5] =
-        [(c"proc", c"/proc"), (c"sysfs", c"/sys"), (c"devtmpfs", c"/dev"), (c"tmpfs", c"/dev/shm"), (c"tmpfs", c"/tmp")];
+    let mounts: [(&std::ffi::CStr, &std::ffi::CStr); 6] = [
+        (c"proc", c"/proc"),
+        (c"sysfs", c"/sys"),
+        (c"devtmpfs", c"/dev"),
+        (c"devpts", c"/dev/pts"),
+        (c"tmpfs", c"/dev/shm"),
+        (c"tmpfs", c"/tmp"),
+    ];
     for (kind, place) in mounts {
         // SAFETY: strings live across the calls; errors do not matter here.
         unsafe {

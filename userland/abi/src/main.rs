@@ -4,12 +4,14 @@
 //! As pid 1 it mounts what tests need, runs everything and powers the machine off. A family is a module with a `TESTS` table; a
 //! test panics to fail.
 
+mod file;
 mod harness;
 mod membarrier;
 mod mm;
 mod shm;
 
 fn main() {
-    let families: &[(&str, harness::Tests)] = &[("membarrier", membarrier::TESTS), ("mm", mm::TESTS), ("shm", shm::TESTS)];
+    let families: &[(&str, harness::Tests)] =
+        &[("file", file::TESTS), ("membarrier", membarrier::TESTS), ("mm", mm::TESTS), ("shm", shm::TESTS)];
     harness::main(families);
 }

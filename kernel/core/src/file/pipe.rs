@@ -90,10 +90,10 @@ impl Pipe {
 
     /// F_SETPIPE_SZ, rounded up to a power of two of pages: EPERM above the limit, EBUSY below what is in use.
     pub fn set_size(&self, bytes: usize) -> SysResult {
-        if bytes == 0 || bytes > 1 << 31 {
+        if bytes > 1 << 31 {
             return Err(Errno::EINVAL);
         }
-        let slots = bytes.div_ceil(PAGE_SIZE).next_power_of_two();
+        let slots = bytes.max(1).div_ceil(PAGE_SIZE).next_power_of_two();
         let size = slots * PAGE_SIZE;
         if size > self.size() && size > MAX_SIZE.load(Ordering::Relaxed) && !current().creds().has_cap(cap::SYS_RESOURCE) {
             return Err(Errno::EPERM);
