@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod addr;
 pub mod epoll;
+pub mod cpio;
 pub mod elf;
 pub mod errno;
 pub mod line_discipline;

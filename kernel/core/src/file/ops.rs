@@ -218,6 +218,12 @@ impl Drop for OpenFile {
         }
         *self.async_registration.get_mut() = None;
         if self.path.is_some() {
+            if self.flags().writable()
+                && !self.is_path()
+                && let Some(object) = self.inode().and_then(|inode| inode.mem_object())
+            {
+                object.put_write_access();
+            }
             crate::fs::lock::release_description(self);
         }
         let ops = self.ops.clone();

@@ -62,6 +62,11 @@ pub struct SetAttr {
 pub trait Inode: Any + Send + Sync {
     fn stat(&self) -> Stat;
     fn file_type(&self) -> FileType;
+    /// Mode (with type bits), uid and gid, for permission checks.
+    fn access(&self) -> (u32, u32, u32) {
+        let stat = self.stat();
+        (stat.mode, stat.uid, stat.gid)
+    }
     fn set_attr(&self, _attr: SetAttr) -> Result<(), Errno> {
         Err(Errno::EPERM)
     }
@@ -114,6 +119,14 @@ pub trait Inode: Any + Send + Sync {
     /// Extended attributes, where the file system has them: get by name; EOPNOTSUPP, ENODATA.
     fn get_xattr(&self, _name: &[u8]) -> Result<Vec<u8>, Errno> {
         Err(Errno::EOPNOTSUPP)
+    }
+    /// Sets an attribute: flags as setxattr(2); removal with `value` None.
+    fn set_xattr(&self, _name: &[u8], _value: Option<&[u8]>, _flags: u32) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// Names, each with its NUL.
+    fn list_xattr(&self) -> Result<Vec<u8>, Errno> {
+        Ok(Vec::new())
     }
     fn as_any(&self) -> &dyn Any;
 }

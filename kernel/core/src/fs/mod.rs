@@ -1,46 +1,72 @@
 //! The virtual file system: inodes, directory entries, mounts, path walk; the file systems below it.
+//!
+//! [`inode`] what a file system gives · [`path`] dentries, mounts, contexts · [`walk`] the path walk · [`permission`] ·
+//! [`open`] open(2) · [`change`] creating, linking, renaming, removing · [`tmpfs`], [`devfs`], [`proc`] file systems ·
+//! [`initramfs`] unpacking · [`lock`] file locks.
 
+pub mod attributes;
+pub mod change;
+pub mod devfs;
+pub mod initramfs;
 pub mod inode;
 pub mod lock;
-pub mod syscall;
+pub mod open;
 pub mod path;
+pub mod permission;
+pub mod proc;
+pub mod syscall;
+pub mod tmpfs;
+pub mod walk;
 
+pub use change::create_socket_node;
 pub use inode::{FileType, Inode, Stat};
+pub use open::{open, open_exec};
 pub use path::{FsContext, Path};
 
-use crate::file::{OpenFile, OpenFlags};
 use crate::prelude::*;
+use path::{Dentry, FileSystem, Mount, MountFlags};
+use spin::Once;
+use walk::Walk;
 
 /// AT_FDCWD.
 pub const AT_FDCWD: i32 = -100;
 
-/// Mounts the root tmpfs, devfs and the kernel's own file systems; unpacks the initramfs.
+static ROOT: Once<Path> = Once::new();
+
+/// Mounts `fs` at `on` (or as the root); answers its root.
+pub fn mount_fs(fs: Arc<dyn FileSystem>, source: &str, flags: MountFlags, on: Option<Path>) -> Path {
+    let root = Dentry::new(b"", None, fs.root());
+    let mount = Mount::new(fs, root.clone(), source, flags);
+    path::attach(&mount, on);
+    Path { mount, dentry: root }
+}
+
+/// Mounts the root tmpfs and devfs; unpacks the initramfs.
 pub fn init() -> Result<(), Errno> {
-    todo!()
+    let rootfs = tmpfs::TmpFs::new("rootfs", b"")?;
+    let root = mount_fs(rootfs, "rootfs", MountFlags::empty(), None);
+    ROOT.call_once(|| root.clone());
+    current().fs.replace(initial_context());
+    initramfs::unpack()?;
+    // Programs expect /dev to be there, as with CONFIG_DEVTMPFS_MOUNT.
+    match change::mkdir(AT_FDCWD, b"/dev", 0o755) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let dev = walk::find(AT_FDCWD, b"/dev", Walk::FOLLOW)?;
+    mount_fs(devfs::instance()?, "devtmpfs", MountFlags::empty(), Some(dev));
+    Ok(())
 }
 
 /// The context of pid 1: root and working directory `/`, umask 022.
 pub fn initial_context() -> Arc<FsContext> {
-    todo!()
+    match ROOT.get() {
+        Some(root) => FsContext::at(root.clone()),
+        None => FsContext::detached(),
+    }
 }
 
 /// Walks `path` from directory `dirfd` (AT_FDCWD is the working directory) as the calling thread.
-pub fn lookup(_dirfd: i32, _path: &[u8], _follow_last: bool) -> Result<Path, Errno> {
-    todo!()
-}
-
-/// open(2) as the calling thread, without installing a descriptor.
-pub fn open(_dirfd: i32, _path: &[u8], _flags: OpenFlags, _mode: u32) -> Result<Arc<OpenFile>, Errno> {
-    todo!()
-}
-
-/// Opens a program for execve: regular file, execute permission (EACCES), write denied while it runs (ETXTBSY).
-/// `flags` are execveat's AT_EMPTY_PATH and AT_SYMLINK_NOFOLLOW.
-pub fn open_exec(_dirfd: i32, _path: &[u8], _flags: u32) -> Result<Arc<OpenFile>, Errno> {
-    todo!()
-}
-
-/// Creates a socket node for bind(2) of a UNIX socket: EADDRINUSE when it exists. Answers its path.
-pub fn create_socket_node(_path: &[u8], _mode: u32) -> Result<Path, Errno> {
-    todo!()
+pub fn lookup(dirfd: i32, path: &[u8], follow_last: bool) -> Result<Path, Errno> {
+    walk::find(dirfd, path, if follow_last { Walk::FOLLOW } else { Walk::empty() })
 }

@@ -1,0 +1,41 @@
+//! devtmpfs: a tmpfs with the kernel's device nodes in it; one instance however often it is mounted.
+
+use super::path::FileSystem;
+use super::tmpfs::TmpFs;
+use super::{FileType, Inode};
+use crate::file::device;
+use crate::prelude::*;
+use spin::Once;
+
+static INSTANCE: Once<Arc<TmpFs>> = Once::new();
+
+/// Directories and links that programs expect beside the nodes.
+const DIRECTORIES: &[(&[u8], u32)] = &[(b"pts", 0o755), (b"shm", 0o1777), (b"mqueue", 0o1777)];
+const LINKS: &[(&[u8], &[u8])] = &[
+    (b"fd", b"/proc/self/fd"),
+    (b"stdin", b"/proc/self/fd/0"),
+    (b"stdout", b"/proc/self/fd/1"),
+    (b"stderr", b"/proc/self/fd/2"),
+];
+
+fn populate(root: &dyn Inode) -> Result<(), Errno> {
+    for (name, rdev, mode) in device::NODES {
+        root.create(name.as_bytes(), FileType::Char, *mode, 0, 0, *rdev)?;
+    }
+    for (name, mode) in DIRECTORIES {
+        root.create(name, FileType::Directory, *mode, 0, 0, 0)?;
+    }
+    for (name, target) in LINKS {
+        root.symlink(name, target, 0, 0)?;
+    }
+    Ok(())
+}
+
+pub fn instance() -> Result<Arc<dyn FileSystem>, Errno> {
+    if let Some(instance) = INSTANCE.get() {
+        return Ok(instance.clone());
+    }
+    let fresh = TmpFs::new("devtmpfs", b"")?;
+    populate(&*fresh.root_inode())?;
+    Ok(INSTANCE.call_once(|| fresh).clone())
+}
