@@ -78,6 +78,8 @@ pub struct Layout {
     pub args: (u64, u64),
     pub env: (u64, u64),
     pub vdso: u64,
+    /// Where handlers without a restorer return to.
+    pub sigreturn: u64,
 }
 
 /// Areas taken out of the map: dropped after the lock, for the last reference to a file may sleep.

@@ -116,7 +116,7 @@ fn new_process(args: &CloneArgs, pid: u32, parent: &Arc<Process>) -> Arc<Process
     Arc::new(Process {
         pid,
         relations: IrqSpinLock::new(Relations { parent: Weak::new(), children: Vec::new(), pgid, sid }),
-        threads: SpinLock::new(Vec::new()),
+        threads: IrqSpinLock::new(Vec::new()),
         signal: ProcessSignal::fork(&parent.signal, args.flags),
         timers: ProcessTimers::new(),
         limits: SpinLock::new(limits),

@@ -369,12 +369,14 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     space.map_stack(top, plan.executable_stack)?;
     let loaded = load(&space, &request, &plan, randomize)?;
     let vdso = time::vdso::map(&space)?;
+    let sigreturn = signal::trampoline::map(&space)?;
     let (sp, mut layout) = build_stack(&space, top, &request, &plan, &loaded, &credentials, secure, vdso)?;
     let text = plan.segments.iter().find(|segment| segment.execute);
     let data = plan.segments.iter().rfind(|segment| segment.write);
     let range = |segment: Option<&elf::Segment>| {
         segment.map_or((0, 0), |s| (loaded.bias.wrapping_add(s.vaddr), loaded.bias.wrapping_add(s.vaddr + s.memory_bytes)))
     };
+    layout.sigreturn = sigreturn;
     layout.code = range(text);
     layout.data = range(data);
     layout.brk_start = aslr::brk_start(page_up(loaded.bias.wrapping_add(plan.end)).ok_or(Errno::ENOMEM)?, randomize);

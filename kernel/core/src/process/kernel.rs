@@ -17,7 +17,7 @@ fn new_process(pid: u32) -> Arc<Process> {
     Arc::new(Process {
         pid,
         relations: IrqSpinLock::new(Relations { parent: Weak::new(), children: Vec::new(), pgid: pid, sid: pid }),
-        threads: SpinLock::new(Vec::new()),
+        threads: IrqSpinLock::new(Vec::new()),
         signal: signal::ProcessSignal::new(),
         timers: time::ProcessTimers::new(),
         limits: SpinLock::new(initial_limits()),

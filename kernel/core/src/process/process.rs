@@ -59,7 +59,7 @@ pub struct Process {
     /// Parent, children, group, session. Callable in IRQ context (terminal signals look at groups).
     pub relations: IrqSpinLock<Relations>,
     /// Living threads, the leader first while it lives.
-    pub threads: SpinLock<Vec<Arc<Task>>>,
+    pub threads: IrqSpinLock<Vec<Arc<Task>>>,
     pub signal: signal::ProcessSignal,
     pub timers: time::ProcessTimers,
     pub limits: SpinLock<[Rlimit; rlimit::COUNT]>,

@@ -1,10 +1,19 @@
 //! Signals: generation, pending sets, delivery, stops.
+//!
+//! [`state`]: what threads and processes keep · [`send`]: generation · [`deliver`]: before user mode · [`frame`]: handler
+//! frames · [`stop`]: job control · [`syscall`], [`signalfd`]: calls. Everything a sender touches is under interrupt-safe
+//! locks: timers and terminals send from interrupts.
 
+pub mod trampoline;
+pub mod stop;
+pub mod state;
+pub mod send;
+pub mod frame;
+pub mod deliver;
 pub mod signalfd;
 pub mod syscall;
 
 use crate::prelude::*;
-use hal::trap::UserContext;
 
 pub const SIGHUP: u32 = 1;
 pub const SIGINT: u32 = 2;
@@ -106,105 +115,8 @@ impl SigInfo {
     }
 }
 
-/// A thread's mask, pending set, alternate stack, restart block. Owned by this module.
-pub struct TaskSignal {}
-
-impl TaskSignal {
-    pub fn new() -> Self {
-        Self {}
-    }
-    /// What a new thread inherits: the mask, and with CLONE_VM without CLONE_VFORK no alternate stack.
-    pub fn fork(_parent: &Self, _clone_flags: u64) -> Self {
-        Self {}
-    }
-}
-
-/// A process's handlers (shared with CLONE_SIGHAND), pending set, stop state. Owned by this module.
-pub struct ProcessSignal {}
-
-impl ProcessSignal {
-    pub fn new() -> Self {
-        Self {}
-    }
-    /// A new process's: handlers shared with CLONE_SIGHAND, default with CLONE_CLEAR_SIGHAND, else copied.
-    pub fn fork(_parent: &Self, _clone_flags: u64) -> Self {
-        Self {}
-    }
-}
-
-/// Before user mode with attention set, or after a call that a signal interrupted (its errno and the first argument it had):
-/// takes signals, stops, makes handler frames, restarts or ends the call. `interrupted` must be resolved even when there is
-/// no signal after all. Never returns when a signal is fatal.
-pub fn deliver(context: &mut UserContext, interrupted: Option<(Errno, u64)>) {
-    current().clear_attention(crate::process::task::attention::SIGNAL);
-    if interrupted.is_some() {
-        context.x[0] = Errno::EINTR.to_return();
-    }
-}
-
-/// As [`force_fault`], with the fault's ESR_EL1 for the signal frame's esr_context (0 for none).
-pub fn force_fault_with_esr(info: SigInfo, _esr: u64) {
-    force_fault(info);
-}
-
-/// The calling thread is ending: its private pending signals go; process-wide ones find another thread.
-pub fn on_thread_exit(_task: &Task) {}
-
-/// execve: handlers back to default (ignored ones stay), alternate stack gone.
-pub fn on_exec(_task: &Task) {}
-
-/// `process` is about to leave its group and its children: groups that become orphaned with stopped members get SIGHUP and
-/// SIGCONT.
-pub fn check_orphaned_groups(_process: &Arc<Process>) {}
-
-/// Whether `process` ignores SIGCHLD or has SA_NOCLDWAIT: its children are reaped at once.
-pub fn ignores_children(_process: &Arc<Process>) -> bool {
-    false
-}
-
-/// Sends to a process (any thread takes it). No permission check: see `may_signal`. Callable in IRQ context.
-pub fn send_to_process(_process: &Arc<Process>, _info: SigInfo) {}
-
-/// Sends to one thread. Callable in IRQ context.
-pub fn send_to_task(_task: &Arc<Task>, _info: SigInfo) {
-    todo!()
-}
-
-/// Sends to every process of a group (terminal signals). Callable in IRQ context.
-pub fn send_to_group(_pgid: u32, _info: SigInfo) {
-    todo!()
-}
-
-/// Forces a synchronous fault signal on the calling thread: blocked or ignored means the default action.
-pub fn force_fault(info: SigInfo) {
-    crate::warn!("{} (pid {}): signal {} code {} at {:#x}", current().comm(), current().process.pid, info.signo, info.code, info.fields[0]);
-    crate::process::exit::exit_group(info.signo as u32)
-}
-
-/// kill(2)'s permission rule for the calling thread: EPERM.
-pub fn may_signal(_target: &Process, _signal: u32) -> Result<(), Errno> {
-    todo!()
-}
-
-/// Whether `signal` is blocked or ignored by the calling thread (SIGTTIN/SIGTTOU rules of the terminal).
-pub fn is_blocked_or_ignored(_signal: u32) -> bool {
-    todo!()
-}
-
-/// What a restarted call does after a stop or an ignored signal (ERESTART_RESTARTBLOCK): set by the call, run by
-/// restart_syscall(2). Cleared when a handler runs.
-pub fn set_restart(_restart: Box<dyn FnOnce() -> SysResult + Send>) -> Errno {
-    todo!()
-}
-
-/// Installs `mask` for the calling thread until [`end_temporary_mask`]: ppoll, pselect6, epoll_pwait. The old mask is kept.
-/// SIGKILL and SIGSTOP in `mask` are ignored.
-pub fn set_temporary_mask(_mask: SigSet) {
-    todo!()
-}
-
-/// Ends what [`set_temporary_mask`] began. When `interrupted` (the call answers EINTR or ERESTARTNOHAND) the temporary mask
-/// stays until the signal was delivered and the old one is what the handler's frame restores; else the old one is back at once.
-pub fn end_temporary_mask(_interrupted: bool) {
-    todo!()
-}
+pub use deliver::{deliver, end_temporary_mask, force_fault, force_fault_with_esr, set_restart, set_temporary_mask};
+pub use send::{
+    check_orphaned_groups, ignores_children, is_blocked_or_ignored, may_signal, send_to_group, send_to_process, send_to_task,
+};
+pub use state::{ProcessSignal, TaskSignal, on_exec, on_thread_exit};

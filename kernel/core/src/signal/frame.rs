@@ -1,0 +1,189 @@
+//! The frame a handler runs on: `struct rt_sigframe` of arm64 Linux, and its undoing by rt_sigreturn(2).
+//!
+//! From the stack pointer up: siginfo (128 bytes); ucontext: flags, link, stack, mask, 120 bytes of padding, sigcontext: fault
+//! address, x0-x30, sp, pc, pstate, 4096 bytes of records {magic, size, ...} ended by a zero record; above all a frame record
+//! (x29, x30) that lets unwinders go on.
+
+use super::state::{AltStack, Action, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, bit, refresh, sa};
+use super::{SIGBUS, SIGILL, SIGSEGV, SIGTRAP, SigInfo, trampoline};
+use crate::prelude::*;
+use core::sync::atomic::Ordering;
+use hal::context::{FpState, read_fp, write_fp};
+use hal::trap::UserContext;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+const RESERVED_BYTES: usize = 4096;
+const FP_MAGIC: u32 = 0x4650_8001;
+const ESR_MAGIC: u32 = 0x4553_5201;
+const EXTRA_MAGIC: u32 = 0x4558_5401;
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct FpRecord {
+    magic: u32,
+    size: u32,
+    fpsr: u32,
+    fpcr: u32,
+    v: [[u64; 2]; 32],
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct EsrRecord {
+    magic: u32,
+    size: u32,
+    esr: u64,
+}
+
+/// The part of the frame up to the records.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Head {
+    info: SigInfo,
+    flags: u64,
+    link: u64,
+    stack: AltStack,
+    mask: u64,
+    padding: [u64; 15],
+    align: u64,
+    fault_address: u64,
+    x: [u64; 31],
+    sp: u64,
+    pc: u64,
+    pstate: u64,
+    align2: u64,
+}
+
+const FRAME_BYTES: u64 = (size_of::<Head>() + RESERVED_BYTES) as u64;
+const _: () = assert!(size_of::<Head>() == 128 + 176 + 288);
+
+/// Puts a frame for `info` on the thread's stack and points `context` at the handler. EFAULT when the stack is not there.
+pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Result<(), Errno> {
+    let task = current();
+    let signal = info.signo as u32;
+    let mut alt = task.signal.alt_stack.lock();
+    let mut sp = context.sp;
+    let mut reported = *alt;
+    reported.flags = stack_flags(&alt, sp);
+    if action.flags & sa::ONSTACK != 0 && alt.flags & SS_DISABLE == 0 && !alt.contains(sp) {
+        sp = alt.sp.wrapping_add(alt.size);
+    }
+    if alt.flags & SS_AUTODISARM != 0 {
+        *alt = AltStack::NONE;
+    }
+    drop(alt);
+
+    let record = (sp & !15).wrapping_sub(16);
+    let frame = record.wrapping_sub(FRAME_BYTES) & !15;
+    let old_mask = if task.signal.has_saved_mask.swap(false, Ordering::AcqRel) {
+        task.signal.saved_mask.load(Ordering::Acquire)
+    } else {
+        task.signal.mask()
+    };
+    let esr = task.signal.fault_esr.swap(0, Ordering::Relaxed);
+    let is_fault = matches!(signal, SIGSEGV | SIGBUS | SIGILL | SIGTRAP) && info.code > 0 && info.code < 0x80;
+    let head = Head {
+        info: *info,
+        flags: 0,
+        link: 0,
+        stack: reported,
+        mask: old_mask,
+        padding: [0; 15],
+        align: 0,
+        fault_address: if is_fault { info.fields[0] } else { 0 },
+        x: context.x,
+        sp: context.sp,
+        pc: context.pc,
+        pstate: context.pstate,
+        align2: 0,
+    };
+    UserPtr::new(UserAddr(frame)).write(&head)?;
+    let mut at = frame + size_of::<Head>() as u64;
+    let fp = read_fp();
+    let fp = FpRecord { magic: FP_MAGIC, size: size_of::<FpRecord>() as u32, fpsr: fp.fpsr, fpcr: fp.fpcr, v: fp.v };
+    UserPtr::new(UserAddr(at)).write(&fp)?;
+    at += size_of::<FpRecord>() as u64;
+    if esr != 0 {
+        let record = EsrRecord { magic: ESR_MAGIC, size: size_of::<EsrRecord>() as u32, esr };
+        UserPtr::new(UserAddr(at)).write(&record)?;
+        at += size_of::<EsrRecord>() as u64;
+    }
+    UserPtr::new(UserAddr(at)).write(&[0u64; 2])?;
+    UserPtr::new(UserAddr(record)).write(&[context.x[29], context.x[30]])?;
+
+    let mut mask = task.signal.mask() | action.mask;
+    if action.flags & sa::NODEFER == 0 {
+        mask |= bit(signal);
+    }
+    task.signal.set_mask(mask);
+    context.x[0] = u64::from(signal);
+    context.x[1] = frame;
+    context.x[2] = frame + 128;
+    context.x[29] = record;
+    context.x[30] = if action.flags & sa::RESTORER != 0 { action.restorer } else { trampoline::address(task) };
+    context.sp = frame;
+    context.pc = action.handler;
+    context.pstate = 0;
+    Ok(())
+}
+
+/// SS_* flags as sigaltstack(2) reports them.
+pub fn stack_flags(alt: &AltStack, sp: u64) -> i32 {
+    let auto = alt.flags & SS_AUTODISARM;
+    if alt.size == 0 || alt.flags & SS_DISABLE != 0 {
+        SS_DISABLE
+    } else if alt.contains(sp) {
+        SS_ONSTACK | auto
+    } else {
+        auto
+    }
+}
+
+/// Reads the records behind the head: EINVAL for what is not well formed.
+fn read_records(mut at: u64) -> Result<Option<FpState>, Errno> {
+    let end = at + RESERVED_BYTES as u64;
+    let mut fp = None;
+    loop {
+        if at + 8 > end {
+            return Err(Errno::EINVAL);
+        }
+        let [magic, size] = UserPtr::<[u32; 2]>::new(UserAddr(at)).read()?;
+        match magic {
+            0 if size == 0 => return Ok(fp),
+            FP_MAGIC if size as usize == size_of::<FpRecord>() && fp.is_none() => {
+                let record = UserPtr::<FpRecord>::new(UserAddr(at)).read()?;
+                fp = Some(FpState { v: record.v, fpsr: record.fpsr, fpcr: record.fpcr });
+            }
+            ESR_MAGIC | EXTRA_MAGIC if size >= 16 => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        if size % 16 != 0 || at + u64::from(size) > end {
+            return Err(Errno::EINVAL);
+        }
+        at += u64::from(size);
+    }
+}
+
+/// rt_sigreturn(2): back to where the signal came. EFAULT or EINVAL for a frame that is not one (the caller sends SIGSEGV).
+pub fn pop(context: &mut UserContext) -> Result<(), Errno> {
+    let task = current();
+    let frame = context.sp;
+    if frame & 15 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let head = UserPtr::<Head>::new(UserAddr(frame)).read()?;
+    let fp = read_records(frame + size_of::<Head>() as u64)?.ok_or(Errno::EINVAL)?;
+    write_fp(&fp);
+    context.x = head.x;
+    context.sp = head.sp;
+    context.pc = head.pc;
+    context.pstate = head.pstate;
+    context.sanitize();
+    task.signal.set_mask(head.mask);
+    *task.signal.restart.lock() = None;
+    // The stack's description may have been changed by the handler, as on Linux.
+    let _ = super::syscall::set_alt_stack(&head.stack, context.sp);
+    refresh(task);
+    Ok(())
+}
+

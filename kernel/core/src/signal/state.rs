@@ -1,0 +1,253 @@
+//! What threads and processes keep of signals: actions, masks, pending sets.
+
+use super::{SIGKILL, SIGSTOP, SigInfo, SigSet};
+use crate::file::PollSet;
+use crate::prelude::*;
+use crate::process::clone::flag;
+use crate::process::task::attention;
+use alloc::collections::VecDeque;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+pub const SIG_DFL: u64 = 0;
+pub const SIG_IGN: u64 = 1;
+
+pub mod sa {
+    pub const NOCLDSTOP: u64 = 1;
+    pub const NOCLDWAIT: u64 = 2;
+    pub const SIGINFO: u64 = 4;
+    pub const RESTORER: u64 = 0x0400_0000;
+    pub const ONSTACK: u64 = 0x0800_0000;
+    pub const RESTART: u64 = 0x1000_0000;
+    pub const NODEFER: u64 = 0x4000_0000;
+    pub const RESETHAND: u64 = 0x8000_0000;
+}
+
+/// `struct sigaction` as the system call has it.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Action {
+    pub handler: u64,
+    pub flags: u64,
+    pub restorer: u64,
+    pub mask: u64,
+}
+
+/// Handlers, shared with CLONE_SIGHAND.
+pub struct Actions(pub IrqSpinLock<[Action; 64]>);
+
+/// Signals sent and not yet taken, oldest first.
+#[derive(Default)]
+pub struct Pending {
+    pub set: u64,
+    queue: VecDeque<SigInfo>,
+}
+
+pub const fn bit(signal: u32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// Signals that no mask holds back.
+pub const UNBLOCKABLE: u64 = bit(SIGKILL) | bit(SIGSTOP);
+/// Raised by the program's own instructions: delivered before all others.
+const SYNCHRONOUS: u64 = bit(11) | bit(7) | bit(4) | bit(5) | bit(8) | bit(31);
+
+impl Pending {
+    /// Adds a signal; a standard one that is pending already is not queued again.
+    pub fn push(&mut self, info: SigInfo) {
+        let signal = info.signo as u32;
+        if signal < 32 && self.set & bit(signal) != 0 {
+            return;
+        }
+        self.set |= bit(signal);
+        self.queue.push_back(info);
+    }
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+    /// Takes the signal of `wanted` that goes first: synchronous ones, then by number, then by age.
+    pub fn take(&mut self, wanted: u64) -> Option<SigInfo> {
+        let ready = self.set & wanted;
+        if ready == 0 {
+            return None;
+        }
+        let first = if ready & SYNCHRONOUS != 0 { ready & SYNCHRONOUS } else { ready };
+        let signal = first.trailing_zeros() + 1;
+        let at = self.queue.iter().position(|info| info.signo as u32 == signal);
+        let info = at.and_then(|at| self.queue.remove(at));
+        if !self.queue.iter().any(|info| info.signo as u32 == signal) {
+            self.set &= !bit(signal);
+        }
+        info
+    }
+    /// Forgets the signals of `set`.
+    pub fn discard(&mut self, set: u64) {
+        if self.set & set != 0 {
+            self.set &= !set;
+            self.queue.retain(|info| !SigSet(set).contains(info.signo as u32));
+        }
+    }
+}
+
+/// `stack_t`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct AltStack {
+    pub sp: u64,
+    pub flags: i32,
+    pub pad: i32,
+    pub size: u64,
+}
+
+pub const SS_ONSTACK: i32 = 1;
+pub const SS_DISABLE: i32 = 2;
+pub const SS_AUTODISARM: i32 = i32::MIN;
+
+impl AltStack {
+    pub const NONE: Self = Self { sp: 0, flags: SS_DISABLE, pad: 0, size: 0 };
+    pub fn contains(&self, sp: u64) -> bool {
+        self.flags & SS_DISABLE == 0 && self.flags & SS_AUTODISARM == 0 && sp > self.sp && sp - self.sp <= self.size
+    }
+}
+
+type Restart = Box<dyn FnOnce() -> SysResult + Send>;
+
+/// A thread's mask, pending set, alternate stack, restart block.
+pub struct TaskSignal {
+    mask: AtomicU64,
+    /// The mask that comes back after ppoll, sigsuspend ... replaced it.
+    pub saved_mask: AtomicU64,
+    pub has_saved_mask: AtomicBool,
+    pub pending: IrqSpinLock<Pending>,
+    /// Blocked signals that sigtimedwait(2) waits for.
+    pub wait_set: AtomicU64,
+    pub alt_stack: SpinLock<AltStack>,
+    pub restart: SpinLock<Option<Restart>>,
+    /// ESR_EL1 of the last fault, for the handler's frame.
+    pub fault_esr: AtomicU64,
+}
+
+impl TaskSignal {
+    pub fn new() -> Self {
+        Self {
+            mask: AtomicU64::new(0),
+            saved_mask: AtomicU64::new(0),
+            has_saved_mask: AtomicBool::new(false),
+            pending: IrqSpinLock::new(Pending::default()),
+            wait_set: AtomicU64::new(0),
+            alt_stack: SpinLock::new(AltStack::NONE),
+            restart: SpinLock::new(None),
+            fault_esr: AtomicU64::new(0),
+        }
+    }
+    /// What a new thread inherits: the mask, and with CLONE_VM without CLONE_VFORK no alternate stack.
+    pub fn fork(parent: &Self, clone_flags: u64) -> Self {
+        let child = Self::new();
+        child.mask.store(parent.mask(), Ordering::Relaxed);
+        if clone_flags & (flag::VM | flag::VFORK) != flag::VM {
+            *child.alt_stack.lock() = *parent.alt_stack.lock();
+        }
+        child
+    }
+    pub fn mask(&self) -> u64 {
+        self.mask.load(Ordering::Acquire)
+    }
+    /// Sets the mask (SIGKILL and SIGSTOP stay out of it); the caller refreshes.
+    pub fn set_mask(&self, mask: u64) {
+        self.mask.store(mask & !UNBLOCKABLE, Ordering::Release);
+    }
+}
+
+impl Default for TaskSignal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A process's handlers, pending set and signalfd waiters.
+pub struct ProcessSignal {
+    actions: IrqSpinLock<Arc<Actions>>,
+    pub pending: IrqSpinLock<Pending>,
+    /// signalfd pollers.
+    pub poll: PollSet,
+}
+
+impl ProcessSignal {
+    pub fn new() -> Self {
+        Self::with_actions(Arc::new(Actions(IrqSpinLock::new([Action::default(); 64]))))
+    }
+    fn with_actions(actions: Arc<Actions>) -> Self {
+        Self { actions: IrqSpinLock::new(actions), pending: IrqSpinLock::new(Pending::default()), poll: PollSet::new() }
+    }
+    /// A new process's: handlers shared with CLONE_SIGHAND, default with CLONE_CLEAR_SIGHAND, else copied.
+    pub fn fork(parent: &Self, clone_flags: u64) -> Self {
+        let actions = parent.actions();
+        if clone_flags & flag::SIGHAND != 0 {
+            return Self::with_actions(actions);
+        }
+        let mut copy = *actions.0.lock();
+        if clone_flags & flag::CLEAR_SIGHAND != 0 {
+            reset_handlers(&mut copy);
+        }
+        Self::with_actions(Arc::new(Actions(IrqSpinLock::new(copy))))
+    }
+    pub fn actions(&self) -> Arc<Actions> {
+        self.actions.lock().clone()
+    }
+    pub fn action(&self, signal: u32) -> Action {
+        self.actions.lock().0.lock()[signal as usize - 1]
+    }
+    pub fn set_action(&self, signal: u32, action: Action) -> Action {
+        core::mem::replace(&mut self.actions.lock().0.lock()[signal as usize - 1], action)
+    }
+}
+
+impl Default for ProcessSignal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn reset_handlers(actions: &mut [Action; 64]) {
+    for action in actions {
+        let handler = if action.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
+        *action = Action { handler, ..Action::default() };
+    }
+}
+
+/// Signals of the thread and its process that its mask lets through.
+pub fn deliverable(task: &Task) -> u64 {
+    let pending = task.signal.pending.lock().set | task.process.signal.pending.lock().set;
+    pending & !task.signal.mask()
+}
+
+/// Makes the attention bit agree with what is pending. A sender adds first and sets the bit after, so clearing before the
+/// look loses nothing.
+pub fn refresh(task: &Task) {
+    task.clear_attention(attention::SIGNAL);
+    if deliverable(task) != 0 || task.process.life.stop.lock().signal != 0 {
+        task.set_attention(attention::SIGNAL);
+    }
+}
+
+/// The calling thread is ending: process-wide signals it would have taken find another thread.
+pub fn on_thread_exit(task: &Task) {
+    let left = task.process.signal.pending.lock().set;
+    if left == 0 {
+        return;
+    }
+    let others: Vec<_> = task.process.threads.lock().iter().filter(|other| other.tid != task.tid).cloned().collect();
+    for other in others.iter().filter(|other| left & !other.signal.mask() != 0) {
+        super::send::kick(other);
+    }
+}
+
+/// execve: handlers back to default (ignored ones stay), alternate stack gone.
+pub fn on_exec(task: &Task) {
+    let signal = &task.process.signal;
+    let mut copy = *signal.actions().0.lock();
+    reset_handlers(&mut copy);
+    *signal.actions.lock() = Arc::new(Actions(IrqSpinLock::new(copy)));
+    *task.signal.alt_stack.lock() = AltStack::NONE;
+    *task.signal.restart.lock() = None;
+}
