@@ -13,7 +13,6 @@ pub mod deliver;
 pub mod signalfd;
 pub mod syscall;
 
-use crate::prelude::*;
 
 pub const SIGHUP: u32 = 1;
 pub const SIGINT: u32 = 2;
