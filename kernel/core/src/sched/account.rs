@@ -36,11 +36,29 @@ pub(super) fn arrive(task: &Task) {
     task.sched.boundary.store(hal::time::ticks_relaxed(), Ordering::Relaxed);
 }
 
+/// User and system time in ns, up to this instant for a task that runs.
 pub(super) fn times(task: &Task) -> (u64, u64) {
-    let user = task.sched.user_ticks.load(Ordering::Relaxed);
-    let mut system = task.sched.system_ticks.load(Ordering::Relaxed);
+    let sched = &task.sched;
+    let read = || {
+        let boundary = sched.boundary.load(Ordering::Acquire);
+        (boundary, sched.user_ticks.load(Ordering::Acquire), sched.system_ticks.load(Ordering::Acquire))
+    };
+    // The CPU that runs it writes all three in a row: twice the same is no half of that.
+    let mut seen = read();
+    loop {
+        let again = read();
+        if again == seen {
+            break;
+        }
+        seen = again;
+    }
+    let (boundary, mut user, mut system) = seen;
     if core::ptr::eq(task, current()) {
-        system = system.wrapping_add(hal::time::ticks_relaxed().wrapping_sub(task.sched.boundary.load(Ordering::Relaxed)));
+        system = system.wrapping_add(hal::time::ticks_relaxed().wrapping_sub(boundary));
+    } else if task.thread.is_on_cpu() {
+        let running = hal::time::ticks_relaxed().saturating_sub(boundary);
+        let counter = if task.syscall_nr.load(Ordering::Relaxed) == 0 { &mut user } else { &mut system };
+        *counter = counter.wrapping_add(running);
     }
     (hal::time::ticks_to_ns(user), hal::time::ticks_to_ns(system))
 }

@@ -14,6 +14,7 @@
 //! Lock order: a run queue's lock is innermost; two are never held together.
 
 mod account;
+pub(crate) mod change;
 mod park;
 mod queue;
 mod switch;
@@ -22,7 +23,7 @@ pub mod syscall;
 pub use account::{enter_kernel, enter_user};
 pub use park::{cancel_park, park, prepare_park};
 pub use switch::{
-    adopt_idle, cond_resched, exit_current, finish_switch, handle_reschedule_ipi, need_resched, nr_runnable, preempt,
+    adopt_idle, cond_resched, exit_current, finish_switch, handle_reschedule_ipi, need_resched, nr_runnable, online_mask, preempt,
     run_idle, set_need_resched, start, switch_address_space, yield_now,
 };
 pub(crate) use switch::slice_expired;
@@ -59,6 +60,8 @@ pub struct TaskSched {
     pub(crate) reset_on_fork: AtomicU8,
     /// Bit n: may run on CPU n.
     pub(crate) affinity: AtomicU64,
+    /// ioprio_set(2): class << 13 | level; 0 is none.
+    pub(crate) io_priority: AtomicU32,
     pub(crate) last_cpu: AtomicU32,
     /// 1: leaving its CPU because its affinity changed.
     pub(crate) migrate: AtomicU8,
@@ -87,6 +90,7 @@ impl TaskSched {
             nice: AtomicI32::new(0),
             reset_on_fork: AtomicU8::new(0),
             affinity: AtomicU64::new(u64::MAX),
+            io_priority: AtomicU32::new(0),
             last_cpu: AtomicU32::new(hal::cpu::id() as u32),
             migrate: AtomicU8::new(0),
             vruntime: AtomicU64::new(0),
@@ -112,6 +116,7 @@ impl TaskSched {
             child.rt_priority.store(parent.rt_priority.load(Ordering::Relaxed), Ordering::Relaxed);
             child.nice.store(nice, Ordering::Relaxed);
         }
+        child.io_priority.store(parent.io_priority.load(Ordering::Relaxed), Ordering::Relaxed);
         child.affinity.store(parent.affinity.load(Ordering::Relaxed), Ordering::Relaxed);
         child.vruntime.store(parent.vruntime.load(Ordering::Relaxed), Ordering::Relaxed);
         child

@@ -353,11 +353,18 @@ fn arm_slice() {
     crate::time::timer::set_slice(deadline);
 }
 
+/// Bit n: CPU n is up.
+pub fn online_mask() -> u64 {
+    u64::from(ONLINE_MASK.load(Ordering::Relaxed))
+}
+
 /// The slice ran out (timer interrupt).
 pub(crate) fn slice_expired() {
     let cpu = CPUS.get();
     if CURRENT.is_set() && cpu.queue.lock().len() > 0 {
         cpu.need_resched.store(true, Ordering::Relaxed);
+        // Whoever has waited a whole slice here may run at once elsewhere.
+        kick_idle();
     }
 }
 

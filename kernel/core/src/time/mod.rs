@@ -1,5 +1,7 @@
 //! Clocks, timers, sleeping; the vDSO's data.
 
+pub mod alarm;
+pub mod posix;
 pub mod timer;
 pub mod timerfd;
 pub mod clock;
@@ -77,6 +79,7 @@ pub fn realtime_ns() -> u64 {
 /// Sets CLOCK_REALTIME (clock_settime, settimeofday); timerfds that asked hear of it.
 pub fn set_realtime_ns(ns: u64) {
     REALTIME_OFFSET.store((ns as i64).wrapping_sub(now_ns() as i64), Ordering::Relaxed);
+    alarm::clock_was_set();
     timerfd::clock_was_set();
 }
 

@@ -86,13 +86,14 @@ pub fn set_slice(deadline: Option<u64>) {
 /// The timer interrupt: runs what is due.
 pub fn handle_irq() {
     let now = crate::time::now_ns();
-    let mut due: SmallVec<[Action; 8]> = SmallVec::new();
+    let mut due: SmallVec<[(u64, Action); 8]> = SmallVec::new();
     let mut queue = QUEUES.get().lock();
     while let Some(entry) = queue.timers.first_entry() {
         if entry.key().0 > now {
             break;
         }
-        due.push(entry.remove());
+        let id = entry.key().1;
+        due.push((id, entry.remove()));
     }
     let slice_over = queue.slice.is_some_and(|slice| slice <= now);
     if slice_over {
@@ -103,12 +104,12 @@ pub fn handle_irq() {
     hal::time::set_deadline(None);
     queue.program();
     drop(queue);
-    for action in due {
+    for (id, action) in due {
         match action {
             Action::Wake(task) => {
                 task.unpark();
             }
-            Action::Fire(timer) => timer.fire(),
+            Action::Fire(timer) => timer.fire(id),
         }
     }
     if slice_over {
@@ -144,8 +145,14 @@ impl KernelTimer {
         }
     }
 
-    fn fire(&self) {
-        *self.key.lock() = None;
+    fn fire(&self, id: u64) {
+        let mut key = self.key.lock();
+        if key.is_none_or(|armed| armed.id != id) {
+            // Cancelled or armed anew while the interrupt was on its way.
+            return;
+        }
+        *key = None;
+        drop(key);
         (self.callback)();
     }
 }

@@ -1,18 +1,206 @@
-//! Time: system calls of timerfd.
+//! timerfd_create(2): an alarm that is a file.
 
+use super::alarm::{Alarm, Itimerspec, expiry_on};
+use super::clock;
+use crate::file::table::{file, install};
+use crate::file::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
 use crate::prelude::*;
+use crate::process::credentials::cap;
+use crate::sync::WaitReason;
+use core::any::Any;
 
-pub fn sys_timerfd_create(_clockid: i32, _flags: u32) -> SysResult {
-    Err(Errno::ENOSYS)
+struct State {
+    /// Expiries not read yet.
+    ticks: u64,
+    /// As given to timerfd_settime.
+    flags: u32,
+    /// CLOCK_REALTIME was set under a timer with TFD_TIMER_CANCEL_ON_SET.
+    is_cancelled: bool,
 }
 
-pub fn sys_timerfd_settime(_fd: i32, _flags: u32, _new: UserAddr, _old: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+pub struct TimerFd {
+    clock: i32,
+    state: IrqSpinLock<State>,
+    alarm: Arc<Alarm>,
+    readers: WaitQueue,
+    poll_set: PollSet,
 }
 
-pub fn sys_timerfd_gettime(_fd: i32, _cur: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+const ABSTIME: u32 = 1;
+const CANCEL_ON_SET: u32 = 2;
+
+/// Timers to cancel when CLOCK_REALTIME is set. Dead ones are swept out when one is added.
+static CANCELLABLE: SpinLock<Vec<Weak<TimerFd>>> = SpinLock::new(Vec::new());
+
+impl TimerFd {
+    fn new(clock: i32) -> Arc<Self> {
+        Arc::new_cyclic(|weak: &Weak<Self>| {
+            let weak = weak.clone();
+            Self {
+                clock,
+                state: IrqSpinLock::new(State { ticks: 0, flags: 0, is_cancelled: false }),
+                alarm: Alarm::new(Box::new(move |_| {
+                    if let Some(timer) = weak.upgrade() {
+                        timer.state.lock().ticks += 1;
+                        timer.tell();
+                    }
+                })),
+                readers: WaitQueue::new(),
+                poll_set: PollSet::new(),
+            }
+        })
+    }
+
+    fn tell(&self) {
+        self.readers.wake_one();
+        self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
+    }
+
+    /// Moves a due alarm on and counts the expiries nobody saw; the first was counted when it came.
+    fn catch_up(&self) {
+        let passed = self.alarm.forward(0);
+        if passed > 1 {
+            self.state.lock().ticks += passed - 1;
+        }
+    }
+
+    fn is_readable(&self) -> bool {
+        let state = self.state.lock();
+        state.ticks != 0 || state.is_cancelled
+    }
+
+    /// Takes the count into `dst`: `Ok(false)` when there is none.
+    fn try_read(&self, dst: &mut UserWriter<'_>) -> Result<bool, Errno> {
+        loop {
+            self.catch_up();
+            let mut state = self.state.lock();
+            if state.is_cancelled {
+                state.is_cancelled = false;
+                state.ticks = 0;
+                return Err(Errno::ECANCELED);
+            }
+            if state.ticks == 0 {
+                return Ok(false);
+            }
+            if dst.write_nofault(&state.ticks.to_ne_bytes()) == Ok(8) {
+                state.ticks = 0;
+                return Ok(true);
+            }
+            drop(state);
+            dst.fault_in(8)?;
+            if dst.remaining() < 8 {
+                return Err(Errno::EFAULT);
+            }
+        }
+    }
+}
+
+impl FileOps for TimerFd {
+    fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
+        if dst.remaining() < 8 {
+            return Err(Errno::EINVAL);
+        }
+        while !self.try_read(dst)? {
+            if file.is_nonblocking() {
+                return Err(Errno::EAGAIN);
+            }
+            let reason = WaitReason::new("timerfd_read");
+            self.readers.wait_until(WaitMode::Interruptible, None, reason, || self.is_readable().then_some(()))?;
+        }
+        Ok(8)
+    }
+
+    fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
+        if let Some(table) = table {
+            table.register(&self.poll_set);
+        }
+        if self.is_readable() { PollEvents::IN | PollEvents::RDNORM } else { PollEvents::empty() }
+    }
+
+    fn anonymous_name(&self) -> Option<String> {
+        Some(String::from("anon_inode:[timerfd]"))
+    }
+
+    fn fdinfo(&self, _file: &OpenFile) -> String {
+        let now = Itimerspec::from_ns(self.alarm.get());
+        let state = self.state.lock();
+        alloc::format!(
+            "clockid: {}\nticks: {}\nsettime flags: 0{:o}\nit_value: ({}, {})\nit_interval: ({}, {})\n",
+            self.clock, state.ticks, state.flags, now.value.sec, now.value.nsec, now.interval.sec, now.interval.nsec
+        )
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn check_alarm_privilege(clock: i32) -> Result<(), Errno> {
+    let wakes = matches!(clock, clock::REALTIME_ALARM | clock::BOOTTIME_ALARM);
+    if wakes && !current().creds().has_cap(cap::WAKE_ALARM) { Err(Errno::EPERM) } else { Ok(()) }
+}
+
+pub fn sys_timerfd_create(clockid: i32, flags: u32) -> SysResult {
+    let allowed = OpenFlags::CLOEXEC.bits() | OpenFlags::NONBLOCK.bits();
+    let known = matches!(
+        clockid,
+        clock::MONOTONIC | clock::REALTIME | clock::REALTIME_ALARM | clock::BOOTTIME | clock::BOOTTIME_ALARM
+    );
+    if flags & !allowed != 0 || !known {
+        return Err(Errno::EINVAL);
+    }
+    check_alarm_privilege(clockid)?;
+    let open_flags = OpenFlags::from_bits_retain(flags & OpenFlags::NONBLOCK.bits()) | OpenFlags::RDWR;
+    install(OpenFile::anonymous(TimerFd::new(clockid), open_flags), flags & OpenFlags::CLOEXEC.bits() != 0)
+}
+
+/// Runs `f` on the timer behind `fd`: EBADF, EINVAL for another kind of file.
+fn with_timer<R>(fd: i32, f: impl FnOnce(&Arc<TimerFd>) -> Result<R, Errno>) -> Result<R, Errno> {
+    let file = file(fd)?;
+    let ops: Arc<dyn FileOps> = file.ops.clone();
+    let any: Arc<dyn Any + Send + Sync> = ops;
+    f(&any.downcast::<TimerFd>().map_err(|_| Errno::EINVAL)?)
+}
+
+pub fn sys_timerfd_settime(fd: i32, flags: u32, new: UserAddr, old: UserAddr) -> SysResult {
+    let request = UserPtr::<Itimerspec>::new(new).read()?;
+    let (value, interval) = request.to_ns()?;
+    if flags & !(ABSTIME | CANCEL_ON_SET) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let before = with_timer(fd, |timer| {
+        check_alarm_privilege(timer.clock)?;
+        let absolute = flags & ABSTIME != 0;
+        let realtime = matches!(timer.clock, clock::REALTIME | clock::REALTIME_ALARM);
+        let mut cancellable = CANCELLABLE.lock();
+        cancellable.retain(|other| other.strong_count() > 0 && !core::ptr::eq(other.as_ptr(), &**timer));
+        if realtime && absolute && flags & CANCEL_ON_SET != 0 {
+            cancellable.push(Arc::downgrade(timer));
+        }
+        drop(cancellable);
+        timer.catch_up();
+        *timer.state.lock() = State { ticks: 0, flags, is_cancelled: false };
+        let (source, expiry) = expiry_on(timer.clock, value, absolute);
+        Ok(timer.alarm.set(source, expiry, interval))
+    })?;
+    UserPtr::new(old).write_opt(&Itimerspec::from_ns(before))?;
+    Ok(0)
+}
+
+pub fn sys_timerfd_gettime(fd: i32, cur: UserAddr) -> SysResult {
+    let now = with_timer(fd, |timer| {
+        timer.catch_up();
+        Ok(timer.alarm.get())
+    })?;
+    UserPtr::new(cur).write(&Itimerspec::from_ns(now))?;
+    Ok(0)
 }
 
 /// CLOCK_REALTIME was set: cancels timers that asked for it (TFD_TIMER_CANCEL_ON_SET).
-pub fn clock_was_set() {}
+pub fn clock_was_set() {
+    let timers: Vec<_> = CANCELLABLE.lock().iter().filter_map(Weak::upgrade).collect();
+    for timer in timers {
+        timer.state.lock().is_cancelled = true;
+        timer.tell();
+    }
+}

@@ -1,18 +1,44 @@
-//! Time: system calls of timers.
+//! A process's own timers: the interval timers of setitimer(2), and its POSIX timers (see `posix`).
 
+use super::alarm::{Alarm, Source};
+use super::posix::PosixTimers;
+use super::{Timeval, now_ns};
 use crate::prelude::*;
+use crate::signal::{self, SIGALRM, SIGPROF, SIGVTALRM, SigInfo};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+pub use super::posix::{
+    sys_timer_create, sys_timer_delete, sys_timer_getoverrun, sys_timer_gettime, sys_timer_settime,
+};
+
+const NR_ITIMERS: usize = 3;
+const REAL: usize = 0;
+const VIRTUAL: usize = 1;
+
+/// The shortest pause between two signals of one interval timer, in ns: a shorter interval would be all interrupts.
+const MIN_INTERVAL_NS: u64 = 50_000;
 
 /// A process's POSIX timers and interval timers.
-pub struct ProcessTimers {}
+pub struct ProcessTimers {
+    /// REAL, VIRTUAL, PROF; made at their first use.
+    interval: SpinLock<[Option<Arc<Alarm>>; NR_ITIMERS]>,
+    pub(super) posix: PosixTimers,
+}
 
 impl ProcessTimers {
     pub fn new() -> Self {
-        Self {}
+        Self { interval: SpinLock::new([const { None }; NR_ITIMERS]), posix: PosixTimers::new() }
     }
     /// The process ends: all timers are disarmed.
-    pub fn clear(&self) {}
+    pub fn clear(&self) {
+        let alarms = core::mem::take(&mut *self.interval.lock());
+        drop(alarms);
+        self.posix.clear();
+    }
     /// execve: POSIX timers are deleted, interval timers go on.
-    pub fn on_exec(&self) {}
+    pub fn on_exec(&self) {
+        self.posix.clear();
+    }
 }
 
 impl Default for ProcessTimers {
@@ -21,30 +47,79 @@ impl Default for ProcessTimers {
     }
 }
 
-pub fn sys_getitimer(_which: i32, _value: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+/// `struct itimerval`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Itimerval {
+    interval: Timeval,
+    value: Timeval,
 }
 
-pub fn sys_setitimer(_which: i32, _value: UserAddr, _ovalue: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+impl Itimerval {
+    fn from_ns((value, interval): (u64, u64)) -> Self {
+        // An armed timer never says 0.
+        let value = if value == 0 { 0 } else { value.max(1000) };
+        Self { interval: Timeval::from_ns(interval), value: Timeval::from_ns(value) }
+    }
 }
 
-pub fn sys_timer_create(_clockid: i32, _sevp: UserAddr, _timerid: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+fn which_timer(which: i32) -> Result<usize, Errno> {
+    usize::try_from(which).ok().filter(|which| *which < NR_ITIMERS).ok_or(Errno::EINVAL)
 }
 
-pub fn sys_timer_gettime(_timerid: i32, _value: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+/// The alarm of interval timer `which` of the calling process.
+fn alarm(which: usize) -> Arc<Alarm> {
+    let process = &current().process;
+    if let Some(alarm) = &process.timers.interval.lock()[which] {
+        return alarm.clone();
+    }
+    let signal = [SIGALRM, SIGVTALRM, SIGPROF][which];
+    let owner = Arc::downgrade(process);
+    let new = Alarm::new(Box::new(move |alarm| {
+        if let Some(process) = owner.upgrade() {
+            alarm.forward(MIN_INTERVAL_NS);
+            signal::send_to_process(&process, SigInfo::kernel(signal));
+        }
+    }));
+    process.timers.interval.lock()[which].get_or_insert(new).clone()
 }
 
-pub fn sys_timer_getoverrun(_timerid: i32) -> SysResult {
-    Err(Errno::ENOSYS)
+fn source(which: usize) -> Source {
+    let process = Arc::downgrade(&current().process);
+    match which {
+        REAL => Source::Monotonic,
+        VIRTUAL => Source::ProcessUser(process),
+        _ => Source::ProcessCpu(process),
+    }
 }
 
-pub fn sys_timer_settime(_timerid: i32, _flags: u32, _new: UserAddr, _old: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+pub fn sys_getitimer(which: i32, value: UserAddr) -> SysResult {
+    let which = which_timer(which)?;
+    let now = match &current().process.timers.interval.lock()[which] {
+        Some(alarm) => alarm.get(),
+        None => (0, 0),
+    };
+    UserPtr::new(value).write(&Itimerval::from_ns(now))?;
+    Ok(0)
 }
 
-pub fn sys_timer_delete(_timerid: i32) -> SysResult {
-    Err(Errno::ENOSYS)
+pub fn sys_setitimer(which: i32, value: UserAddr, ovalue: UserAddr) -> SysResult {
+    // No new value means disarm, as Linux has always taken it.
+    let request = match UserPtr::<Itimerval>::new(value).non_null() {
+        Some(pointer) => pointer.read()?,
+        None => Itimerval::default(),
+    };
+    let (first, interval) = (request.value.to_ns()?, request.interval.to_ns()?);
+    let which = which_timer(which)?;
+    let base = match which {
+        REAL => now_ns(),
+        _ => {
+            let (user, system) = current().process.cpu_times();
+            if which == VIRTUAL { user } else { user + system }
+        }
+    };
+    let expiry = (first != 0).then(|| base.saturating_add(first));
+    let old = alarm(which).set(source(which), expiry, if first == 0 { 0 } else { interval });
+    UserPtr::new(ovalue).write_opt(&Itimerval::from_ns(old))?;
+    Ok(0)
 }
