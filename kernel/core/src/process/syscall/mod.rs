@@ -1,6 +1,7 @@
 //! System calls of this area, one file per family.
 
 pub mod credentials;
+pub mod prctl;
 pub mod process;
 pub mod usage;
 pub mod wait;
