@@ -41,7 +41,9 @@ fn default_action(signal: u32) -> Default {
 fn take(task: &Task) -> Option<SigInfo> {
     let open = !task.signal.mask();
     let own = task.signal.pending.lock().take(open);
-    own.or_else(|| task.process.signal.pending.lock().take(open))
+    let mut info = own.or_else(|| task.process.signal.pending.lock().take(open))?;
+    crate::time::posix::signal_taken(&mut info);
+    Some(info)
 }
 
 /// How an interrupted call goes on when a handler runs: restarted or EINTR.

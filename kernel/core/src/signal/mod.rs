@@ -46,6 +46,9 @@ pub const SIGIO: u32 = 29;
 pub const SIGPWR: u32 = 30;
 pub const SIGSYS: u32 = 31;
 
+/// `si_code` of a POSIX timer's signal.
+pub const SI_TIMER: i32 = -2;
+
 /// A set of signals 1..=64; bit `n-1` is signal `n`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[repr(transparent)]
@@ -91,7 +94,7 @@ impl SigInfo {
     }
     /// A POSIX timer's expiry (SI_TIMER): timer id, overrun count, value.
     pub fn timer(signal: u32, id: i32, overrun: i32, value: u64) -> Self {
-        let mut info = Self::base(signal, -2);
+        let mut info = Self::base(signal, SI_TIMER);
         info.fields[0] = id as u32 as u64 | (overrun as u32 as u64) << 32;
         info.fields[1] = value;
         info
@@ -116,6 +119,6 @@ impl SigInfo {
 
 pub use deliver::{deliver, end_temporary_mask, force_fault, force_fault_with_esr, set_restart, set_temporary_mask};
 pub use send::{
-    check_orphaned_groups, ignores_children, is_blocked_or_ignored, may_signal, send_to_group, send_to_process, send_to_task,
+    check_orphaned_groups, ignores_children, is_blocked_or_ignored, may_signal, send_to_group, send_to_process, send_timer, send_to_task,
 };
 pub use state::{ProcessSignal, TaskSignal, on_exec, on_thread_exit};

@@ -71,17 +71,19 @@ fn has_no_effect(process: &Process, target: Option<&Task>, signal: u32) -> bool 
     }
 }
 
-fn send(process: &Arc<Process>, target: Option<&Arc<Task>>, info: SigInfo) {
+/// Answers false when the signal is ignored: nobody will ever take it.
+fn send(process: &Arc<Process>, target: Option<&Arc<Task>>, info: SigInfo) -> bool {
     let signal = info.signo as u32;
     if !(1..=64).contains(&signal) {
-        return;
+        return false;
     }
     cancel_opposites(process, signal);
     if has_no_effect(process, target.map(|task| &**task), signal) {
-        return;
+        return false;
     }
     if signal == SIGKILL {
-        return kill(process);
+        kill(process);
+        return true;
     }
     match target {
         Some(task) => {
@@ -96,6 +98,7 @@ fn send(process: &Arc<Process>, target: Option<&Arc<Task>>, info: SigInfo) {
         }
     }
     process.signal.poll.notify(crate::file::PollEvents::IN);
+    true
 }
 
 fn waits_for(task: &Task, signal: u32) -> bool {
@@ -123,6 +126,11 @@ fn choose(process: &Process, signal: u32) -> Option<Arc<Task>> {
 /// Sends to a process (any thread takes it). No permission check: see `may_signal`. Callable in IRQ context.
 pub fn send_to_process(process: &Arc<Process>, info: SigInfo) {
     send(process, None, info);
+}
+
+/// Sends a POSIX timer's signal, to one thread or to the process; answers false when it is ignored. For IRQ context.
+pub fn send_timer(process: &Arc<Process>, target: Option<&Arc<Task>>, info: SigInfo) -> bool {
+    send(process, target, info)
 }
 
 /// Sends to one thread. Callable in IRQ context.

@@ -53,10 +53,11 @@ pub const UNBLOCKABLE: u64 = bit(SIGKILL) | bit(SIGSTOP);
 const SYNCHRONOUS: u64 = bit(11) | bit(7) | bit(4) | bit(5) | bit(8) | bit(31);
 
 impl Pending {
-    /// Adds a signal; a standard one that is pending already is not queued again.
+    /// Adds a signal; a standard one that is pending already is not queued again (but a POSIX timer's always is: each
+    /// timer has at most one on its way).
     pub fn push(&mut self, info: SigInfo) {
         let signal = info.signo as u32;
-        if signal < 32 && self.set & bit(signal) != 0 {
+        if signal < 32 && info.code != super::SI_TIMER && self.set & bit(signal) != 0 {
             return;
         }
         self.set |= bit(signal);

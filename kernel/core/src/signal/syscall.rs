@@ -241,7 +241,9 @@ pub fn sys_rt_sigpending(set: UserAddr, sigsetsize: usize) -> SysResult {
 pub fn take(set: u64) -> Option<SigInfo> {
     let task = current();
     let own = task.signal.pending.lock().take(set);
-    own.or_else(|| task.process.signal.pending.lock().take(set))
+    let mut info = own.or_else(|| task.process.signal.pending.lock().take(set))?;
+    crate::time::posix::signal_taken(&mut info);
+    Some(info)
 }
 
 pub fn sys_rt_sigtimedwait(set: UserAddr, info: UserAddr, timeout: UserAddr, sigsetsize: usize) -> SysResult {

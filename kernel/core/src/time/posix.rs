@@ -75,15 +75,28 @@ impl PosixTimers {
     }
 }
 
-/// The calling process's thread takes timer `id`'s signal: the timer goes on. Answers its overrun count, for si_overrun.
-/// Not for interrupt context.
-pub fn signal_taken(id: i32) -> i32 {
-    let Ok(timer) = current().process.timers.posix.get(id) else { return 0 };
-    let passed = timer.alarm.forward(0);
-    let overrun = passed.saturating_sub(1).min(MAX_OVERRUN) as i32;
-    timer.overrun.store(overrun, Ordering::Relaxed);
-    overrun
+/// A thread takes a signal: if it is a timer's, that timer goes on, and the signal tells how many expiries were missed. Not
+/// for interrupt context.
+#[inline]
+pub fn signal_taken(info: &mut SigInfo) {
+    if info.code == signal::SI_TIMER {
+        go_on(info);
+    }
 }
+
+fn go_on(info: &mut SigInfo) {
+    // A program may have forged the number: a timer that is not due does not move.
+    let Ok(timer) = current().process.timers.posix.get(info.fields[0] as u32 as i32) else { return };
+    let passed = timer.alarm.forward(0);
+    if passed != 0 {
+        let overrun = (passed - 1).min(MAX_OVERRUN);
+        timer.overrun.store(overrun as i32, Ordering::Relaxed);
+        info.fields[0] = info.fields[0] & 0xffff_ffff | overrun << 32;
+    }
+}
+
+/// How soon an alarm whose signal is ignored is looked at again, in ns.
+const IGNORED_PAUSE_NS: u64 = 1_000_000;
 
 /// Who gets the signal.
 enum Receiver {
@@ -153,20 +166,17 @@ pub fn sys_timer_create(clockid: i32, sevp: UserAddr, timerid: UserAddr) -> SysR
     let receiver = receiver(&event)?;
     let on_expiry = move |alarm: &Alarm| {
         let info = SigInfo::timer(event.signo as u32, id, 0, event.value);
-        match &receiver {
-            Receiver::Nobody => {
-                alarm.forward(0);
-            }
+        let is_on_its_way = match &receiver {
+            Receiver::Nobody => false,
             Receiver::Process(process) => {
-                if let Some(process) = process.upgrade() {
-                    signal::send_to_process(&process, info);
-                }
+                process.upgrade().is_some_and(|process| signal::send_timer(&process, None, info))
             }
             Receiver::Thread(task) => {
-                if let Some(task) = task.upgrade() {
-                    signal::send_to_task(&task, info);
-                }
+                task.upgrade().is_some_and(|task| signal::send_timer(&task.process, Some(&task), info))
             }
+        };
+        if !is_on_its_way {
+            alarm.forward(IGNORED_PAUSE_NS);
         }
     };
     UserPtr::<i32>::new(timerid).write(&id)?;
