@@ -1,0 +1,210 @@
+//! One QEMU: its command line, its life, its end.
+
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+pub const PROGRAM: &str = "qemu-system-aarch64";
+
+pub struct Machine {
+    pub machine: String,
+    pub cpu: Option<String>,
+    pub cpus: u32,
+    pub memory: String,
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+    pub append: String,
+    pub log: PathBuf,
+    pub interactive: bool,
+    pub extra: Vec<String>,
+}
+
+/// What speeds the guest up here, best first.
+pub fn accelerator() -> &'static str {
+    let arm = cfg!(target_arch = "aarch64");
+    let writable = |path: &str| fs::OpenOptions::new().read(true).write(true).open(path).is_ok();
+    if arm && cfg!(target_os = "linux") && writable("/dev/kvm") {
+        "kvm"
+    } else if arm && cfg!(target_os = "macos") {
+        "hvf"
+    } else {
+        "tcg"
+    }
+}
+
+/// QEMU's version: what the machine needs is there since 9.1.
+pub fn check_version() -> Result<()> {
+    let output = match Command::new(PROGRAM).arg("--version").output() {
+        Ok(output) => output,
+        Err(_) => bail!("{PROGRAM} is not installed (scripts/setup installs it)"),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().skip_while(|word| *word != "version").nth(1).unwrap_or("0.0");
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if (major, minor) < (9, 1) {
+        bail!("QEMU {version} is too old: 9.1 or newer is needed (for the virt machine's second serial port)");
+    }
+    Ok(())
+}
+
+impl Machine {
+    pub fn arguments(&self) -> Vec<String> {
+        let accelerator = accelerator();
+        let cpu = self.cpu.clone().unwrap_or_else(|| String::from(if accelerator == "tcg" { "cortex-a72" } else { "host" }));
+        let mut out: Vec<String> = Vec::new();
+        let mut push = |words: &[&str]| out.extend(words.iter().map(|word| String::from(*word)));
+        push(&["-M", &self.machine, "-accel", accelerator, "-cpu", &cpu, "-smp", &self.cpus.to_string(), "-m", &self.memory]);
+        push(&["-display", "none", "-no-reboot", "-nic", "none"]);
+        if self.interactive {
+            push(&["-chardev", "stdio,id=console,mux=on,signal=off", "-serial", "chardev:console", "-mon", "chardev=console"]);
+        } else {
+            push(&["-monitor", "none", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        }
+        push(&["-serial", &format!("file:{}", self.log.display())]);
+        push(&["-kernel", &self.kernel.display().to_string(), "-initrd", &self.initrd.display().to_string()]);
+        push(&["-append", &self.append]);
+        out.extend(self.extra.iter().cloned());
+        out
+    }
+}
+
+/// How a machine ended.
+pub enum End {
+    /// The status its init left.
+    Exit(u8),
+    Panic,
+    TimedOut,
+    /// QEMU ended without a word from the guest.
+    Silent(String),
+}
+
+static CHILD: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn pass_on(_signal: libc::c_int) {
+    let child = CHILD.load(Ordering::SeqCst);
+    if child > 0 {
+        // SAFETY: kill(2) is async-signal-safe; the pid is our own child's.
+        unsafe { libc::kill(child, libc::SIGTERM) };
+    }
+}
+
+/// Reads the guest's status from the log.
+fn status_of(log: &Path) -> Option<End> {
+    let text = fs::read(log).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    text.lines().rev().map(str::trim).find_map(|line| {
+        let rest = line.strip_prefix("[crannog] ")?;
+        if rest == "panic" {
+            return Some(End::Panic);
+        }
+        rest.strip_prefix("exit ")?.parse().ok().map(End::Exit)
+    })
+}
+
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        CHILD.store(0, Ordering::SeqCst);
+    }
+}
+
+/// Bytes of input that a terminal line can hold with room to spare; longer pieces are pushed with an end-of-file character.
+const PIECE: usize = 1024;
+const EOF: u8 = 4;
+const QUOTE: u8 = 0x16;
+
+/// Sends our standard input to the guest's terminal, which init has put into a mode where only ^D and ^V mean something.
+fn forward(mut to: impl Write) {
+    let mut input = std::io::stdin().lock();
+    let mut chunk = [0u8; 4096];
+    let mut column = 0;
+    loop {
+        let count = match input.read(&mut chunk) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => count,
+        };
+        let mut out = Vec::with_capacity(count + 16);
+        for &byte in &chunk[..count] {
+            if matches!(byte, EOF | QUOTE) {
+                out.push(QUOTE);
+            }
+            out.push(byte);
+            column = if byte == b'\n' { 0 } else { column + 1 };
+            if column == PIECE {
+                out.push(EOF);
+                column = 0;
+            }
+        }
+        if to.write_all(&out).is_err() || to.flush().is_err() {
+            return;
+        }
+    }
+    // What is left of a line is pushed out; the next one is the end.
+    let last: &[u8] = if column > 0 { &[EOF, EOF] } else { &[EOF] };
+    let _ = to.write_all(last);
+    let _ = to.flush();
+    // The pipe stays open: QEMU would close the console with it.
+    std::thread::sleep(Duration::from_secs(86_400));
+}
+
+/// Runs the machine to its end. Never leaves QEMU behind.
+pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) -> Result<End> {
+    check_version()?;
+    fs::write(&machine.log, "").with_context(|| machine.log.display().to_string())?;
+    let mut command = Command::new(PROGRAM);
+    command.args(machine.arguments());
+    command.stdin(if machine.interactive {
+        Stdio::inherit()
+    } else if forward_input {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
+    command.stderr(Stdio::piped());
+    // SAFETY: prctl(2) is async-signal-safe: QEMU dies with us, however we die.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+    let child = command.spawn().with_context(|| format!("cannot start {PROGRAM}"))?;
+    CHILD.store(child.id() as i32, Ordering::SeqCst);
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: the handler only calls kill(2).
+        unsafe { libc::signal(signal, pass_on as extern "C" fn(libc::c_int) as usize as libc::sighandler_t) };
+    }
+    let mut guard = Guard(child);
+    if let Some(input) = guard.0.stdin.take() {
+        std::thread::spawn(move || forward(input));
+    }
+    let errors = guard.0.stderr.take().map(|mut stderr| {
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
+        })
+    });
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    loop {
+        if guard.0.try_wait()?.is_some() {
+            break;
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(End::TimedOut);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(guard);
+    let errors = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    Ok(status_of(&machine.log).unwrap_or(End::Silent(errors)))
+}

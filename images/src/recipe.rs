@@ -1,0 +1,93 @@
+//! Recipes: what goes into an image.
+//!
+//! ```toml
+//! debs = ["busybox-static"]          # Debian arm64 packages, with what they depend on
+//! files = { "/etc/motd" = "motd" }   # guest path = host path, relative to the recipe
+//! links = { "/bin/sh" = "busybox" }  # guest path = target
+//! busybox = true                     # a link in /bin for every usual applet
+//! tools = true                       # the project's own programs in /usr/local/bin
+//! ```
+
+use crate::cpio::Archive;
+use crate::{debs, run};
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    #[serde(default)]
+    pub debs: Vec<String>,
+    #[serde(default)]
+    pub files: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
+    #[serde(default)]
+    pub busybox: bool,
+    #[serde(default)]
+    pub tools: bool,
+    /// The program and its arguments that init starts.
+    #[serde(default)]
+    pub command: Vec<String>,
+}
+
+const APPLETS: &str = "ash awk basename bzip2 cal cat chgrp chmod chown chroot clear cmp cp cpio cut date dd df diff dirname \
+dmesg dnsdomainname du echo ed egrep env expr false fgrep find fold free getopt grep groups gunzip gzip halt head hexdump \
+hostname id ifconfig ionice ip ipcalc kill killall less ln logger login logname ls lsmod md5sum mkdir mkfifo mknod mktemp more \
+mount mv nc netstat nice nl nohup nproc nslookup od paste patch pidof ping pivot_root poweroff printf ps pwd readlink realpath \
+reboot renice reset rev rm rmdir route sed seq setsid sh sha1sum sha256sum sleep sort split stat strings stty sum sync sysctl \
+tac tail tar tee telnet test time timeout top touch tr traceroute true truncate tty umount uname uncompress uniq unlink unzip \
+uptime usleep vi watch wc wget which who whoami xargs xxd xz yes zcat";
+
+impl Recipe {
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        toml::from_str(&text).with_context(|| path.display().to_string())
+    }
+
+    /// Packs the recipe's root file system.
+    pub fn pack(&self, base: &Path, archive: &mut Archive) -> Result<()> {
+        for name in ["dev", "proc", "sys", "run", "root", "etc", "var"] {
+            archive.directory(name.as_bytes(), 0o755);
+        }
+        archive.directory(b"tmp", 0o1777);
+        if !self.debs.is_empty() {
+            archive.tree(&debs::tree(&self.debs)?, b"")?;
+        }
+        if self.busybox {
+            for applet in APPLETS.split_whitespace() {
+                archive.symlink(format!("bin/{applet}").as_bytes(), b"busybox");
+            }
+        }
+        if self.tools {
+            for tool in run::tools()? {
+                let name = tool.file_name().context("a tool without a name")?.to_string_lossy().into_owned();
+                archive.file(format!("usr/local/bin/{name}").as_bytes(), 0o755, &fs::read(&tool)?);
+            }
+        }
+        for (guest, host) in &self.files {
+            let host = base.join(host);
+            archive.tree(&host, guest.trim_start_matches('/').as_bytes())?;
+        }
+        for (guest, target) in &self.links {
+            archive.symlink(guest.trim_start_matches('/').as_bytes(), target.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+pub fn build(path: &Path, output: &Path) -> Result<()> {
+    let recipe = Recipe::load(path)?;
+    let mut archive = Archive::default();
+    recipe.pack(path.parent().unwrap_or(Path::new(".")), &mut archive)?;
+    let command = if recipe.command.is_empty() { vec![String::from("/bin/sh")] } else { recipe.command.clone() };
+    run::pack_init(&mut archive, &run::Start { arguments: command, ..run::Start::default() })?;
+    fs::create_dir_all(output)?;
+    fs::write(output.join("initramfs.cpio"), archive.finish())?;
+    fs::copy(run::artifact("Image")?, output.join("Image"))?;
+    println!("{}: Image and initramfs.cpio; boot with -append 'rdinit=/.crannog/init'", output.display());
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! `crannog run`: one program in a machine of its own.
+
+use crate::cpio::Archive;
+use crate::qemu::{self, End, Machine};
+use crate::recipe::Recipe;
+use crate::{debs, program};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Args)]
+pub struct Options {
+    /// Memory of the machine
+    #[arg(short, long, default_value = "256M")]
+    memory: String,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 1)]
+    cpus: u32,
+    /// CPU model (QEMU's names)
+    #[arg(long)]
+    cpu: Option<String>,
+    /// Machine type and its options
+    #[arg(long, default_value = "virt")]
+    machine: String,
+    /// Environment variable K=V for the program
+    #[arg(short, long, value_name = "K=V")]
+    env: Vec<String>,
+    /// Working directory in the guest
+    #[arg(short, long, default_value = "/")]
+    workdir: String,
+    /// Copy a host directory or file into the guest
+    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST")]
+    volumes: Vec<String>,
+    /// Root file system: a directory or a tar file; PROGRAM is then a path in it
+    #[arg(long)]
+    rootfs: Option<PathBuf>,
+    /// Debian arm64 packages to put into the root file system, with what they depend on; PROGRAM is then a guest path
+    #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
+    debs: Vec<String>,
+    /// Recipe whose root file system is used; PROGRAM is then a guest path
+    #[arg(long)]
+    recipe: Option<PathBuf>,
+    /// Words for the kernel's command line
+    #[arg(long, value_name = "WORD")]
+    kernel_arg: Vec<String>,
+    /// Boot this kernel image instead of Crannog's
+    #[arg(long)]
+    kernel: Option<PathBuf>,
+    /// Print the QEMU command instead of running it
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep the kernel log to yourself
+    #[arg(short, long)]
+    quiet: bool,
+    /// Write the kernel log to this file instead of standard error
+    #[arg(long)]
+    log_file: Option<PathBuf>,
+    /// End the machine after this many seconds, with status 124
+    #[arg(long, value_name = "SECS")]
+    timeout: Option<f64>,
+    /// More words for QEMU
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    qemu_arg: Vec<String>,
+    /// The program: a host path, or a guest path with --rootfs, --debs or --recipe
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// What init is told.
+#[derive(Default)]
+pub struct Start {
+    pub arguments: Vec<String>,
+    pub env: Vec<String>,
+    pub workdir: String,
+    /// The console is a pipe on the host's side: no echo, no output processing.
+    pub raw: bool,
+}
+
+/// Something the build scripts made: target/crannog/NAME.
+pub fn artifact(name: &str) -> Result<PathBuf> {
+    let directory = std::env::var_os("CRANNOG_ARTIFACTS").map_or_else(|| PathBuf::from("target/crannog"), PathBuf::from);
+    let path = directory.join(name);
+    if !path.exists() {
+        bail!("{} is missing (scripts/crannog builds it)", path.display());
+    }
+    Ok(path)
+}
+
+/// The project's own guest programs.
+pub fn tools() -> Result<Vec<PathBuf>> {
+    let mut found: Vec<_> = fs::read_dir(artifact("tools")?)?.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;
+    found.sort();
+    Ok(found)
+}
+
+/// Adds init and its orders.
+pub fn pack_init(archive: &mut Archive, start: &Start) -> Result<()> {
+    archive.directory(b"dev", 0o755);
+    archive.character_device(b"dev/console", 0o600, (5, 1));
+    archive.file(b".crannog/init", 0o755, &fs::read(artifact("init")?)?);
+    let mut orders = Vec::new();
+    let mut order = |key: &str, value: &str| {
+        orders.extend(key.bytes());
+        orders.push(b'=');
+        orders.extend(value.bytes());
+        orders.push(0);
+    };
+    order("cwd", if start.workdir.is_empty() { "/" } else { &start.workdir });
+    if start.raw {
+        order("raw", "1");
+    }
+    for variable in &start.env {
+        order("env", variable);
+    }
+    for argument in &start.arguments {
+        order("arg", argument);
+    }
+    archive.file(b".crannog/run", 0o644, &orders);
+    Ok(())
+}
+
+/// Unpacks a tar file next to the machine's other temporary files.
+fn untar(tar: &Path, into: &Path) -> Result<PathBuf> {
+    let target = into.join("rootfs");
+    fs::create_dir_all(&target)?;
+    let status = std::process::Command::new("tar").arg("-xf").arg(tar).arg("-C").arg(&target).status()?;
+    if !status.success() {
+        bail!("{}: tar cannot unpack it", tar.display());
+    }
+    Ok(target)
+}
+
+/// Puts the root file system together; answers the program's path in the guest.
+fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result<String> {
+    let name = options.command.first().context("no program given")?.clone();
+    let mut guest_path = false;
+    if let Some(rootfs) = &options.rootfs {
+        let tree = match fs::metadata(rootfs) {
+            Ok(metadata) if metadata.is_dir() => rootfs.clone(),
+            Ok(_) => untar(rootfs, scratch)?,
+            Err(_) => bail!("{}: no such file", rootfs.display()),
+        };
+        archive.tree(&tree, b"")?;
+        guest_path = true;
+    }
+    if let Some(recipe) = &options.recipe {
+        Recipe::load(recipe)?.pack(recipe.parent().unwrap_or(Path::new(".")), archive)?;
+        guest_path = true;
+    }
+    if !options.debs.is_empty() {
+        archive.tree(&debs::tree(&options.debs)?, b"")?;
+        guest_path = true;
+    }
+    for name in ["dev", "proc", "sys", "run"] {
+        archive.directory(name.as_bytes(), 0o755);
+    }
+    archive.directory(b"tmp", 0o1777);
+    for volume in &options.volumes {
+        let (host, guest) = volume.split_once(':').with_context(|| format!("-v {volume}: HOST:GUEST expected"))?;
+        archive.tree(Path::new(host), guest.trim_start_matches('/').as_bytes())?;
+    }
+    if guest_path {
+        return Ok(name);
+    }
+    let host = PathBuf::from(&name);
+    let program = program::inspect(&host)?;
+    if let Some(interpreter) = &program.interpreter {
+        let packages = [String::from("libc6"), String::from("libgcc-s1"), String::from("libstdc++6")];
+        let tree = debs::tree(&packages).with_context(|| format!("{name} is dynamic (it wants {interpreter})"))?;
+        let have = |library: &str| {
+            ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib"].iter().any(|dir| tree.join(dir).join(library).exists())
+        };
+        if let Some(missing) = program.needed.iter().find(|library| !have(library)) {
+            bail!("{name} needs {missing}: name its Debian package with --debs, or give --rootfs");
+        }
+        archive.tree(&tree, b"")?;
+    }
+    let base = host.file_name().map_or_else(|| String::from("program"), |base| base.to_string_lossy().into_owned());
+    let guest = format!("/.crannog/bin/{base}");
+    archive.file(guest.trim_start_matches('/').as_bytes(), 0o755, &program.data);
+    Ok(guest)
+}
+
+/// A directory of our own that goes away with us.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("crannog-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Kernel log lines for people: everything but the status line.
+fn show_log(log: &Path) {
+    if let Ok(bytes) = fs::read(log) {
+        let text = String::from_utf8_lossy(&bytes);
+        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("[crannog]")) {
+            eprintln!("{line}");
+        }
+    }
+}
+
+pub fn run(options: Options) -> Result<u8> {
+    let scratch = Scratch::new()?;
+    let mut archive = Archive::default();
+    let program = pack_root(&options, &scratch.0, &mut archive)?;
+    let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let mut arguments = options.command.clone();
+    arguments[0] = program;
+    let start = Start { arguments, env: options.env.clone(), workdir: options.workdir.clone(), raw: !interactive };
+    pack_init(&mut archive, &start)?;
+    let initrd = scratch.0.join("initramfs.cpio");
+    fs::write(&initrd, archive.finish())?;
+    let kernel = match &options.kernel {
+        Some(kernel) => kernel.clone(),
+        None => artifact("Image")?,
+    };
+    let log = options.log_file.clone().unwrap_or_else(|| scratch.0.join("log"));
+    let mut append = String::from("console=ttyAMA0 rdinit=/.crannog/init");
+    if options.quiet {
+        append.push_str(" quiet");
+    }
+    for word in &options.kernel_arg {
+        append.push(' ');
+        append.push_str(word);
+    }
+    let machine = Machine {
+        machine: options.machine.clone(),
+        cpu: options.cpu.clone(),
+        cpus: options.cpus,
+        memory: options.memory.clone(),
+        kernel,
+        initrd,
+        append,
+        log: log.clone(),
+        interactive,
+        extra: options.qemu_arg.clone(),
+    };
+    if options.dry_run {
+        let words: Vec<String> = machine.arguments().iter().map(|word| quote(word)).collect();
+        println!("{} {}", qemu::PROGRAM, words.join(" "));
+        return Ok(0);
+    }
+    if !options.quiet {
+        eprintln!("crannog: {} CPUs, {}, {}", options.cpus, options.memory, qemu::accelerator());
+    }
+    let timeout = options.timeout.map(Duration::from_secs_f64);
+    let end = qemu::run(&machine, timeout, !interactive)?;
+    if options.log_file.is_none() && (!options.quiet || !matches!(end, End::Exit(_))) {
+        show_log(&log);
+    }
+    match end {
+        End::Exit(status) => Ok(status),
+        End::Panic => Ok(101),
+        End::TimedOut => {
+            eprintln!("crannog: timed out");
+            Ok(124)
+        }
+        End::Silent(errors) => bail!("the machine ended without a status {}", errors.trim()),
+    }
+}
+
+/// A word as a shell reads it.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./,:@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { String::from(word) } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn words_are_quoted_for_shells() {
+        assert_eq!(quote("a=b"), "a=b");
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("it's"), "'it'\\''s'");
+    }
+}
