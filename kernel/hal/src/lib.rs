@@ -6,7 +6,7 @@
 //! - [`trap`]: vectors, running user code until it traps;  [`context`]: kernel stacks and the context switch, FP state
 //! - [`frame`]: reference-counted page frames;  [`heap`]: the kernel's global allocator
 //! - [`mmu`]: user page tables, ASIDs, TLB;  [`mmio`]: mapping device registers;  [`user`]: copies to and from user memory
-//! - [`time`]: the generic timer;  [`power`]: PSCI, semihosting;  [`rng`]: the CPU's random numbers;  [`early`]: panic console
+//! - [`time`]: the generic timer;  [`vdso`]: the clock for programs;  [`power`]: PSCI, semihosting;  [`rng`]: the CPU's random numbers;  [`early`]: panic console
 #![no_std]
 
 extern crate alloc;
@@ -27,6 +27,7 @@ pub mod smp;
 pub mod time;
 pub mod trap;
 pub mod user;
+pub mod vdso;
 
 /// Memory ran out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,10 +8,12 @@ mod file;
 mod harness;
 mod membarrier;
 mod mm;
+mod sched;
 mod shm;
+mod time;
 
 fn main() {
     let families: &[(&str, harness::Tests)] =
-        &[("file", file::TESTS), ("membarrier", membarrier::TESTS), ("mm", mm::TESTS), ("shm", shm::TESTS)];
+        &[("file", file::TESTS), ("membarrier", membarrier::TESTS), ("mm", mm::TESTS), ("sched", sched::TESTS), ("time", time::TESTS), ("shm", shm::TESTS)];
     harness::main(families);
 }

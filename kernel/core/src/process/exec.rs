@@ -369,7 +369,7 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     space.map_stack(top, plan.executable_stack)?;
     let loaded = load(&space, &request, &plan, randomize)?;
     let vdso = time::vdso::map(&space)?;
-    let sigreturn = signal::trampoline::map(&space)?;
+    let sigreturn = vdso + time::vdso::sigreturn_offset();
     let (sp, mut layout) = build_stack(&space, top, &request, &plan, &loaded, &credentials, secure, vdso)?;
     let text = plan.segments.iter().find(|segment| segment.execute);
     let data = plan.segments.iter().rfind(|segment| segment.write);

@@ -30,8 +30,8 @@ pub fn read(clock: i32) -> Result<u64, Errno> {
         REALTIME | TAI | REALTIME_ALARM => super::realtime_ns(),
         MONOTONIC | MONOTONIC_RAW | BOOTTIME | BOOTTIME_ALARM => super::now_ns(),
         REALTIME_COARSE => {
-            let now = super::realtime_ns();
-            now - super::now_ns() % COARSE_NS
+            let now = super::now_ns();
+            (now - now % COARSE_NS).wrapping_add_signed(super::realtime_offset_ns())
         }
         MONOTONIC_COARSE => {
             let now = super::now_ns();
@@ -80,7 +80,7 @@ pub fn deadline(clock: i32, ns: u64, absolute: bool) -> Result<u64, Errno> {
     match clock {
         REALTIME | TAI if absolute => Ok(super::monotonic_of_realtime(ns)),
         REALTIME | TAI | MONOTONIC | BOOTTIME => Ok(if absolute { ns } else { super::now_ns().saturating_add(ns) }),
-        MONOTONIC_RAW | REALTIME_COARSE | MONOTONIC_COARSE => Err(Errno::EOPNOTSUPP),
+        MONOTONIC_RAW | REALTIME_COARSE | MONOTONIC_COARSE | THREAD_CPUTIME => Err(Errno::EOPNOTSUPP),
         REALTIME_ALARM | BOOTTIME_ALARM => {
             if !current().creds().has_cap(crate::process::credentials::cap::WAKE_ALARM) {
                 return Err(Errno::EPERM);
@@ -88,7 +88,6 @@ pub fn deadline(clock: i32, ns: u64, absolute: bool) -> Result<u64, Errno> {
             let base = if clock == REALTIME_ALARM { REALTIME } else { BOOTTIME };
             deadline(base, ns, absolute)
         }
-        THREAD_CPUTIME => Err(Errno::EINVAL),
         // CPU-time sleeps: approximated by real time until the other threads' clocks can wake a sleeper.
         PROCESS_CPUTIME => Err(Errno::EOPNOTSUPP),
         _ => Err(Errno::EINVAL),

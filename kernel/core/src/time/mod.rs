@@ -79,6 +79,7 @@ pub fn realtime_ns() -> u64 {
 /// Sets CLOCK_REALTIME (clock_settime, settimeofday); timerfds that asked hear of it.
 pub fn set_realtime_ns(ns: u64) {
     REALTIME_OFFSET.store((ns as i64).wrapping_sub(now_ns() as i64), Ordering::Relaxed);
+    vdso::clock_was_set();
     alarm::clock_was_set();
     timerfd::clock_was_set();
 }

@@ -1,0 +1,253 @@
+//! Scheduling calls: policies, priorities, affinity, nice, I/O priorities.
+
+use crate::harness::{Tests, child_succeeds, expect_errno};
+use std::mem::zeroed;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub const TESTS: Tests = &[
+    ("policies", policies),
+    ("policy_errors", policy_errors),
+    ("unprivileged_may_not", unprivileged_may_not),
+    ("affinity", affinity),
+    ("affinity_odd_sizes", affinity_odd_sizes),
+    ("nice_levels", nice_levels),
+    ("attributes", attributes),
+    ("io_priority", io_priority),
+    ("yield_lets_others_run", yield_lets_others_run),
+    ("fifo_goes_first", fifo_goes_first),
+    ("nice_shares_the_cpu", nice_shares_the_cpu),
+];
+
+fn set(pid: i32, policy: i32, priority: i32) -> i64 {
+    // SAFETY: plain call on a local.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, pid, policy, &priority) }
+}
+
+fn policies() {
+    // SAFETY: plain calls on locals.
+    unsafe {
+        assert_eq!(libc::sched_getscheduler(0), 0);
+        for (policy, low, high) in [(0, 0, 0), (1, 1, 99), (2, 1, 99), (3, 0, 0), (5, 0, 0)] {
+            assert_eq!(libc::sched_get_priority_min(policy), low);
+            assert_eq!(libc::sched_get_priority_max(policy), high);
+            assert_eq!(set(0, policy, low), 0);
+            assert_eq!(libc::sched_getscheduler(0), policy);
+            let mut priority = -1i32;
+            assert_eq!(libc::syscall(libc::SYS_sched_getparam, 0, &mut priority), 0);
+            assert_eq!(priority, low);
+        }
+        assert_eq!(set(0, 2, 10), 0);
+        let mut interval = zeroed::<libc::timespec>();
+        assert_eq!(libc::sched_rr_get_interval(0, &mut interval), 0);
+        assert!(interval.tv_sec == 0 && interval.tv_nsec > 0);
+        let priority = 20i32;
+        assert_eq!(libc::syscall(libc::SYS_sched_setparam, 0, &priority), 0);
+        assert_eq!(set(0, 1 | 0x4000_0000, 5), 0);
+        assert_eq!(libc::sched_getscheduler(0), 1 | 0x4000_0000);
+        child_succeeds(|| assert_eq!(libc::sched_getscheduler(0), 0));
+        assert_eq!(set(0, 0, 0), 0);
+    }
+}
+
+fn policy_errors() {
+    expect_errno(set(0, 4, 0), libc::EINVAL);
+    expect_errno(set(0, 77, 0), libc::EINVAL);
+    expect_errno(set(0, -1, 0), libc::EINVAL);
+    expect_errno(set(0, 0, 1), libc::EINVAL);
+    expect_errno(set(0, 1, 0), libc::EINVAL);
+    expect_errno(set(0, 1, 100), libc::EINVAL);
+    expect_errno(set(-1, 1, 1), libc::EINVAL);
+    expect_errno(set(99_999, 1, 1), libc::ESRCH);
+    // SAFETY: plain calls; bad arguments are the point.
+    unsafe {
+        expect_errno(libc::syscall(libc::SYS_sched_setscheduler, 0, 1, 0usize), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_sched_setscheduler, 0, 1, 8usize), libc::EFAULT);
+        expect_errno(libc::syscall(libc::SYS_sched_getparam, 0, 0usize), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_sched_getparam, 0, 8usize), libc::EFAULT);
+        expect_errno(libc::syscall(libc::SYS_sched_getscheduler, -1), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_sched_getscheduler, 99_999), libc::ESRCH);
+        expect_errno(libc::syscall(libc::SYS_sched_get_priority_max, 4), libc::EINVAL);
+    }
+}
+
+fn unprivileged_may_not() {
+    child_succeeds(|| {
+        // SAFETY: plain calls.
+        unsafe {
+            assert_eq!(libc::setresuid(1000, 1000, 1000), 0);
+            expect_errno(set(0, 1, 1), libc::EPERM);
+            expect_errno(set(1, 0, 0), libc::EPERM);
+            expect_errno(i64::from(libc::setpriority(0, 0, -1)), libc::EACCES);
+            assert_eq!(libc::setpriority(0, 0, 5), 0);
+            expect_errno(i64::from(libc::setpriority(0, 0, 4)), libc::EACCES);
+            expect_errno(i64::from(libc::setpriority(0, 1, 5)), libc::EPERM);
+            assert_eq!(set(0, 3, 0), 0);
+            let mask = 1u64;
+            expect_errno(libc::syscall(libc::SYS_sched_setaffinity, 1, 8, &mask), libc::EPERM);
+        }
+    });
+}
+
+fn affinity() {
+    // SAFETY: plain calls on locals.
+    unsafe {
+        let mut all = 0u64;
+        assert!(libc::syscall(libc::SYS_sched_getaffinity, 0, 8, &mut all) > 0);
+        assert_eq!(all.count_ones() as i64, libc::sysconf(libc::_SC_NPROCESSORS_ONLN));
+        for cpu in 0..all.count_ones() {
+            let mask = 1u64 << cpu;
+            assert_eq!(libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &mask), 0);
+            let mut seen = 0u64;
+            assert!(libc::syscall(libc::SYS_sched_getaffinity, 0, 8, &mut seen) > 0);
+            assert_eq!(seen, mask);
+            assert_eq!(libc::sched_getcpu(), cpu as i32);
+            let (mut by_call, mut node) = (99u32, 99u32);
+            assert_eq!(libc::syscall(libc::SYS_getcpu, &mut by_call, &mut node, 0usize), 0);
+            assert_eq!((by_call, node), (cpu, 0));
+        }
+        let nothing = 1u64 << 62;
+        expect_errno(libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &nothing), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_sched_setaffinity, 99_999, 8, &all), libc::ESRCH);
+        expect_errno(libc::syscall(libc::SYS_sched_setaffinity, 0, 8, 8usize), libc::EFAULT);
+        assert_eq!(libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &all), 0);
+    }
+}
+
+fn affinity_odd_sizes() {
+    // SAFETY: plain calls on locals.
+    unsafe {
+        let mut mask = [0u8; 1024];
+        expect_errno(libc::syscall(libc::SYS_sched_getaffinity, 0, 3, mask.as_mut_ptr()), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_sched_getaffinity, 0, 0, mask.as_mut_ptr()), libc::EINVAL);
+        let bytes = libc::syscall(libc::SYS_sched_getaffinity, 0, 1024, mask.as_mut_ptr());
+        assert!(bytes >= 8 && bytes % 8 == 0);
+        for len in [1usize, 3, 7, 9, 1000] {
+            assert_eq!(libc::syscall(libc::SYS_sched_setaffinity, 0, len, mask.as_ptr()), 0, "size {len}");
+        }
+        expect_errno(libc::syscall(libc::SYS_sched_setaffinity, 0, 0, mask.as_ptr()), libc::EINVAL);
+    }
+}
+
+fn nice_levels() {
+    // SAFETY: plain calls.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_getpriority, 0, 0), 20);
+        assert_eq!(libc::setpriority(0, 0, -100), 0);
+        assert_eq!(libc::syscall(libc::SYS_getpriority, 0, 0), 40);
+        assert_eq!(libc::setpriority(0, 0, 100), 0);
+        assert_eq!(libc::syscall(libc::SYS_getpriority, 0, 0), 1);
+        assert_eq!(libc::syscall(libc::SYS_getpriority, 1, 0), 1);
+        child_succeeds(|| assert_eq!(libc::syscall(libc::SYS_getpriority, 0, 0), 1));
+        expect_errno(libc::syscall(libc::SYS_getpriority, 3, 0), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_getpriority, 0, 99_999), libc::ESRCH);
+        expect_errno(libc::syscall(libc::SYS_setpriority, 0, 99_999, 0), libc::ESRCH);
+    }
+}
+
+fn attributes() {
+    // size, policy, flags, nice, priority, runtime, deadline, period
+    let mut attr = [0u32; 14];
+    // SAFETY: plain calls on locals.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_sched_getattr, 0, attr.as_mut_ptr(), 56, 0), 0);
+        assert_eq!((attr[0], attr[1], attr[4], attr[5]), (56, 0, 0, 0));
+        assert_eq!(libc::syscall(libc::SYS_sched_getattr, 0, attr.as_mut_ptr(), 48, 0), 0);
+        assert_eq!(attr[0], 48);
+        expect_errno(libc::syscall(libc::SYS_sched_getattr, 0, attr.as_mut_ptr(), 47, 0), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_sched_getattr, 0, attr.as_mut_ptr(), 48, 1), libc::EINVAL);
+        let mut new = [0u32; 14];
+        new[0] = 48;
+        new[1] = 1;
+        new[5] = 7;
+        assert_eq!(libc::syscall(libc::SYS_sched_setattr, 0, new.as_ptr(), 0), 0);
+        assert_eq!(libc::syscall(libc::SYS_sched_getattr, 0, attr.as_mut_ptr(), 56, 0), 0);
+        assert_eq!((attr[1], attr[5]), (1, 7));
+        new[1] = 0;
+        new[4] = 6;
+        new[5] = 0;
+        assert_eq!(libc::syscall(libc::SYS_sched_setattr, 0, new.as_ptr(), 0), 0);
+        assert_eq!(libc::syscall(libc::SYS_getpriority, 0, 0), 14);
+        new[0] = 5;
+        expect_errno(libc::syscall(libc::SYS_sched_setattr, 0, new.as_ptr(), 0), libc::E2BIG);
+        assert_eq!(new[0] & 0xff, 56);
+        expect_errno(libc::syscall(libc::SYS_sched_setattr, 0, 0usize, 0), libc::EINVAL);
+    }
+}
+
+fn io_priority() {
+    // SAFETY: plain calls.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_ioprio_set, 1, 0, 2 << 13 | 5), 0);
+        assert_eq!(libc::syscall(libc::SYS_ioprio_get, 1, 0), 2 << 13 | 5);
+        expect_errno(libc::syscall(libc::SYS_ioprio_set, 1, 0, 7 << 13), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_ioprio_set, 0, 0, 2 << 13), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_ioprio_get, 1, 99_999), libc::ESRCH);
+    }
+}
+
+fn pin() {
+    let mask = 1u64;
+    // SAFETY: plain call on a local.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &mask) }, 0);
+}
+
+fn yield_lets_others_run() {
+    pin();
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    let other = std::thread::spawn(|| {
+        for round in 0..1000 {
+            while TURN.load(Ordering::Acquire) != 2 * round + 1 {
+                std::thread::yield_now();
+            }
+            TURN.store(2 * round + 2, Ordering::Release);
+        }
+    });
+    for round in 0..1000 {
+        while TURN.load(Ordering::Acquire) != 2 * round {
+            std::thread::yield_now();
+        }
+        TURN.store(2 * round + 1, Ordering::Release);
+    }
+    other.join().unwrap();
+}
+
+fn fifo_goes_first() {
+    pin();
+    static STARTED: AtomicU64 = AtomicU64::new(0);
+    assert_eq!(set(0, 1, 50), 0);
+    let low = std::thread::spawn(|| {
+        assert_eq!(set(0, 1, 10), 0);
+        STARTED.store(1, Ordering::SeqCst);
+    });
+    let end = std::time::Instant::now() + std::time::Duration::from_millis(30);
+    // The new thread inherits priority 50 and runs only when this one sleeps or ends.
+    while std::time::Instant::now() < end {
+        std::hint::spin_loop();
+    }
+    assert_eq!(STARTED.load(Ordering::SeqCst), 0);
+    low.join().unwrap();
+    assert_eq!(set(0, 0, 0), 0);
+}
+
+fn nice_shares_the_cpu() {
+    pin();
+    static WORK: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+    let end = std::time::Instant::now() + std::time::Duration::from_millis(600);
+    let threads: Vec<_> = [0usize, 1]
+        .into_iter()
+        .map(|index| {
+            std::thread::spawn(move || {
+                // SAFETY: plain call: the second thread is nice.
+                unsafe { libc::syscall(libc::SYS_setpriority, 0, 0, index as i32 * 10) };
+                while std::time::Instant::now() < end {
+                    WORK[index].fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let (plain, nice) = (WORK[0].load(Ordering::Relaxed), WORK[1].load(Ordering::Relaxed));
+    assert!(nice > 0 && plain > nice * 3, "plain {plain}, nice {nice}");
+}
