@@ -156,6 +156,28 @@ fn forward(mut to: impl Write) {
     std::thread::sleep(Duration::from_secs(86_400));
 }
 
+/// What init writes when the console is as it wants it: all before it is not the program's.
+const READY: u8 = 5;
+
+/// Copies the guest's output to ours, from the ready mark on.
+fn show(mut from: impl Read, ready: &std::sync::mpsc::Sender<()>) {
+    let mut chunk = [0u8; 16384];
+    let mut seen = false;
+    while let Ok(count @ 1..) = from.read(&mut chunk) {
+        let mut bytes = &chunk[..count];
+        if !seen {
+            let Some(at) = bytes.iter().position(|byte| *byte == READY) else { continue };
+            bytes = &bytes[at + 1..];
+            seen = true;
+            let _ = ready.send(());
+        }
+        let mut out = std::io::stdout().lock();
+        if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+            return;
+        }
+    }
+}
+
 /// Runs the machine to its end. Never leaves QEMU behind.
 pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) -> Result<End> {
     check_version()?;
@@ -169,6 +191,7 @@ pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) ->
     } else {
         Stdio::null()
     });
+    command.stdout(if machine.interactive { Stdio::inherit() } else { Stdio::piped() });
     command.stderr(Stdio::piped());
     // SAFETY: prctl(2) is async-signal-safe: QEMU dies with us, however we die.
     unsafe {
@@ -184,8 +207,15 @@ pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) ->
         unsafe { libc::signal(signal, pass_on as extern "C" fn(libc::c_int) as usize as libc::sighandler_t) };
     }
     let mut guard = Guard(child);
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let output = guard.0.stdout.take().map(|output| std::thread::spawn(move || show(output, &ready)));
     if let Some(input) = guard.0.stdin.take() {
-        std::thread::spawn(move || forward(input));
+        std::thread::spawn(move || {
+            // Nothing may be typed before init has set the terminal up.
+            if is_ready.recv().is_ok() {
+                forward(input);
+            }
+        });
     }
     let errors = guard.0.stderr.take().map(|mut stderr| {
         std::thread::spawn(move || {
@@ -205,6 +235,9 @@ pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) ->
         std::thread::sleep(Duration::from_millis(5));
     }
     drop(guard);
+    if let Some(output) = output {
+        let _ = output.join();
+    }
     let errors = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
     Ok(status_of(&machine.log).unwrap_or(End::Silent(errors)))
 }

@@ -7,6 +7,9 @@ use std::ffi::CString;
 use std::fs;
 use std::io::Write;
 
+/// What the host waits for before it shows output and sends input.
+const READY: u8 = 5;
+
 struct Orders {
     cwd: String,
     raw: bool,
@@ -69,6 +72,9 @@ fn make_raw() {
         termios.c_cc[libc::VLNEXT] = 0x16;
         libc::tcsetattr(0, libc::TCSANOW, &termios);
     }
+    // The host's side begins here.
+    let _ = std::io::stdout().write_all(&[READY]);
+    let _ = std::io::stdout().flush();
 }
 
 /// Leads a session with the serial console as its terminal: /dev/console itself cannot be one.
