@@ -331,6 +331,18 @@ impl PipeEnd {
     pub fn pipe(&self) -> &Arc<Pipe> {
         &self.pipe
     }
+    /// Another end of the same pipe, as `flags` open it (/proc/PID/fd/N).
+    pub fn reopen(&self, flags: OpenFlags) -> Arc<dyn FileOps> {
+        let (reads, writes) = (flags.readable(), flags.writable());
+        if reads {
+            self.pipe.add_reader();
+        }
+        if writes {
+            self.pipe.add_writer();
+        }
+        let seen_writers = AtomicU32::new(0);
+        Arc::new(PipeEnd { pipe: self.pipe.clone(), is_fifo: self.is_fifo, reads, writes, seen_writers, fifo: self.fifo.clone() })
+    }
 }
 
 /// The two descriptions of pipe2(2); O_NONBLOCK and O_DIRECT of `flags` apply. ENFILE, ENOMEM.

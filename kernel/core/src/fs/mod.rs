@@ -1,12 +1,13 @@
 //! The virtual file system: inodes, directory entries, mounts, path walk; the file systems below it.
 //!
 //! [`inode`] what a file system gives · [`path`] dentries, mounts, contexts · [`walk`] the path walk · [`permission`] ·
-//! [`open`] open(2) · [`change`] creating, linking, renaming, removing · [`tmpfs`], [`devfs`], [`proc`] file systems ·
+//! [`open`] open(2) · [`change`] creating, linking, renaming, removing · [`tmpfs`], [`devfs`], [`devpts`], [`proc`], [`sysfs`] file systems ·
 //! [`initramfs`] unpacking · [`lock`] file locks.
 
 pub mod attributes;
 pub mod change;
 pub mod devfs;
+pub mod devpts;
 pub mod initramfs;
 pub mod inode;
 pub mod lock;
@@ -15,6 +16,7 @@ pub mod path;
 pub mod permission;
 pub mod proc;
 pub mod syscall;
+pub mod sysfs;
 pub mod tmpfs;
 pub mod walk;
 
@@ -55,6 +57,11 @@ pub fn init() -> Result<(), Errno> {
     }
     let dev = walk::find(AT_FDCWD, b"/dev", Walk::FOLLOW)?;
     mount_fs(devfs::instance()?, "devtmpfs", MountFlags::empty(), Some(dev));
+    let own = |path: &[u8]| walk::find(AT_FDCWD, path, Walk::FOLLOW);
+    let safe = MountFlags::NOSUID | MountFlags::NODEV;
+    mount_fs(devpts::DevPts::instance(), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, Some(own(b"/dev/pts")?));
+    mount_fs(tmpfs::TmpFs::new("tmpfs", b"")?, "tmpfs", safe, Some(own(b"/dev/shm")?));
+    mount_fs(proc::instance(b"mqueue", b"")?, "mqueue", safe | MountFlags::NOEXEC, Some(own(b"/dev/mqueue")?));
     Ok(())
 }
 

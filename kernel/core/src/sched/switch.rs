@@ -431,6 +431,12 @@ pub fn run_idle() -> ! {
     }
 }
 
+/// How long CPU `cpu` has idled, ns.
+pub fn idle_ns(cpu: usize) -> u64 {
+    let idle = CPUS.on(cpu).idle.lock().clone();
+    idle.map_or(0, |task| task.cpu_times().1)
+}
+
 /// Number of tasks running or waiting to run, for /proc/loadavg.
 pub fn nr_runnable() -> usize {
     let busy = (ONLINE_MASK.load(Ordering::Relaxed) & !IDLE_MASK.load(Ordering::Relaxed)).count_ones() as usize;

@@ -27,7 +27,7 @@ use super::PollSet;
 pub use console::init;
 pub use job::{of_session, session_leader_exits};
 pub use open::{DEV_CONSOLE, DEV_PTMX, DEV_SERIAL, DEV_TTY, open_device, open_pty_slave};
-pub use pty::pty_list;
+pub use pty::{pty_list, set_pty_owner};
 
 /// Where a terminal's output goes and its input comes from.
 enum Port {

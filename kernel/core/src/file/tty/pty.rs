@@ -17,11 +17,14 @@ const OUTPUT_LIMIT: usize = 64 * 1024;
 /// The most pseudo-terminals at a time (kernel.pty.max).
 const MAX_PAIRS: u32 = 4096;
 
+/// The group "tty" that slaves belong to (devpts' gid=5).
+const TTY_GROUP: u32 = 5;
+
 /// What both sides share; belongs to the slave's [`Tty`].
 pub struct Pair {
     pub number: u32,
-    uid: u32,
-    gid: u32,
+    /// Owner, group and permission bits that devpts shows.
+    owner: SpinLock<(u32, u32, u32)>,
     output: Mutex<VecDeque<u8>>,
     /// Length of `output`, for conditions.
     queued: AtomicUsize,
@@ -42,7 +45,20 @@ static PAIRS: SpinLock<BTreeMap<u32, Arc<Tty>>> = SpinLock::new(BTreeMap::new())
 /// The pseudo-terminals that exist, for devpts: number, owner uid, gid, permission bits.
 pub fn pty_list() -> Vec<(u32, u32, u32, u32)> {
     let pairs: Vec<_> = PAIRS.lock().values().cloned().collect();
-    pairs.iter().filter_map(|tty| tty.pair().map(|pair| (pair.number, pair.uid, pair.gid, 0o620))).collect()
+    let pairs = pairs.iter().filter_map(|tty| tty.pair()).map(|pair| {
+        let (uid, gid, mode) = *pair.owner.lock();
+        (pair.number, uid, gid, mode)
+    });
+    pairs.collect()
+}
+
+/// chmod and chown of a slave; `None` stays. ENOENT.
+pub fn set_pty_owner(number: u32, mode: Option<u32>, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
+    let tty = find(number).ok_or(Errno::ENOENT)?;
+    let pair = tty.pair().ok_or(Errno::ENOENT)?;
+    let mut owner = pair.owner.lock();
+    *owner = (uid.unwrap_or(owner.0), gid.unwrap_or(owner.1), mode.map_or(owner.2, |mode| mode & 0o7777));
+    Ok(())
 }
 
 pub fn find(number: u32) -> Option<Arc<Tty>> {
@@ -59,8 +75,7 @@ pub fn open_master() -> Result<Arc<dyn FileOps>, Errno> {
         };
         let pair = Arc::new(Pair {
             number,
-            uid: creds.fsuid,
-            gid: creds.fsgid,
+            owner: SpinLock::new((creds.fsuid, TTY_GROUP, 0o620)),
             output: Mutex::new(VecDeque::new()),
             queued: AtomicUsize::new(0),
             locked: AtomicBool::new(true),

@@ -23,6 +23,12 @@ pub fn host_name() -> Vec<u8> {
     if names.host.is_empty() { b"crannog".to_vec() } else { names.host.clone() }
 }
 
+/// As sethostname(2), the name checked by the caller.
+pub fn set_host_name(name: &[u8]) {
+    let name = name.to_vec();
+    NAMES.lock().host = name;
+}
+
 pub fn sys_uname(buf: UserAddr) -> SysResult {
     let domain = NAMES.lock().domain.clone();
     let domain = if domain.is_empty() { b"(none)".to_vec() } else { domain };

@@ -1,0 +1,118 @@
+//! /proc/sys: the settings that exist, writable where writing has an effect.
+
+use super::Fixed;
+use crate::prelude::*;
+use crate::process::syscall::misc;
+use core::sync::atomic::Ordering;
+
+pub const SYS: &[(&str, Fixed)] = &[
+    ("fs", Fixed::Directory(FS)),
+    ("kernel", Fixed::Directory(KERNEL)),
+    ("net", Fixed::Directory(&[("core", Fixed::Directory(&[("somaxconn", Fixed::Text(|| line(4096)))]))])),
+    ("vm", Fixed::Directory(VM)),
+];
+
+fn line(value: impl core::fmt::Display) -> String {
+    alloc::format!("{value}\n")
+}
+
+const KERNEL: &[(&str, Fixed)] = &[
+    ("cap_last_cap", Fixed::Text(|| line(crate::process::credentials::cap::LAST))),
+    ("core_pattern", Fixed::Text(|| line("core"))),
+    ("domainname", Fixed::Text(|| line("(none)"))),
+    ("hostname", Fixed::Setting(|| line(String::from_utf8_lossy(&misc::host_name())), set_host_name)),
+    ("msgmax", Fixed::Text(|| line(8192))),
+    ("msgmnb", Fixed::Text(|| line(16384))),
+    ("msgmni", Fixed::Text(|| line(32000))),
+    ("ngroups_max", Fixed::Text(|| line(65536))),
+    ("osrelease", Fixed::Text(|| line(misc::RELEASE))),
+    ("ostype", Fixed::Text(|| line("Linux"))),
+    ("overflowgid", Fixed::Text(|| line(65534))),
+    ("overflowuid", Fixed::Text(|| line(65534))),
+    ("panic", Fixed::Text(|| line(0))),
+    ("pid_max", Fixed::Text(|| line(32768))),
+    ("printk", Fixed::Text(|| line("7\t4\t1\t7"))),
+    ("pty", Fixed::Directory(&[
+        ("max", Fixed::Text(|| line(4096))),
+        ("nr", Fixed::Text(|| line(crate::file::tty::pty_list().len()))),
+    ])),
+    ("random", Fixed::Directory(&[
+        ("boot_id", Fixed::Text(boot_id)),
+        ("entropy_avail", Fixed::Text(|| line(256))),
+        ("poolsize", Fixed::Text(|| line(256))),
+        ("uuid", Fixed::Text(|| line(uuid()))),
+    ])),
+    ("randomize_va_space", Fixed::Text(|| line(2))),
+    ("sched_rr_timeslice_ms", Fixed::Text(|| line(100))),
+    ("sem", Fixed::Text(|| line("32000\t1024000000\t500\t32000"))),
+    ("shm_rmid_forced", Fixed::Text(|| line(0))),
+    ("shmall", Fixed::Text(|| line(crate::ipc::shm::SHMALL.load(Ordering::Relaxed)))),
+    ("shmmax", Fixed::Text(|| line(crate::ipc::shm::SHMMAX.load(Ordering::Relaxed)))),
+    ("shmmni", Fixed::Text(|| line(crate::ipc::shm::SHMMNI.load(Ordering::Relaxed)))),
+    ("tainted", Fixed::Text(|| line(0))),
+    ("threads-max", Fixed::Text(|| line(crate::process::process::initial_limits()[crate::process::process::rlimit::NPROC].max))),
+    ("version", Fixed::Text(|| line(concat!("#1 SMP Crannog ", env!("CARGO_PKG_VERSION"))))),
+];
+
+const FS: &[(&str, Fixed)] = &[
+    ("file-max", Fixed::Text(|| line(i64::MAX))),
+    ("inotify", Fixed::Directory(&[
+        ("max_queued_events", Fixed::Text(|| line(16384))),
+        ("max_user_instances", Fixed::Text(|| line(128))),
+        ("max_user_watches", Fixed::Text(|| line(65536))),
+    ])),
+    ("mqueue", Fixed::Directory(&[
+        ("msg_default", Fixed::Text(|| line(10))),
+        ("msg_max", Fixed::Text(|| line(10))),
+        ("msgsize_default", Fixed::Text(|| line(8192))),
+        ("msgsize_max", Fixed::Text(|| line(8192))),
+        ("queues_max", Fixed::Text(|| line(256))),
+    ])),
+    ("nr_open", Fixed::Text(|| line(crate::file::table::NR_OPEN))),
+    ("pipe-max-size", Fixed::Setting(|| line(crate::file::pipe::MAX_SIZE.load(Ordering::Relaxed)), set_pipe_size)),
+    ("protected_fifos", Fixed::Text(|| line(0))),
+    ("protected_hardlinks", Fixed::Text(|| line(0))),
+    ("protected_regular", Fixed::Text(|| line(0))),
+    ("protected_symlinks", Fixed::Text(|| line(0))),
+    ("suid_dumpable", Fixed::Text(|| line(0))),
+];
+
+const VM: &[(&str, Fixed)] = &[
+    ("max_map_count", Fixed::Text(|| line(65530))),
+    ("mmap_min_addr", Fixed::Text(|| line(65536))),
+    ("overcommit_memory", Fixed::Text(|| line(0))),
+    ("overcommit_ratio", Fixed::Text(|| line(50))),
+    ("panic_on_oom", Fixed::Text(|| line(0))),
+    ("swappiness", Fixed::Text(|| line(60))),
+];
+
+fn uuid() -> String {
+    let mut bytes = [0u8; 16];
+    crate::process::random::fill(&mut bytes);
+    let value = u128::from_be_bytes(bytes) & !(0xf << 76) | 4 << 76;
+    let value = value & !(0x3 << 62) | 2 << 62;
+    let hex = alloc::format!("{value:032x}");
+    alloc::format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+fn boot_id() -> String {
+    static ID: spin::Once<String> = spin::Once::new();
+    line(ID.call_once(uuid))
+}
+
+fn set_host_name(name: &str) -> Result<(), Errno> {
+    if name.len() > 64 {
+        return Err(Errno::EINVAL);
+    }
+    misc::set_host_name(name.as_bytes());
+    Ok(())
+}
+
+fn set_pipe_size(text: &str) -> Result<(), Errno> {
+    let bytes: usize = text.parse().map_err(|_| Errno::EINVAL)?;
+    if bytes < PAGE_SIZE || bytes > 1 << 31 {
+        return Err(Errno::EINVAL);
+    }
+    crate::file::pipe::MAX_SIZE.store(bytes.next_power_of_two(), Ordering::Relaxed);
+    Ok(())
+}
