@@ -5,6 +5,7 @@
 //! test panics to fail.
 
 mod file;
+mod futex;
 mod harness;
 mod membarrier;
 mod mm;
@@ -14,6 +15,6 @@ mod time;
 
 fn main() {
     let families: &[(&str, harness::Tests)] =
-        &[("file", file::TESTS), ("membarrier", membarrier::TESTS), ("mm", mm::TESTS), ("sched", sched::TESTS), ("time", time::TESTS), ("shm", shm::TESTS)];
+        &[("file", file::TESTS), ("futex", futex::TESTS), ("membarrier", membarrier::TESTS), ("mm", mm::TESTS), ("sched", sched::TESTS), ("time", time::TESTS), ("shm", shm::TESTS)];
     harness::main(families);
 }

@@ -55,6 +55,8 @@ pub struct TaskSched {
     pub(crate) rt_priority: AtomicU8,
     /// Real-time priority lent by waiters of a priority-inheritance futex; 0 is none.
     pub(crate) boost: AtomicU8,
+    /// 1: its priority-inheritance futexes were given up at exit; it will own none again.
+    pub(crate) pi_ended: AtomicU8,
     pub(crate) nice: AtomicI32,
     /// Children start with policy OTHER (SCHED_RESET_ON_FORK).
     pub(crate) reset_on_fork: AtomicU8,
@@ -87,6 +89,7 @@ impl TaskSched {
             policy: AtomicU8::new(policy::OTHER),
             rt_priority: AtomicU8::new(0),
             boost: AtomicU8::new(0),
+            pi_ended: AtomicU8::new(0),
             nice: AtomicI32::new(0),
             reset_on_fork: AtomicU8::new(0),
             affinity: AtomicU64::new(u64::MAX),

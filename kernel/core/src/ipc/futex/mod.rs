@@ -1,4 +1,4 @@
-//! Futexes: wait, wake, requeue, robust lists.
+//! Futexes: wait, wake, requeue ([`pi`]: priority inheritance, [`robust`]: robust lists).
 //!
 //! Waiters hang in hashed buckets, each under a spin lock. The futex word is read under the bucket's lock without resolving
 //! faults; on a fault the lock is dropped, the page brought in, and all begins again. A waker marks a waiter woken under the
@@ -7,6 +7,7 @@
 //!
 //! Lock order: buckets by index, then run queues.
 
+mod pi;
 pub mod robust;
 mod syscall;
 

@@ -13,15 +13,15 @@ const TID_MASK: u32 = 0x3fff_ffff;
 const LIMIT: usize = 2048;
 
 /// Marks the lock at `addr` if the calling thread holds it. `pending`: the thread died between taking or releasing the lock
-/// and (un)linking it, so a waiter may have to be woken even though nobody holds it.
-fn release(addr: UserAddr, tid: u32, pending: bool) -> Result<(), Errno> {
+/// and (un)linking it, so a waiter may have to be woken even though nobody holds it. `inherits`: its waiters are `pi`'s, which wakes them.
+fn release(addr: UserAddr, tid: u32, pending: bool, inherits: bool) -> Result<(), Errno> {
     if addr.0 & 3 != 0 {
         return Err(Errno::EINVAL);
     }
     let word = Word { addr, shared: true };
     loop {
         let value = user::load_u32(addr)?;
-        if pending && value & TID_MASK == 0 {
+        if pending && !inherits && value & TID_MASK == 0 {
             super::wake_word(word, 1, MATCH_ANY)?;
             return Ok(());
         }
@@ -30,7 +30,7 @@ fn release(addr: UserAddr, tid: u32, pending: bool) -> Result<(), Errno> {
         }
         let dead = value & WAITERS | OWNER_DIED;
         if user::compare_exchange_u32(addr, value, dead)?.is_ok() {
-            if value & WAITERS != 0 {
+            if value & WAITERS != 0 && !inherits {
                 super::wake_word(word, 1, MATCH_ANY)?;
             }
             return Ok(());
@@ -51,13 +51,13 @@ fn walk(head: UserAddr, tid: u32) -> Result<(), Errno> {
         }
         let next = word(entry & !1);
         if entry & !1 != pending & !1 {
-            release(lock(entry), tid, false)?;
+            release(lock(entry), tid, false, entry & 1 != 0)?;
         }
         entry = next?;
         crate::sched::cond_resched();
     }
     if pending & !1 != 0 {
-        release(lock(pending), tid, true)?;
+        release(lock(pending), tid, true, pending & 1 != 0)?;
     }
     Ok(())
 }
@@ -69,4 +69,5 @@ pub fn exit_robust_list() {
     if head != 0 {
         let _ = walk(UserAddr(head), task.tid);
     }
+    super::pi::on_exit();
 }

@@ -1,6 +1,6 @@
 //! futex(2), futex_waitv(2), set_robust_list(2), get_robust_list(2).
 
-use super::{MATCH_ANY, WaitEntry, Word};
+use super::{MATCH_ANY, WaitEntry, Word, pi};
 use crate::prelude::*;
 use crate::process::{find_task, may_inspect};
 use crate::time::{Timespec, clock};
@@ -15,8 +15,12 @@ const WAKE: u32 = 1;
 const REQUEUE: u32 = 3;
 const CMP_REQUEUE: u32 = 4;
 const WAKE_OP: u32 = 5;
+const LOCK_PI: u32 = 6;
+const UNLOCK_PI: u32 = 7;
+const TRYLOCK_PI: u32 = 8;
 const WAIT_BITSET: u32 = 9;
 const WAKE_BITSET: u32 = 10;
+const LOCK_PI2: u32 = 13;
 
 /// A time-out argument as a monotonic deadline.
 fn deadline(timeout: UserAddr, realtime: bool, absolute: bool) -> Result<Option<u64>, Errno> {
@@ -47,14 +51,14 @@ pub fn sys_futex(uaddr: UserAddr, op: u32, val: u32, timeout: UserAddr, uaddr2: 
     let command = op & !(PRIVATE_FLAG | CLOCK_REALTIME_FLAG);
     let word = Word { addr: uaddr.untagged(), shared };
     let word2 = Word { addr: uaddr2.untagged(), shared };
-    if realtime && !matches!(command, WAIT | WAIT_BITSET) {
+    if realtime && !matches!(command, WAIT_BITSET | LOCK_PI2) {
         return Err(Errno::ENOSYS);
     }
     // Counts are ints: what a negative one means is "none" for waking here, as on Linux it is refused for requeueing.
     let count = val as usize;
     let count2 = timeout.0 as u32 as usize;
     match command {
-        WAIT => wait(word, val, MATCH_ANY, deadline(timeout, realtime, false)?),
+        WAIT => wait(word, val, MATCH_ANY, deadline(timeout, false, false)?),
         WAIT_BITSET => wait(word, val, val3, deadline(timeout, realtime, true)?),
         WAKE => super::wake_word(word, count.max(1), MATCH_ANY),
         WAKE_BITSET if val3 == 0 => Err(Errno::EINVAL),
@@ -68,6 +72,11 @@ pub fn sys_futex(uaddr: UserAddr, op: u32, val: u32, timeout: UserAddr, uaddr2: 
             Ok(woken + moved)
         }
         WAKE_OP => super::wake_op(word, word2, count, count2, val3),
+        // The first of the two always takes its time-out on CLOCK_REALTIME.
+        LOCK_PI => pi::lock(word, deadline(timeout, true, true)?).map(|()| 0),
+        LOCK_PI2 => pi::lock(word, deadline(timeout, realtime, true)?).map(|()| 0),
+        UNLOCK_PI => pi::unlock(word).map(|()| 0),
+        TRYLOCK_PI => pi::try_lock(word).map(|()| 0),
         _ => Err(Errno::ENOSYS),
     }
 }

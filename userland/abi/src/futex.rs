@@ -1,0 +1,522 @@
+//! futex(2): waiting, waking, requeueing, time-outs, priority inheritance, robust lists, and storms of all of it.
+
+use crate::harness::{Tests, child_succeeds, errno, expect_errno};
+use std::mem::zeroed;
+use std::ptr::null_mut;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub const TESTS: Tests = &[
+    ("errors", errors),
+    ("wait_and_wake", wait_and_wake),
+    ("timeouts", timeouts),
+    ("bitsets", bitsets),
+    ("requeue", requeue),
+    ("wake_op", wake_op),
+    ("waitv", waitv),
+    ("shared_between_processes", shared_between_processes),
+    ("a_signal_interrupts", a_signal_interrupts),
+    ("robust_mutex", robust_mutex),
+    ("pi_errors", pi_errors),
+    ("pi_hands_over", pi_hands_over),
+    ("pi_deadlock", pi_deadlock),
+    ("pi_timeout", pi_timeout),
+    ("pi_mutex_threads", pi_mutex_threads),
+    ("pi_robust_mutex", pi_robust_mutex),
+    ("pi_boosts_the_owner", pi_boosts_the_owner),
+    ("storm_of_mutexes", storm_of_mutexes),
+    ("storm_of_conditions", storm_of_conditions),
+    ("storm_of_timeouts", storm_of_timeouts),
+];
+
+const WAIT: i32 = 0;
+const WAKE: i32 = 1;
+const REQUEUE: i32 = 3;
+const CMP_REQUEUE: i32 = 4;
+const WAKE_OP: i32 = 5;
+const LOCK_PI: i32 = 6;
+const UNLOCK_PI: i32 = 7;
+const TRYLOCK_PI: i32 = 8;
+const WAIT_BITSET: i32 = 9;
+const WAKE_BITSET: i32 = 10;
+const LOCK_PI2: i32 = 13;
+const PRIVATE: i32 = 128;
+const REALTIME: i32 = 256;
+
+fn futex(word: &AtomicU32, op: i32, value: u32, timeout: usize, word2: usize, value3: u32) -> i64 {
+    // SAFETY: the word lives as long as the call; other addresses are checked by the kernel.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), op, value, timeout, word2, value3) }
+}
+
+fn ts(ns: i64) -> libc::timespec {
+    libc::timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 }
+}
+
+fn after(clock: i32, ns: i64) -> libc::timespec {
+    // SAFETY: plain call on a local.
+    unsafe {
+        let mut now: libc::timespec = zeroed();
+        libc::clock_gettime(clock, &mut now);
+        ts(now.tv_sec * 1_000_000_000 + now.tv_nsec + ns)
+    }
+}
+
+fn at(time: &libc::timespec) -> usize {
+    std::ptr::from_ref(time) as usize
+}
+
+fn tid() -> u32 {
+    // SAFETY: plain call.
+    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+}
+
+/// Wakes until `count` waiters were woken.
+fn wake_all(word: &AtomicU32, op: i32, count: i64, bits: u32) {
+    let start = Instant::now();
+    let mut woken = 0;
+    while woken < count {
+        woken += futex(word, op, 1000, 0, 0, bits);
+        assert!(start.elapsed() < Duration::from_secs(5), "only {woken} of {count}");
+        std::thread::yield_now();
+    }
+    assert_eq!(woken, count);
+}
+
+fn errors() {
+    let word = AtomicU32::new(1);
+    expect_errno(futex(&word, WAIT, 0, 0, 0, 0), libc::EAGAIN);
+    expect_errno(futex(&word, 77, 0, 0, 0, 0), libc::ENOSYS);
+    expect_errno(futex(&word, WAKE | REALTIME, 0, 0, 0, 0), libc::ENOSYS);
+    expect_errno(futex(&word, WAIT | REALTIME, 1, 0, 0, 0), libc::ENOSYS);
+    expect_errno(futex(&word, WAIT_BITSET, 1, 0, 0, 0), libc::EINVAL);
+    expect_errno(futex(&word, WAKE_BITSET, 1, 0, 0, 0), libc::EINVAL);
+    expect_errno(futex(&word, WAIT, 1, 8, 0, 0), libc::EFAULT);
+    let bad = libc::timespec { tv_sec: 0, tv_nsec: -1 };
+    expect_errno(futex(&word, WAIT, 1, at(&bad), 0, 0), libc::EINVAL);
+    expect_errno(futex(&word, CMP_REQUEUE, 0, 0, word.as_ptr() as usize, 2), libc::EAGAIN);
+    assert_eq!(futex(&word, WAKE, 1, 0, 0, 0), 0);
+    // SAFETY: bad addresses are the point.
+    unsafe {
+        expect_errno(libc::syscall(libc::SYS_futex, 2usize, WAIT, 0, 0usize), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_futex, 16usize, WAIT, 0, 0usize), libc::EFAULT);
+        expect_errno(libc::syscall(libc::SYS_futex, 16usize, WAKE, 1), libc::EFAULT);
+        assert_eq!(libc::syscall(libc::SYS_futex, 16usize, WAKE | PRIVATE, 1), 0);
+        expect_errno(libc::syscall(libc::SYS_set_robust_list, 0usize, 23), libc::EINVAL);
+    }
+}
+
+fn wait_and_wake() {
+    for private in [0, PRIVATE] {
+        let word = Arc::new(AtomicU32::new(0));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let word = word.clone();
+                std::thread::spawn(move || assert_eq!(futex(&word, WAIT | private, 0, 0, 0, 0), 0))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(futex(&word, WAKE | private, 1, 0, 0, 0), 1);
+        wake_all(&word, WAKE | private, 3, 0);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(futex(&word, WAKE | private, 1000, 0, 0, 0), 0);
+    }
+}
+
+fn timeouts() {
+    let word = AtomicU32::new(0);
+    let start = Instant::now();
+    expect_errno(futex(&word, WAIT, 0, at(&ts(10_000_000)), 0, 0), libc::ETIMEDOUT);
+    assert!(start.elapsed() >= Duration::from_millis(10));
+    expect_errno(futex(&word, WAIT_BITSET, 0, at(&after(1, 5_000_000)), 0, 1), libc::ETIMEDOUT);
+    expect_errno(futex(&word, WAIT_BITSET | REALTIME, 0, at(&after(0, 5_000_000)), 0, 1), libc::ETIMEDOUT);
+    expect_errno(futex(&word, WAIT_BITSET, 0, at(&ts(1)), 0, 1), libc::ETIMEDOUT);
+}
+
+fn bitsets() {
+    let word = Arc::new(AtomicU32::new(0));
+    let threads: Vec<_> = [1u32, 2, 4]
+        .into_iter()
+        .map(|bits| {
+            let word = word.clone();
+            std::thread::spawn(move || assert_eq!(futex(&word, WAIT_BITSET, 0, 0, 0, bits), 0))
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(futex(&word, WAKE_BITSET, 1000, 0, 0, 8), 0);
+    wake_all(&word, WAKE_BITSET, 2, 5);
+    assert_eq!(futex(&word, WAKE_BITSET, 1000, 0, 0, 5), 0);
+    wake_all(&word, WAKE_BITSET, 1, 2);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+fn requeue() {
+    let words = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+    for op in [REQUEUE, CMP_REQUEUE] {
+        let threads: Vec<_> = (0..5)
+            .map(|_| {
+                let words = words.clone();
+                std::thread::spawn(move || assert_eq!(futex(&words[0], WAIT, 0, 0, 0, 0), 0))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(futex(&words[0], op, 1, 2, words[1].as_ptr() as usize, 0), 3);
+        assert_eq!(futex(&words[1], WAKE, 1000, 0, 0, 0), 2);
+        assert_eq!(futex(&words[0], WAKE, 1000, 0, 0, 0), 2);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+    // A waiter that was moved still times out where it is now.
+    let moved = words.clone();
+    let thread = std::thread::spawn(move || {
+        expect_errno(futex(&moved[0], WAIT, 0, at(&ts(100_000_000)), 0, 0), libc::ETIMEDOUT);
+    });
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(futex(&words[0], REQUEUE, 0, 1, words[1].as_ptr() as usize, 0), 1);
+    thread.join().unwrap();
+    assert_eq!(futex(&words[1], WAKE, 1, 0, 0, 0), 0);
+}
+
+fn wake_op() {
+    let (first, second) = (AtomicU32::new(0), AtomicU32::new(5));
+    let operation = |op: u32, argument: u32, compare: u32, against: u32| op << 28 | compare << 24 | argument << 12 | against;
+    let run = |encoded: u32| futex(&first, WAKE_OP, 1, 1, second.as_ptr() as usize, encoded);
+    assert_eq!(run(operation(1, 3, 0, 5)), 0);
+    assert_eq!(second.load(Ordering::SeqCst), 8);
+    assert_eq!(run(operation(0, 0xfff, 1, 0)), 0);
+    assert_eq!(second.load(Ordering::SeqCst), u32::MAX, "the argument is signed");
+    assert_eq!(run(operation(3, 0xf, 0, 0)), 0);
+    assert_eq!(second.load(Ordering::SeqCst), !0xf);
+    assert_eq!(run(operation(8, 4, 0, 0)), 0);
+    assert_eq!(second.load(Ordering::SeqCst), 16);
+    assert_eq!(run(operation(4, 16, 0, 0)), 0);
+    assert_eq!(second.load(Ordering::SeqCst), 0);
+}
+
+#[repr(C)]
+struct Waitv {
+    value: u64,
+    addr: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+fn waitv() {
+    let words = Arc::new([AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)]);
+    let list = |words: &[AtomicU32; 3]| -> Vec<Waitv> {
+        words.iter().map(|word| Waitv { value: 0, addr: word.as_ptr() as u64, flags: 2 | 128, reserved: 0 }).collect()
+    };
+    // SAFETY: the list lives across the calls.
+    unsafe {
+        let entries = list(&words);
+        let call = |count: usize, flags: u32, time: usize, clock: i32| {
+            libc::syscall(449, entries.as_ptr(), count, flags, time, clock)
+        };
+        expect_errno(call(0, 0, 0, 1), libc::EINVAL);
+        expect_errno(call(129, 0, 0, 1), libc::EINVAL);
+        expect_errno(call(3, 1, 0, 1), libc::EINVAL);
+        let time = after(1, 10_000_000);
+        expect_errno(call(3, 0, at(&time), 1), libc::ETIMEDOUT);
+        expect_errno(call(3, 0, at(&time), 2), libc::EINVAL);
+    }
+    let waiter = words.clone();
+    let thread = std::thread::spawn(move || {
+        let entries = list(&waiter);
+        // SAFETY: the list lives across the call.
+        assert_eq!(unsafe { libc::syscall(449, entries.as_ptr(), 3, 0, 0usize, 0) }, 1);
+    });
+    wake_all(&words[1], WAKE | PRIVATE, 1, 0);
+    thread.join().unwrap();
+    assert_eq!(futex(&words[0], WAKE | PRIVATE, 10, 0, 0, 0), 0);
+}
+
+fn shared_page() -> &'static [AtomicU32; 1024] {
+    // SAFETY: a fresh shared page that is never unmapped.
+    unsafe {
+        let page = libc::mmap(null_mut(), 4096, 3, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0);
+        assert!(page != libc::MAP_FAILED);
+        &*page.cast()
+    }
+}
+
+fn shared_between_processes() {
+    let words = shared_page();
+    let waker = std::thread::spawn(move || wake_all(&words[0], WAKE, 1, 0));
+    child_succeeds(|| assert_eq!(futex(&words[0], WAIT, 0, 0, 0, 0), 0));
+    waker.join().unwrap();
+}
+
+extern "C" fn ignore(_signal: i32) {}
+
+/// SIGALRM in 20 ms.
+fn alarm_soon() {
+    let zero = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let value = libc::itimerval { it_interval: zero, it_value: libc::timeval { tv_sec: 0, tv_usec: 20_000 } };
+    // SAFETY: plain call on a local.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_setitimer, 0, &value, 0usize) }, 0);
+}
+
+fn a_signal_interrupts() {
+    // SAFETY: installs a handler that does nothing.
+    unsafe {
+        let mut action: libc::sigaction = zeroed();
+        action.sa_sigaction = ignore as *const () as usize;
+        libc::sigaction(libc::SIGALRM, &action, null_mut());
+        let word = AtomicU32::new(0);
+        alarm_soon();
+        expect_errno(futex(&word, WAIT, 0, 0, 0, 0), libc::EINTR);
+        alarm_soon();
+        expect_errno(futex(&word, WAIT, 0, at(&ts(2_000_000_000)), 0, 0), libc::EINTR);
+    }
+}
+
+/// A mutex with the attributes given, in shared memory.
+fn mutex(protocol: i32, robust: bool) -> *mut libc::pthread_mutex_t {
+    // SAFETY: initialises a mutex in a fresh shared page.
+    unsafe {
+        let page = shared_page().as_ptr() as *mut libc::pthread_mutex_t;
+        let mut attributes: libc::pthread_mutexattr_t = zeroed();
+        libc::pthread_mutexattr_init(&mut attributes);
+        libc::pthread_mutexattr_setpshared(&mut attributes, libc::PTHREAD_PROCESS_SHARED);
+        assert_eq!(libc::pthread_mutexattr_setprotocol(&mut attributes, protocol), 0);
+        if robust {
+            libc::pthread_mutexattr_setrobust(&mut attributes, libc::PTHREAD_MUTEX_ROBUST);
+        }
+        assert_eq!(libc::pthread_mutex_init(page, &attributes), 0);
+        page
+    }
+}
+
+fn robust(protocol: i32) {
+    let mutex = mutex(protocol, true);
+    // SAFETY: the mutex is shared and stays mapped.
+    unsafe {
+        for waits in [false, true] {
+            let holder = libc::fork();
+            if holder == 0 {
+                libc::pthread_mutex_lock(mutex);
+                std::thread::sleep(Duration::from_millis(if waits { 60 } else { 0 }));
+                libc::_exit(0);
+            }
+            if waits {
+                std::thread::sleep(Duration::from_millis(20));
+            } else {
+                let mut status = 0;
+                libc::waitpid(holder, &mut status, 0);
+            }
+            assert_eq!(libc::pthread_mutex_lock(mutex), libc::EOWNERDEAD, "waits: {waits}");
+            assert_eq!(libc::pthread_mutex_consistent(mutex), 0);
+            assert_eq!(libc::pthread_mutex_unlock(mutex), 0);
+            assert_eq!(libc::pthread_mutex_lock(mutex), 0);
+            assert_eq!(libc::pthread_mutex_unlock(mutex), 0);
+        }
+    }
+}
+
+fn robust_mutex() {
+    robust(libc::PTHREAD_PRIO_NONE);
+}
+
+fn pi_robust_mutex() {
+    robust(libc::PTHREAD_PRIO_INHERIT);
+}
+
+fn pi_errors() {
+    let word = AtomicU32::new(0);
+    expect_errno(futex(&word, UNLOCK_PI, 0, 0, 0, 0), libc::EPERM);
+    assert_eq!(futex(&word, LOCK_PI, 0, 0, 0, 0), 0);
+    assert_eq!(word.load(Ordering::SeqCst) & 0x3fff_ffff, tid());
+    expect_errno(futex(&word, LOCK_PI, 0, 0, 0, 0), libc::EDEADLK);
+    expect_errno(futex(&word, TRYLOCK_PI, 0, 0, 0, 0), libc::EDEADLK);
+    assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
+    assert_eq!(word.load(Ordering::SeqCst), 0);
+    assert_eq!(futex(&word, TRYLOCK_PI, 0, 0, 0, 0), 0);
+    assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
+    word.store(99_999, Ordering::SeqCst);
+    expect_errno(futex(&word, LOCK_PI, 0, 0, 0, 0), libc::ESRCH);
+    // SAFETY: a bad address is the point.
+    unsafe { expect_errno(libc::syscall(libc::SYS_futex, 16usize, LOCK_PI, 0, 0usize), libc::EFAULT) };
+}
+
+fn pi_hands_over() {
+    let word = Arc::new(AtomicU32::new(0));
+    assert_eq!(futex(&word, LOCK_PI, 0, 0, 0, 0), 0);
+    let other = word.clone();
+    let thread = std::thread::spawn(move || {
+        expect_errno(futex(&other, TRYLOCK_PI, 0, 0, 0, 0), libc::EAGAIN);
+        assert_eq!(futex(&other, LOCK_PI, 0, 0, 0, 0), 0);
+        assert_eq!(other.load(Ordering::SeqCst) & 0x3fff_ffff, tid());
+        assert_eq!(futex(&other, UNLOCK_PI, 0, 0, 0, 0), 0);
+    });
+    std::thread::sleep(Duration::from_millis(30));
+    assert_eq!(word.load(Ordering::SeqCst), tid() | 0x8000_0000);
+    assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
+    thread.join().unwrap();
+}
+
+fn pi_deadlock() {
+    let words = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+    assert_eq!(futex(&words[0], LOCK_PI, 0, 0, 0, 0), 0);
+    let other = words.clone();
+    let thread = std::thread::spawn(move || {
+        assert_eq!(futex(&other[1], LOCK_PI, 0, 0, 0, 0), 0);
+        assert_eq!(futex(&other[0], LOCK_PI, 0, 0, 0, 0), 0);
+        assert_eq!(futex(&other[0], UNLOCK_PI, 0, 0, 0, 0), 0);
+        assert_eq!(futex(&other[1], UNLOCK_PI, 0, 0, 0, 0), 0);
+    });
+    while words[0].load(Ordering::SeqCst) & 0x8000_0000 == 0 {
+        std::thread::yield_now();
+    }
+    std::thread::sleep(Duration::from_millis(10));
+    expect_errno(futex(&words[1], LOCK_PI, 0, 0, 0, 0), libc::EDEADLK);
+    assert_eq!(futex(&words[0], UNLOCK_PI, 0, 0, 0, 0), 0);
+    thread.join().unwrap();
+}
+
+fn pi_timeout() {
+    let word = Arc::new(AtomicU32::new(0));
+    assert_eq!(futex(&word, LOCK_PI, 0, 0, 0, 0), 0);
+    let other = word.clone();
+    std::thread::spawn(move || {
+        expect_errno(futex(&other, LOCK_PI, 0, at(&after(0, 20_000_000)), 0, 0), libc::ETIMEDOUT);
+        expect_errno(futex(&other, LOCK_PI2, 0, at(&after(1, 20_000_000)), 0, 0), libc::ETIMEDOUT);
+    })
+    .join()
+    .unwrap();
+    assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
+    assert_eq!(word.load(Ordering::SeqCst), 0);
+}
+
+struct SendPointer(*mut libc::pthread_mutex_t);
+// SAFETY: a pthread mutex may be used from any thread.
+unsafe impl Send for SendPointer {}
+
+fn pi_mutex_threads() {
+    static SUM: AtomicU64 = AtomicU64::new(0);
+    let mutex = mutex(libc::PTHREAD_PRIO_INHERIT, false);
+    let threads: Vec<_> = (0..6)
+        .map(|_| {
+            let pointer = SendPointer(mutex);
+            std::thread::spawn(move || {
+                let pointer = pointer;
+                for round in 0..500 {
+                    // SAFETY: the mutex is initialised and stays mapped.
+                    unsafe {
+                        assert_eq!(libc::pthread_mutex_lock(pointer.0), 0);
+                        let sum = SUM.load(Ordering::Relaxed);
+                        if round % 16 == 0 {
+                            std::thread::yield_now();
+                        }
+                        SUM.store(sum + 1, Ordering::Relaxed);
+                        assert_eq!(libc::pthread_mutex_unlock(pointer.0), 0);
+                    }
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(SUM.load(Ordering::Relaxed), 3000);
+}
+
+fn set_fifo(priority: i32) {
+    // SAFETY: plain call on a local.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, 1, &priority) }, 0, "errno {}", errno());
+}
+
+fn pi_boosts_the_owner() {
+    let mask = 1u64;
+    // SAFETY: plain call on a local.
+    unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &mask) };
+    let word = Arc::new(AtomicU32::new(0));
+    let order = Arc::new(AtomicU32::new(0));
+    set_fifo(10);
+    assert_eq!(futex(&word, LOCK_PI, 0, 0, 0, 0), 0);
+    let (high_word, high_order) = (word.clone(), order.clone());
+    let high = std::thread::spawn(move || {
+        set_fifo(50);
+        assert_eq!(futex(&high_word, LOCK_PI, 0, 0, 0, 0), 0);
+        assert_eq!(high_order.fetch_add(1, Ordering::SeqCst), 0, "the one in the middle ran first");
+        assert_eq!(futex(&high_word, UNLOCK_PI, 0, 0, 0, 0), 0);
+    });
+    while word.load(Ordering::SeqCst) & 0x8000_0000 == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // The owner now runs with priority 50: one of priority 30 must wait until the lock is given back.
+    let middle_order = order.clone();
+    let middle = std::thread::spawn(move || {
+        set_fifo(30);
+        middle_order.fetch_add(1, Ordering::SeqCst);
+    });
+    std::thread::yield_now();
+    let end = Instant::now() + Duration::from_millis(20);
+    while Instant::now() < end {}
+    assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
+    high.join().unwrap();
+    middle.join().unwrap();
+}
+
+fn storm_of_mutexes() {
+    static LOCKS: [std::sync::Mutex<u64>; 3] = [const { std::sync::Mutex::new(0) }; 3];
+    let threads: Vec<_> = (0..8usize)
+        .map(|index| {
+            std::thread::spawn(move || {
+                for round in 0..3000 {
+                    let mut guard = LOCKS[(index + round) % 3].lock().unwrap();
+                    *guard += 1;
+                    if round % 64 == 0 {
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(LOCKS.iter().map(|lock| *lock.lock().unwrap()).sum::<u64>(), 24_000);
+}
+
+fn storm_of_conditions() {
+    let pair = Arc::new((std::sync::Mutex::new(0u32), std::sync::Condvar::new()));
+    let threads: Vec<_> = (0..8u32)
+        .map(|index| {
+            let pair = pair.clone();
+            std::thread::spawn(move || {
+                for _ in 0..300 {
+                    let mut turn = pair.0.lock().unwrap();
+                    while *turn % 8 != index {
+                        turn = pair.1.wait(turn).unwrap();
+                    }
+                    *turn += 1;
+                    pair.1.notify_all();
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(*pair.0.lock().unwrap(), 2400);
+}
+
+fn storm_of_timeouts() {
+    let word = Arc::new(AtomicU32::new(0));
+    let slept = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = (0..8i64)
+        .map(|index| {
+            let (word, slept) = (word.clone(), slept.clone());
+            std::thread::spawn(move || {
+                for round in 0..200 {
+                    let time = ts(20_000 * (1 + (index + round) % 9));
+                    if futex(&word, WAIT | PRIVATE, 0, at(&time), 0, 0) == 0 {
+                        slept.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        assert_eq!(errno(), libc::ETIMEDOUT);
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut woken = 0;
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        woken += futex(&word, WAKE | PRIVATE, 2, 0, 0, 0);
+        std::thread::yield_now();
+    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(woken as u64, slept.load(Ordering::Relaxed), "a wake was lost");
+}
