@@ -19,7 +19,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 
 const MAGIC: u64 = 0x0102_1994;
-static NEXT_DEVICE: AtomicU64 = AtomicU64::new(1);
+/// The numbers before are those of pipes, memfds and other objects without a file system.
+static NEXT_DEVICE: AtomicU64 = AtomicU64::new(20);
 
 /// What all inodes of one instance share.
 pub struct Instance {
@@ -469,6 +470,12 @@ impl Inode for TmpInode {
             Some(_) if flags & XATTR_CREATE != 0 && exists => return Err(Errno::EEXIST),
             Some(_) if flags & XATTR_REPLACE != 0 && !exists => return Err(Errno::ENODATA),
             Some(value) => {
+                // All attributes of one inode together, as where they have to fit into a block.
+                const MAX_BYTES: usize = 64 << 10;
+                let used: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+                if used + name.len() + value.len() > MAX_BYTES {
+                    return Err(Errno::ENOSPC);
+                }
                 xattrs.insert(name.to_vec(), value.to_vec());
             }
             None if !exists => return Err(Errno::ENODATA),

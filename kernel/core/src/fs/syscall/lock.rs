@@ -1,7 +1,10 @@
 //! flock(2).
 
+use crate::file::table::file;
+use crate::fs::lock;
 use crate::prelude::*;
 
-pub fn sys_flock(_fd: i32, _op: i32) -> SysResult {
-    Err(Errno::ENOSYS)
+pub fn sys_flock(fd: i32, op: i32) -> SysResult {
+    let file = file(fd)?;
+    lock::flock(&file, op)
 }
