@@ -7,6 +7,8 @@ use drivers::traits::Irq;
 static MULT: AtomicU32 = AtomicU32::new(0);
 static SHIFT: AtomicU32 = AtomicU32::new(0);
 static FREQUENCY: AtomicU64 = AtomicU64::new(1);
+/// Ticks per ns, times 2^62: the inverse of MULT and SHIFT, rounded up.
+static INVERSE: AtomicU64 = AtomicU64::new(0);
 
 /// The virtual timer's PPI on every GIC (INTID 27).
 const VIRTUAL_TIMER: Irq = Irq(27);
@@ -23,6 +25,8 @@ pub(crate) fn init() {
     MULT.store(mult as u32, Ordering::Relaxed);
     SHIFT.store(shift, Ordering::Relaxed);
     FREQUENCY.store(frequency, Ordering::Relaxed);
+    let inverse = (1u128 << (62 + shift)).div_ceil(mult.max(1));
+    INVERSE.store(u64::try_from(inverse).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
 /// CNTVCT_EL0 now.
@@ -58,8 +62,8 @@ pub fn mult_shift() -> (u32, u32) {
 pub fn set_deadline(deadline_ns: Option<u64>) {
     match deadline_ns {
         Some(ns) => {
-            // Round up, so that the interrupt never comes before the time it is for.
-            let ticks = (u128::from(ns) * u128::from(frequency_hz())).div_ceil(1_000_000_000);
+            // Rounded up, and by the inverse of what `now_ns` does: the interrupt never comes before `now_ns` reads `ns`.
+            let ticks = (u128::from(ns) * u128::from(INVERSE.load(Ordering::Relaxed))) >> 62;
             CNTV_CVAL_EL0.set(u64::try_from(ticks + 1).unwrap_or(u64::MAX));
             CNTV_CTL_EL0.set(1);
         }

@@ -12,6 +12,8 @@ use hal::cpu::{IrqGuard, MAX_CPUS, PerCpu};
 struct Cpu {
     queue: IrqSpinLock<RunQueue>,
     need_resched: AtomicBool,
+    /// When the slice timer is set to fire (monotonic ns); 0 is not at all.
+    slice: AtomicU64,
     /// Id of the address space in TTBR0; 0 is none.
     space: AtomicU64,
     /// The task that just left this CPU and is not queued: dropped by the next one, off its stack.
@@ -24,6 +26,7 @@ static CPUS: PerCpu<Cpu> = PerCpu::new(
         Cpu {
             queue: IrqSpinLock::new(RunQueue::new()),
             need_resched: AtomicBool::new(false),
+            slice: AtomicU64::new(0),
             space: AtomicU64::new(0),
             previous: IrqSpinLock::new(None),
             idle: IrqSpinLock::new(None),
@@ -80,14 +83,14 @@ pub(super) fn enqueue_woken(task: Arc<Task>) {
         if !queue.push_next(&task) {
             queue.push(task, true);
         }
-        let crowd = queue.len() > 1;
+        let waiting = queue.len();
         let preempt = queue.should_preempt(&current().sched);
         drop(queue);
         if preempt || is_idle_task() {
             cpu.need_resched.store(true, Ordering::Relaxed);
         }
-        arm_slice();
-        if crowd {
+        arm_slice(waiting);
+        if waiting > 1 {
             kick_idle();
         }
         return;
@@ -99,14 +102,18 @@ pub(super) fn enqueue_woken(task: Arc<Task>) {
 fn push_to(target: usize, task: Arc<Task>, woken: bool) {
     let _irq = IrqGuard::new();
     task.sched.last_cpu.store(target as u32, Ordering::Relaxed);
-    CPUS.on(target).queue.lock().push(task, woken);
+    let mut queue = CPUS.on(target).queue.lock();
+    queue.push(task, woken);
     if target == hal::cpu::id() {
-        let cpu = CPUS.get();
-        if CURRENT.is_set() && (is_idle_task() || cpu.queue.lock().should_preempt(&current().sched)) {
-            cpu.need_resched.store(true, Ordering::Relaxed);
+        let waiting = queue.len();
+        let preempt = CURRENT.is_set() && (is_idle_task() || queue.should_preempt(&current().sched));
+        drop(queue);
+        if preempt {
+            set_need_resched();
         }
-        arm_slice();
+        arm_slice(waiting);
     } else {
+        drop(queue);
         crate::machine::send_ipi(target, Ipi::Reschedule);
     }
 }
@@ -177,6 +184,7 @@ fn schedule(leave: Leave) {
         task.sched.migrate.store(1, Ordering::Release);
     }
     let next = queue.pop();
+    let waiting = queue.len();
     drop(queue);
     let next = match next.or_else(|| steal(own)) {
         Some(next) => next,
@@ -199,7 +207,7 @@ fn schedule(leave: Leave) {
     } else {
         task.sched.involuntary_switches.fetch_add(1, Ordering::Relaxed);
     }
-    switch_to(next, now);
+    switch_to(next, now, waiting);
 }
 
 fn charge_vruntime(task: &Task, now: u64) {
@@ -229,7 +237,7 @@ fn steal(own: usize) -> Option<Arc<Task>> {
     None
 }
 
-fn switch_to(next: Arc<Task>, now: u64) {
+fn switch_to(next: Arc<Task>, now: u64, waiting: usize) {
     let cpu = CPUS.get();
     next.sched.last_cpu.store(hal::cpu::id() as u32, Ordering::Relaxed);
     next.sched.run_start.store(now, Ordering::Relaxed);
@@ -255,7 +263,7 @@ fn switch_to(next: Arc<Task>, now: u64) {
     let previous = CURRENT.replace(next);
     let left = core::mem::replace(&mut *cpu.previous.lock(), previous);
     debug_assert!(left.is_none());
-    arm_slice();
+    arm_slice(waiting);
     hal::context::switch(&old.thread, &current().thread);
     // Some time later, perhaps on another CPU.
     finish_switch();
@@ -333,24 +341,28 @@ pub fn exit_current() -> ! {
     unreachable!("a dead task ran")
 }
 
-/// Arms this CPU's slice timer when somebody waits for the running task, or disarms it.
-fn arm_slice() {
-    if !CURRENT.is_set() {
+/// Sees to it that the slice timer fires by the end of the running task's slice when somebody waits. A timer that is set
+/// to an earlier time is left alone, and so is one that nobody needs any more: it looks again when it fires, so that
+/// switching costs no timer access.
+#[inline]
+fn arm_slice(waiting: usize) {
+    if waiting == 0 || !CURRENT.is_set() {
         return;
     }
-    let waiting = CPUS.get().queue.lock().len() > 0;
     let task = current();
     let slice = match task.sched.policy() {
-        _ if task.tid == 0 => None,
-        policy::FIFO => None,
-        policy::RR => Some(RR_SLICE_NS),
-        _ => Some(SLICE_NS),
+        _ if task.tid == 0 => return,
+        policy::FIFO => return,
+        policy::RR => RR_SLICE_NS,
+        _ => SLICE_NS,
     };
-    let deadline = match slice {
-        Some(slice) if waiting => Some(task.sched.run_start.load(Ordering::Relaxed) + slice),
-        _ => None,
-    };
-    crate::time::timer::set_slice(deadline);
+    let deadline = task.sched.run_start.load(Ordering::Relaxed) + slice;
+    let cpu = CPUS.get();
+    let armed = cpu.slice.load(Ordering::Relaxed);
+    if armed == 0 || armed > deadline {
+        cpu.slice.store(deadline, Ordering::Relaxed);
+        crate::time::timer::set_slice(Some(deadline));
+    }
 }
 
 /// Bit n: CPU n is up.
@@ -358,14 +370,25 @@ pub fn online_mask() -> u64 {
     u64::from(ONLINE_MASK.load(Ordering::Relaxed))
 }
 
-/// The slice ran out (timer interrupt).
-pub(crate) fn slice_expired() {
+/// The slice timer fired, `now` (timer interrupt): the slice of the task that runs is over, or not yet.
+pub(crate) fn slice_expired(now: u64) {
     let cpu = CPUS.get();
-    if CURRENT.is_set() && cpu.queue.lock().len() > 0 {
-        cpu.need_resched.store(true, Ordering::Relaxed);
-        // Whoever has waited a whole slice here may run at once elsewhere.
-        kick_idle();
+    cpu.slice.store(0, Ordering::Relaxed);
+    if !CURRENT.is_set() {
+        return;
     }
+    let waiting = cpu.queue.lock().len();
+    if waiting == 0 {
+        return;
+    }
+    let sched = &current().sched;
+    let slice = if sched.policy() == policy::RR { RR_SLICE_NS } else { SLICE_NS };
+    if sched.policy() != policy::FIFO && now < sched.run_start.load(Ordering::Relaxed) + slice {
+        return arm_slice(waiting);
+    }
+    cpu.need_resched.store(true, Ordering::Relaxed);
+    // Whoever has waited a whole slice here may run at once elsewhere.
+    kick_idle();
 }
 
 /// Reschedule IPI, in IRQ context: somebody queued a task here, or wants this CPU to look for work.
@@ -374,10 +397,14 @@ pub fn handle_reschedule_ipi() {
     if !CURRENT.is_set() {
         return;
     }
-    if is_idle_task() || cpu.queue.lock().should_preempt(&current().sched) {
+    let queue = cpu.queue.lock();
+    let waiting = queue.len();
+    let preempt = is_idle_task() || queue.should_preempt(&current().sched);
+    drop(queue);
+    if preempt {
         cpu.need_resched.store(true, Ordering::Relaxed);
     }
-    arm_slice();
+    arm_slice(waiting);
 }
 
 /// Moves a task whose class, priority or affinity changed to its new place, wherever it is.

@@ -113,7 +113,7 @@ pub fn handle_irq() {
         }
     }
     if slice_over {
-        crate::sched::slice_expired();
+        crate::sched::slice_expired(now);
     }
 }
 
