@@ -2,6 +2,7 @@
 
 use super::poll::{PollEvents, PollTable};
 use crate::fs::Path;
+use crate::fs::notify::Event;
 use crate::mm::MemObject;
 use crate::prelude::*;
 use core::any::Any;
@@ -17,6 +18,8 @@ bitflags! {
     pub struct OpenFlags: u32 {
         const WRONLY = 0o1;
         const RDWR = 0o2;
+        /// A program's file while it runs: set by the kernel alone, see `fs::open_exec`.
+        const EXEC = 0o40;
         const CREAT = 0o100;
         const EXCL = 0o200;
         const NOCTTY = 0o400;
@@ -218,13 +221,18 @@ impl Drop for OpenFile {
         }
         *self.async_registration.get_mut() = None;
         if self.path.is_some() {
-            if self.flags().writable()
+            let is_program = self.flags().contains(OpenFlags::EXEC);
+            if (self.flags().writable() || is_program)
                 && !self.is_path()
                 && let Some(object) = self.inode().and_then(|inode| inode.mem_object())
             {
-                object.put_write_access();
+                if is_program { object.allow_write() } else { object.put_write_access() }
             }
             crate::fs::lock::release_description(self);
+            if let Some(path) = self.path.as_ref().filter(|_| !self.is_path()) {
+                let event = if self.flags().writable() { Event::CLOSE_WRITE } else { Event::CLOSE_NOWRITE };
+                crate::fs::notify::path_event(path, event);
+            }
         }
         let ops = self.ops.clone();
         ops.release(self);

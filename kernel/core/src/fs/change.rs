@@ -1,5 +1,6 @@
 //! Changing the tree: create, mkdir, link, symlink, unlink, rmdir, rename.
 
+use super::notify::{self, Event};
 use super::path::Path;
 use super::permission::{self, EXECUTE, WRITE};
 use super::walk::{self, Found, NAME_MAX, Walk};
@@ -23,10 +24,12 @@ fn may_add(found: &Found) -> Result<(), Errno> {
 
 /// Makes the object a walk did not find. `mode` is before the umask.
 pub fn create(found: &Found, file_type: FileType, mode: u32, rdev: u64) -> Result<Path, Errno> {
+    let _change = found.parent.dentry.change.lock();
     may_add(found)?;
     let (mode, uid, gid) = attributes::for_new(&found.parent, mode, file_type == FileType::Directory);
     let inode = found.parent.inode().create(&found.name, file_type, mode, uid, gid, rdev)?;
     let dentry = found.parent.dentry.add(&found.name, inode);
+    notify::name_event(found.parent.inode(), &found.name, Event::CREATE, file_type == FileType::Directory, 0);
     Ok(Path { mount: found.parent.mount.clone(), dentry })
 }
 
@@ -54,10 +57,12 @@ pub fn mknod(dirfd: i32, path: &[u8], file_type: FileType, mode: u32, rdev: u64)
 
 pub fn symlink(target: &[u8], dirfd: i32, path: &[u8]) -> Result<(), Errno> {
     let found = find_free(dirfd, path, false)?;
+    let _change = found.parent.dentry.change.lock();
     may_add(&found)?;
     let (_, uid, gid) = attributes::for_new(&found.parent, 0o777, false);
     let inode = found.parent.inode().symlink(&found.name, target, uid, gid)?;
     found.parent.dentry.add(&found.name, inode);
+    notify::name_event(found.parent.inode(), &found.name, Event::CREATE, false, 0);
     Ok(())
 }
 
@@ -74,6 +79,7 @@ pub fn link(old: &Path, newdirfd: i32, newpath: &[u8]) -> Result<(), Errno> {
     if !Arc::ptr_eq(&old.mount, &found.parent.mount) {
         return Err(Errno::EXDEV);
     }
+    let _change = found.parent.dentry.change.lock();
     may_add(&found)?;
     if old.inode().file_type() == FileType::Directory {
         return Err(Errno::EPERM);
@@ -83,6 +89,8 @@ pub fn link(old: &Path, newdirfd: i32, newpath: &[u8]) -> Result<(), Errno> {
     }
     found.parent.inode().link(&found.name, old.inode())?;
     found.parent.dentry.add(&found.name, old.inode().clone());
+    notify::inode_event(old.inode(), Event::ATTRIB, false);
+    notify::name_event(found.parent.inode(), &found.name, Event::CREATE, false, 0);
     Ok(())
 }
 
@@ -99,12 +107,22 @@ fn may_remove(parent: &Path, victim: &Path) -> Result<(), Errno> {
     Ok(())
 }
 
+/// What the name stands for now that the directory's change lock is held; mounts stay crossed.
+fn again(parent: &Path, name: &[u8], before: Path) -> Result<Path, Errno> {
+    if !Arc::ptr_eq(&before.mount, &parent.mount) {
+        return Ok(before);
+    }
+    Ok(Path { mount: before.mount, dentry: parent.dentry.child_locked(name)? })
+}
+
 pub fn unlink(dirfd: i32, path: &[u8]) -> Result<(), Errno> {
     let found = walk::walk(dirfd, path, Walk::empty())?;
     let victim = found.target.ok_or(Errno::ENOENT)?;
     if found.name.is_empty() {
         return Err(Errno::EISDIR);
     }
+    let change = found.parent.dentry.change.lock();
+    let victim = again(&found.parent, &found.name, victim)?;
     may_remove(&found.parent, &victim)?;
     if victim.inode().file_type() == FileType::Directory {
         return Err(Errno::EISDIR);
@@ -114,6 +132,12 @@ pub fn unlink(dirfd: i32, path: &[u8]) -> Result<(), Errno> {
     }
     found.parent.inode().unlink(&found.name)?;
     found.parent.dentry.forget(&found.name, true);
+    drop(change);
+    notify::inode_event(victim.inode(), Event::ATTRIB, false);
+    if notify::is_watched() && victim.inode().stat().nlink == 0 {
+        notify::unlinked(victim.inode());
+    }
+    notify::name_event(found.parent.inode(), &found.name, Event::DELETE, false, 0);
     Ok(())
 }
 
@@ -128,12 +152,17 @@ pub fn rmdir(dirfd: i32, path: &[u8]) -> Result<(), Errno> {
             _ => Errno::EBUSY,
         });
     }
+    let change = found.parent.dentry.change.lock();
+    let victim = again(&found.parent, &found.name, victim)?;
     may_remove(&found.parent, &victim)?;
     if victim.inode().file_type() != FileType::Directory {
         return Err(Errno::ENOTDIR);
     }
     found.parent.inode().rmdir(&found.name)?;
     found.parent.dentry.forget(&found.name, true);
+    drop(change);
+    notify::unlinked(victim.inode());
+    notify::name_event(found.parent.inode(), &found.name, Event::DELETE, true, 0);
     Ok(())
 }
 
@@ -171,10 +200,33 @@ pub fn rename(olddirfd: i32, oldpath: &[u8], newdirfd: i32, newpath: &[u8], flag
         return Err(Errno::EBUSY);
     }
     let source = old.target.ok_or(Errno::ENOENT)?;
-    if new.target.is_some() && flags & RENAME_NOREPLACE != 0 {
+    // Both directories, by address; all others hold one such lock at a time.
+    let (one, other) = (&old.parent.dentry, &new.parent.dentry);
+    let (first, second) = if Arc::as_ptr(one) <= Arc::as_ptr(other) { (one, other) } else { (other, one) };
+    let _first = first.change.lock();
+    let _second = if Arc::ptr_eq(first, second) { None } else { Some(second.change.lock()) };
+    let source = again(&old.parent, &old.name, source)?;
+    let target = match new.target {
+        Some(before) => match again(&new.parent, &new.name, before) {
+            Err(Errno::ENOENT) => None,
+            found => Some(found?),
+        },
+        None => match other.child_locked(&new.name) {
+            Ok(dentry) => Some(Path { mount: new.parent.mount.clone(), dentry }),
+            Err(Errno::ENOENT) => None,
+            Err(error) => return Err(error),
+        },
+    };
+    if other.deleted.load(Ordering::Acquire) {
+        return Err(Errno::ENOENT);
+    }
+    if new.name.len() > NAME_MAX {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    if target.is_some() && flags & RENAME_NOREPLACE != 0 {
         return Err(Errno::EEXIST);
     }
-    if exchange && new.target.is_none() {
+    if exchange && target.is_none() {
         return Err(Errno::ENOENT);
     }
     let is_directory = |path: &Path| path.inode().file_type() == FileType::Directory;
@@ -185,13 +237,13 @@ pub fn rename(olddirfd: i32, oldpath: &[u8], newdirfd: i32, newpath: &[u8], flag
     if is_below(&new.parent, &source) {
         return Err(Errno::EINVAL);
     }
-    if let Some(target) = &new.target
+    if let Some(target) = &target
         && is_below(&old.parent, target)
     {
         return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
     }
     may_remove(&old.parent, &source)?;
-    match &new.target {
+    match &target {
         Some(target) => {
             may_remove(&new.parent, target)?;
             if Arc::ptr_eq(source.inode(), target.inode()) {
@@ -205,12 +257,7 @@ pub fn rename(olddirfd: i32, oldpath: &[u8], newdirfd: i32, newpath: &[u8], flag
                 }
             }
         }
-        None => {
-            if new.name.len() > NAME_MAX {
-                return Err(Errno::ENAMETOOLONG);
-            }
-            permission::check_current(&**new.parent.inode(), WRITE | EXECUTE)?;
-        }
+        None => permission::check_current(&**new.parent.inode(), WRITE | EXECUTE)?,
     }
     // Moving a directory to another parent changes its "..".
     if is_directory(&source) && !Arc::ptr_eq(&old.parent.dentry, &new.parent.dentry) {
@@ -229,5 +276,25 @@ pub fn rename(olddirfd: i32, oldpath: &[u8], newdirfd: i32, newpath: &[u8], flag
     if exchange && let Some(other) = replaced {
         place(from, &old.name, other);
     }
+    if notify::is_watched() {
+        announce(&old.parent, &old.name, &new.parent, &new.name, &source, target.as_ref(), exchange);
+    }
     Ok(())
+}
+
+/// Tells watchers of a rename.
+fn announce(from: &Path, old: &[u8], to: &Path, new: &[u8], source: &Path, target: Option<&Path>, exchange: bool) {
+    let moved = |from: &Path, old: &[u8], to: &Path, new: &[u8], what: &Path| {
+        let is_directory = what.inode().file_type() == FileType::Directory;
+        let cookie = notify::new_cookie();
+        notify::name_event(from.inode(), old, Event::MOVED_FROM, is_directory, cookie);
+        notify::name_event(to.inode(), new, Event::MOVED_TO, is_directory, cookie);
+        notify::inode_event(what.inode(), Event::MOVE_SELF, is_directory);
+    };
+    moved(from, old, to, new, source);
+    match target {
+        Some(target) if exchange => moved(to, new, from, old, target),
+        Some(target) if target.inode().stat().nlink == 0 => notify::unlinked(target.inode()),
+        _ => {}
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`inode`] what a file system gives · [`path`] dentries, mounts, contexts · [`walk`] the path walk · [`permission`] ·
 //! [`open`] open(2) · [`change`] creating, linking, renaming, removing · [`tmpfs`], [`devfs`], [`devpts`], [`proc`], [`sysfs`] file systems ·
-//! [`initramfs`] unpacking · [`lock`] file locks.
+//! [`initramfs`] unpacking · [`lock`] file locks ·
+//! [`notify`], [`inotify`] events.
 
 pub mod attributes;
 pub mod change;
@@ -10,7 +11,9 @@ pub mod devfs;
 pub mod devpts;
 pub mod initramfs;
 pub mod inode;
+pub mod inotify;
 pub mod lock;
+pub mod notify;
 pub mod open;
 pub mod path;
 pub mod permission;

@@ -1,5 +1,6 @@
 //! open(2): what the flags ask for, checked in Linux's order.
 
+use super::notify::{self, Event};
 use super::path::{MountFlags, Path};
 use super::permission::{self, EXECUTE, READ, WRITE};
 use super::walk::{self, Walk};
@@ -147,6 +148,10 @@ fn open_found(target: Path, flags: OpenFlags, fresh: bool) -> Result<Arc<OpenFil
     if truncate && !flags.writable() {
         put(Errno::EIO);
     }
+    if truncate {
+        notify::path_event(&target, Event::MODIFY);
+    }
+    notify::path_event(&target, Event::OPEN);
     Ok(OpenFile::new(ops, Some(target), flags))
 }
 
@@ -168,7 +173,14 @@ pub fn open_exec(dirfd: i32, path: &[u8], flags: u32) -> Result<Arc<OpenFile>, E
     }
     permission::check_current(&*inode, EXECUTE)?;
     let ops = inode.clone().open(OpenFlags::empty())?;
-    Ok(OpenFile::new(ops, Some(target), OpenFlags::empty()))
+    notify::path_event(&target, Event::OPEN);
+    match inode.mem_object() {
+        Some(object) => {
+            object.deny_write()?;
+            Ok(OpenFile::new(ops, Some(target), OpenFlags::EXEC))
+        }
+        None => Ok(OpenFile::new(ops, Some(target), OpenFlags::empty())),
+    }
 }
 
 /// Whether the calling thread may call chroot(2).

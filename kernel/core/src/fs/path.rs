@@ -4,7 +4,7 @@
 //! per component. Entries of volatile file systems (procfs) are made anew each time. A [`Mount`] grafts a file system's root
 //! onto a dentry; the table of mounts is only looked at where a dentry says that something is mounted on it.
 //!
-//! Lock order: a dentry's children, then the inode's own locks; the mount table's lock is taken alone.
+//! Lock order: a directory's `change` (sleeping), then a dentry's children, then the inode's own locks; the mount table's lock is taken alone.
 
 use super::Inode;
 use crate::prelude::*;
@@ -17,6 +17,9 @@ pub struct Dentry {
     place: SpinLock<(Box<[u8]>, Option<Arc<Dentry>>)>,
     pub inode: Arc<dyn Inode>,
     pub children: SpinLock<Option<Children>>,
+    /// Held around changes of the directory's names, and while the file system is asked for one: what is cached is what is.
+    /// Two of them only by `change::rename`, by address.
+    pub change: Mutex<()>,
     /// Unlinked: the name is gone.
     pub deleted: AtomicBool,
     /// How many mounts sit on it.
@@ -29,6 +32,7 @@ impl Dentry {
             place: SpinLock::new((name.into(), parent)),
             inode,
             children: SpinLock::new(None),
+            change: Mutex::new(()),
             deleted: AtomicBool::new(false),
             mounted: AtomicU32::new(0),
         })
@@ -55,7 +59,21 @@ impl Dentry {
         if self.inode.is_volatile() {
             return Ok(Self::new(name, Some(self.clone()), inode));
         }
+        let _change = self.change.lock();
+        self.child_locked(name)
+    }
+    /// As [`Dentry::child`], with the change lock held by the caller.
+    pub fn child_locked(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
+        if let Some(children) = &*self.children.lock()
+            && let Some(child) = children.get(name)
+        {
+            return Ok(child.clone());
+        }
+        let inode = self.inode.lookup(name)?;
         let fresh = Self::new(name, Some(self.clone()), inode);
+        if self.inode.is_volatile() {
+            return Ok(fresh);
+        }
         let mut children = self.children.lock();
         Ok(children.get_or_insert_with(Children::default).entry(name.into()).or_insert(fresh).clone())
     }
@@ -331,5 +349,15 @@ impl FsContext {
     pub fn set_cwd(&self, cwd: Path) {
         let old = self.places.lock().cwd.replace(cwd);
         drop(old);
+    }
+}
+
+impl Drop for Dentry {
+    /// Lets a chain of deleted ancestors go one by one instead of by recursion.
+    fn drop(&mut self) {
+        let mut parent = self.place.get_mut().1.take();
+        while let Some(mut dentry) = parent.and_then(Arc::into_inner) {
+            parent = dentry.place.get_mut().1.take();
+        }
     }
 }

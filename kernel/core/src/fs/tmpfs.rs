@@ -5,6 +5,7 @@
 //! inode's, but for rename, which goes by address.
 
 use super::inode::SetAttr;
+use super::notify::{self, Event};
 use super::path::{FileSystem, FsStat};
 use super::{FileType, Inode, Stat};
 use crate::file::pipe::FifoState;
@@ -496,11 +497,13 @@ impl Inode for TmpInode {
 }
 
 impl FileOps for TmpInode {
-    fn read(&self, _file: &OpenFile, offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
-        match &self.body {
-            Body::File(object) => object.read(offset, dst),
-            _ => Err(Errno::EISDIR),
+    fn read(&self, file: &OpenFile, offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
+        let Body::File(object) = &self.body else { return Err(Errno::EISDIR) };
+        let n = object.read(offset, dst)?;
+        if let Some(path) = file.path.as_ref().filter(|_| n != 0) {
+            notify::path_event(path, Event::ACCESS);
         }
+        Ok(n)
     }
     fn write(&self, file: &OpenFile, offset: u64, src: &mut UserReader<'_>) -> SysResult {
         let Body::File(object) = &self.body else { return Err(Errno::EISDIR) };
@@ -512,6 +515,9 @@ impl FileOps for TmpInode {
         self.wrote();
         if append {
             file.append_position.store(offset + done as u64, Ordering::Relaxed);
+        }
+        if let Some(path) = &file.path {
+            notify::path_event(path, Event::MODIFY);
         }
         Ok(done)
     }

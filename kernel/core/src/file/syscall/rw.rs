@@ -201,6 +201,10 @@ pub fn sys_pwritev2(fd: i32, iov: UserAddr, iovcnt: usize, offset: i64, _offset_
     if flags.contains(RwFlags::APPEND) && is_position && !file.flags().contains(OpenFlags::APPEND) {
         // A description of the same object that appends, for this one call.
         let position = *file.position.lock();
+        if let Some(object) = file.inode().and_then(|inode| inode.mem_object()) {
+            // Each description that may write counts; this one ends with the call.
+            object.get_write_access()?;
+        }
         let appending = OpenFile::new(file.ops.clone(), file.path.clone(), file.flags() | OpenFlags::APPEND);
         *appending.position.lock() = position;
         let original = core::mem::replace(&mut file, appending);

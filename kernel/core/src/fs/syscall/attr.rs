@@ -4,6 +4,7 @@ use super::path::resolve;
 use crate::file::table;
 use crate::fs::attributes::{S_ISGID, S_ISUID};
 use crate::fs::inode::SetAttr;
+use crate::fs::notify::{self, Event};
 use crate::fs::path::Path;
 use crate::fs::{FileType, permission};
 use crate::prelude::*;
@@ -33,6 +34,7 @@ fn chmod(path: &Path, mode: u32) -> SysResult {
         mode &= !S_ISGID;
     }
     inode.set_attr(SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+    notify::path_event(path, Event::ATTRIB);
     Ok(0)
 }
 
@@ -69,6 +71,7 @@ fn chown(path: &Path, uid: u32, gid: u32) -> SysResult {
         mode = (bits != old_mode & 0o7777).then_some(bits);
     }
     inode.set_attr(SetAttr { mode, uid: new_uid, gid: new_gid, ..SetAttr::default() })?;
+    notify::path_event(path, Event::ATTRIB);
     Ok(0)
 }
 
@@ -134,5 +137,6 @@ pub fn sys_utimensat(dirfd: i32, path: UserAddr, times: UserAddr, flags: u32) ->
         permission::check_owner(&**inode)?;
     }
     inode.set_attr(SetAttr { atime, mtime, ..SetAttr::default() })?;
+    notify::path_event(&target, Event::ATTRIB);
     Ok(0)
 }

@@ -2,6 +2,7 @@
 
 use crate::file::table::{self, install};
 use crate::file::OpenFlags;
+use crate::fs::notify::{self, Event};
 use crate::fs::path::Path;
 use crate::fs::permission::{self, EXECUTE};
 use crate::fs::walk::{self, Walk};
@@ -19,7 +20,7 @@ const AT_EMPTY_PATH: u32 = 0x1000;
 
 /// Flags of open(2) this kernel knows.
 fn open_flags(flags: u32) -> OpenFlags {
-    OpenFlags::from_bits_retain(flags | OpenFlags::LARGEFILE.bits())
+    OpenFlags::from_bits_retain(flags & !OpenFlags::EXEC.bits() | OpenFlags::LARGEFILE.bits())
 }
 
 fn install_open(dirfd: i32, path: UserAddr, flags: OpenFlags, mode: u32, resolve: Walk) -> SysResult {
@@ -177,6 +178,7 @@ pub fn sys_truncate(path: UserAddr, length: i64) -> SysResult {
         object.put_write_access();
     }
     result?;
+    notify::path_event(&target, Event::MODIFY);
     Ok(0)
 }
 
@@ -188,6 +190,9 @@ pub fn sys_ftruncate(fd: i32, length: i64) -> SysResult {
     }
     attributes::limit_size(length)?;
     file.ops.truncate(&file, length)?;
+    if let Some(path) = &file.path {
+        notify::path_event(path, Event::MODIFY);
+    }
     Ok(0)
 }
 

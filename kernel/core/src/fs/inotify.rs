@@ -1,0 +1,282 @@
+//! inotify(7): watches on inodes, and the files that their events are read from.
+//!
+//! Lock order: `WATCHES` → an instance's `state`; both short. Events go out with neither held by the caller.
+
+use super::notify::{Event, NR_WATCHES};
+use super::{FileType, Inode, Path};
+use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use crate::prelude::*;
+use crate::sync::WaitReason;
+use alloc::collections::{BTreeMap, VecDeque};
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, Ordering};
+use hashbrown::HashMap;
+use zerocopy::{Immutable, IntoBytes};
+
+pub const IN_ALL_EVENTS: u32 = 0xfff;
+pub const IN_ONLYDIR: u32 = 0x0100_0000;
+pub const IN_DONT_FOLLOW: u32 = 0x0200_0000;
+pub const IN_EXCL_UNLINK: u32 = 0x0400_0000;
+pub const IN_MASK_CREATE: u32 = 0x1000_0000;
+pub const IN_MASK_ADD: u32 = 0x2000_0000;
+pub const IN_ONESHOT: u32 = 0x8000_0000;
+
+/// fs.inotify.max_queued_events.
+const MAX_QUEUED: usize = 16384;
+/// fs.inotify.max_user_watches, for each instance here.
+const MAX_WATCHES: usize = 65536;
+
+/// One inode watched by one instance.
+struct Watch {
+    number: i32,
+    mask: AtomicU32,
+    /// Keeps the inode, and so its address, alive.
+    inode: Arc<dyn Inode>,
+    instance: Weak<Inotify>,
+}
+
+static WATCHES: SpinLock<Option<HashMap<usize, Vec<Arc<Watch>>>>> = SpinLock::new(None);
+
+fn key(inode: &Arc<dyn Inode>) -> usize {
+    Arc::as_ptr(inode).cast::<()>() as usize
+}
+
+fn watches_of(inode: &Arc<dyn Inode>) -> Vec<Arc<Watch>> {
+    WATCHES.lock().as_ref().and_then(|watches| watches.get(&key(inode)).cloned()).unwrap_or_default()
+}
+
+#[derive(PartialEq, Eq, Clone)]
+struct Queued {
+    watch: i32,
+    mask: u32,
+    cookie: u32,
+    name: Vec<u8>,
+}
+
+/// The head of `struct inotify_event`.
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct Head {
+    watch: i32,
+    mask: u32,
+    cookie: u32,
+    len: u32,
+}
+
+impl Queued {
+    /// Bytes of the name with its padding.
+    fn name_len(&self) -> usize {
+        if self.name.is_empty() { 0 } else { (self.name.len() + 1).next_multiple_of(size_of::<Head>()) }
+    }
+    fn len(&self) -> usize {
+        size_of::<Head>() + self.name_len()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Queued>,
+    watches: BTreeMap<i32, Arc<Watch>>,
+    last: i32,
+}
+
+/// An inotify instance.
+pub struct Inotify {
+    state: SpinLock<State>,
+    readable: WaitQueue,
+    poll_set: PollSet,
+    own: Weak<Inotify>,
+}
+
+/// Queues `event` with everybody who watches `inode` for it.
+pub fn send(inode: &Arc<dyn Inode>, event: Event, is_directory: bool, name: Option<&[u8]>, cookie: u32) {
+    for watch in watches_of(inode) {
+        let wanted = watch.mask.load(Ordering::Relaxed);
+        if wanted & event.bits() == 0 {
+            continue;
+        }
+        let Some(instance) = watch.instance.upgrade() else { continue };
+        let mask = event.bits() | if is_directory { Event::ISDIR.bits() } else { 0 };
+        instance.push(Queued { watch: watch.number, mask, cookie, name: name.unwrap_or_default().to_vec() });
+        if wanted & IN_ONESHOT != 0 {
+            instance.remove(watch.number);
+        }
+    }
+}
+
+/// The inode's last name is gone: DELETE_SELF, and its watches end.
+pub fn unlinked(inode: &Arc<dyn Inode>) {
+    let is_directory = inode.file_type() == FileType::Directory;
+    send(inode, Event::DELETE_SELF, is_directory, None, 0);
+    for watch in watches_of(inode) {
+        if let Some(instance) = watch.instance.upgrade() {
+            instance.remove(watch.number);
+        }
+    }
+}
+
+/// Takes a watch out of the table of inodes.
+fn unregister(watch: &Arc<Watch>) {
+    let mut guard = WATCHES.lock();
+    let Some(table) = guard.as_mut() else { return };
+    if let Some(list) = table.get_mut(&key(&watch.inode)) {
+        let before = list.len();
+        list.retain(|other| !Arc::ptr_eq(other, watch));
+        NR_WATCHES.fetch_sub(before - list.len(), Ordering::Relaxed);
+        if list.is_empty() {
+            let gone = table.remove(&key(&watch.inode));
+            drop(guard);
+            drop(gone);
+        }
+    }
+}
+
+impl Inotify {
+    pub fn new() -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
+            state: SpinLock::new(State::default()),
+            readable: WaitQueue::new(),
+            poll_set: PollSet::new(),
+            own: own.clone(),
+        })
+    }
+
+    fn push(&self, event: Queued) {
+        let mut state = self.state.lock();
+        // The same again, not yet read, says nothing new.
+        if state.queue.back() == Some(&event) {
+            return;
+        }
+        match state.queue.len() {
+            MAX_QUEUED.. => return,
+            len if len + 1 == MAX_QUEUED => {
+                let overflow = Queued { watch: -1, mask: Event::Q_OVERFLOW.bits(), cookie: 0, name: Vec::new() };
+                state.queue.push_back(overflow);
+            }
+            _ => state.queue.push_back(event),
+        }
+        drop(state);
+        self.readable.wake_one();
+        self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
+    }
+
+    /// Watches `path`: the number of the watch. EEXIST (IN_MASK_CREATE), ENOSPC.
+    pub fn add(&self, path: &Path, mask: u32) -> Result<i32, Errno> {
+        let inode = path.inode();
+        let kept = mask & (IN_ALL_EVENTS | IN_EXCL_UNLINK | IN_ONESHOT);
+        let own = watches_of(inode).into_iter().find(|watch| watch.instance.ptr_eq(&self.own));
+        if let Some(watch) = own {
+            if mask & IN_MASK_CREATE != 0 {
+                return Err(Errno::EEXIST);
+            }
+            if mask & IN_MASK_ADD != 0 {
+                watch.mask.fetch_or(kept, Ordering::Relaxed);
+            } else {
+                watch.mask.store(kept, Ordering::Relaxed);
+            }
+            return Ok(watch.number);
+        }
+        let watch = {
+            let mut state = self.state.lock();
+            if state.watches.len() >= MAX_WATCHES || state.last == i32::MAX {
+                return Err(Errno::ENOSPC);
+            }
+            state.last += 1;
+            let watch = Arc::new(Watch {
+                number: state.last,
+                mask: AtomicU32::new(kept),
+                inode: inode.clone(),
+                instance: self.own.clone(),
+            });
+            state.watches.insert(watch.number, watch.clone());
+            watch
+        };
+        let mut table = WATCHES.lock();
+        table.get_or_insert_with(HashMap::new).entry(key(inode)).or_default().push(watch.clone());
+        NR_WATCHES.fetch_add(1, Ordering::Relaxed);
+        Ok(watch.number)
+    }
+
+    /// Ends a watch: EINVAL. IN_IGNORED tells the reader.
+    pub fn remove(&self, number: i32) -> bool {
+        let watch = self.state.lock().watches.remove(&number);
+        let Some(watch) = watch else { return false };
+        unregister(&watch);
+        self.push(Queued { watch: number, mask: Event::IGNORED.bits(), cookie: 0, name: Vec::new() });
+        true
+    }
+}
+
+impl Drop for Inotify {
+    fn drop(&mut self) {
+        for watch in core::mem::take(&mut self.state.get_mut().watches).values() {
+            unregister(watch);
+        }
+    }
+}
+
+impl FileOps for Inotify {
+    /// As many whole events as fit: EINVAL when not even one does.
+    fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
+        let mut events: Vec<Queued> = Vec::new();
+        let room = dst.remaining();
+        let mut take = || -> Option<Result<(), Errno>> {
+            let mut state = self.state.lock();
+            let mut used = 0;
+            while let Some(next) = state.queue.front() {
+                if used + next.len() > room {
+                    break;
+                }
+                used += next.len();
+                events.extend(state.queue.pop_front());
+            }
+            match (events.is_empty(), state.queue.is_empty()) {
+                (false, _) => Some(Ok(())),
+                (true, false) => Some(Err(Errno::EINVAL)),
+                (true, true) if file.is_nonblocking() => Some(Err(Errno::EAGAIN)),
+                (true, true) => None,
+            }
+        };
+        self.readable.wait_until(WaitMode::Interruptible, None, WaitReason::new("inotify_read"), &mut take)??;
+        let mut bytes = Vec::new();
+        for event in &events {
+            let len = event.name_len();
+            let head = Head { watch: event.watch, mask: event.mask, cookie: event.cookie, len: len as u32 };
+            let end = bytes.len() + event.len();
+            bytes.extend_from_slice(head.as_bytes());
+            bytes.extend_from_slice(&event.name);
+            bytes.resize(end, 0);
+        }
+        dst.write(&bytes)
+    }
+    fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
+        if let Some(table) = table {
+            table.register(&self.poll_set);
+        }
+        if self.state.lock().queue.is_empty() { PollEvents::empty() } else { PollEvents::IN | PollEvents::RDNORM }
+    }
+    fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> SysResult {
+        const FIONREAD: u32 = 0x541b;
+        if command != FIONREAD {
+            return Err(Errno::ENOTTY);
+        }
+        let bytes: usize = self.state.lock().queue.iter().map(Queued::len).sum();
+        UserPtr::<i32>::new(UserAddr(argument)).write(&(bytes.min(i32::MAX as usize) as i32))?;
+        Ok(0)
+    }
+    fn anonymous_name(&self) -> Option<String> {
+        Some(String::from("anon_inode:inotify"))
+    }
+    fn fdinfo(&self, _file: &OpenFile) -> String {
+        let watches: Vec<_> = self.state.lock().watches.values().cloned().collect();
+        let line = |watch: &Arc<Watch>| {
+            let stat = watch.inode.stat();
+            let mask = watch.mask.load(Ordering::Relaxed);
+            alloc::format!("inotify wd:{:x} ino:{:x} sdev:{:x} mask:{mask:x} ignored_mask:0\n", watch.number, stat.ino, stat.dev)
+        };
+        watches.iter().map(line).collect()
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
