@@ -82,7 +82,7 @@ oracle() {
     if [ -z "$image" ]; then
         mkdir -p "$APT_ROOT"/lists/partial "$APT_ROOT"/cache/archives/partial "$CACHE/oracle/debs/partial"
         [ -e "$APT_ROOT/status" ] || : > "$APT_ROOT/status"
-        ls "$APT_ROOT"/lists/*_Packages >/dev/null 2>&1 || private_apt update
+        ls "$APT_ROOT"/lists/*_Packages* >/dev/null 2>&1 || private_apt update
         private_apt -o "Dir::Cache::archives=$CACHE/oracle/debs" install -y --download-only --no-install-recommends linux-image-cloud-arm64 >&2
         package=$(ls "$CACHE"/oracle/debs/linux-image-*-cloud-arm64_*.deb | head -n 1)
         dpkg-deb -x "$package" "$CACHE/oracle"

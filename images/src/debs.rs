@@ -61,7 +61,7 @@ pub fn tree(packages: &[String]) -> Result<PathBuf> {
     }
     let lists = cache().join("apt/lists");
     let have_lists = fs::read_dir(&lists).is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().ends_with("_Packages")))
+        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().contains("_Packages")))
     });
     if !have_lists {
         eprintln!("crannog: fetching Debian's arm64 package lists");

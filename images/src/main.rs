@@ -26,6 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Boot one program and return its exit status
+    #[command(args_override_self = true)]
     Run(run::Options),
     /// Pack kernel and root file system as a recipe says: OUT/Image and OUT/initramfs.cpio
     Build {

@@ -1,1 +1,81 @@
-//! Machine tests.
+//! Machine tests: boot a machine with the host tool, drive it, look at what comes out.
+//!
+//! `scripts/test machine` builds everything first; $CRANNOG_ARTIFACTS says where it is.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// The build's products: tool, kernel image, guest programs.
+pub fn artifacts() -> PathBuf {
+    match std::env::var_os("CRANNOG_ARTIFACTS") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/crannog"),
+    }
+}
+
+/// What one run of the tool gave.
+pub struct Run {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// Fails with everything there is to see unless the status is `status`.
+    #[track_caller]
+    pub fn expect(self, status: i32) -> Self {
+        assert_eq!(self.status, status, "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+    /// Fails unless the program's output is exactly `text`.
+    #[track_caller]
+    pub fn prints(self, text: &str) -> Self {
+        assert_eq!(self.stdout, text, "\n--- stderr\n{}", self.stderr);
+        self
+    }
+    /// Fails unless the tool's messages contain `text`.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "no {text:?} in\n{}", self.stderr);
+        self
+    }
+}
+
+/// Runs `crannog run` with a time limit, feeding `input`.
+pub fn crannog_with(arguments: &[&str], input: &[u8]) -> Run {
+    let mut child = Command::new(artifacts().join("crannog"))
+        .args(["run", "--timeout", "120"])
+        .args(arguments)
+        .env("CRANNOG_ARTIFACTS", artifacts())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the host tool starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || {
+        let _ = stdin.write_all(&input);
+    });
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("the host tool ends");
+    let _ = writer.join();
+    Run {
+        status: status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
+
+pub fn crannog(arguments: &[&str]) -> Run {
+    crannog_with(arguments, b"")
+}
+
+/// A line of shell in the demo image, in a machine with these options.
+pub fn shell(options: &[&str], line: &str) -> Run {
+    let mut arguments = vec!["--quiet"];
+    arguments.extend(options);
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/demo.toml");
+    arguments.extend(["--recipe", recipe, "--", "/bin/sh", "-c", line]);
+    crannog(&arguments)
+}

@@ -513,7 +513,7 @@ fn unmap_level(table: u64, level: u32, base: u64, range: &Range<u64>, free: &Ran
             let old = load(entry);
             if present(old) {
                 store(entry, 0);
-                gather.frames.push(Frame::from_phys(old & ADDRESS));
+                gather.keep(Frame::from_phys(old & ADDRESS), asid);
             }
         }
         return;
@@ -648,6 +648,23 @@ impl TlbGather {
         self.whole |= whole;
     }
     pub fn finish(self) {}
+
+    /// Keeps an unmapped frame until the flush. A full collection is flushed and freed at once: what is being torn down may
+    /// be most of memory, and the collection itself must not need much of it.
+    fn keep(&mut self, frame: Frame, asid: u16) {
+        const MOST: usize = 512;
+        let full = self.frames.len() == self.frames.capacity();
+        if full && (self.frames.len() >= MOST || self.frames.try_reserve(64).is_err()) {
+            flush_asid(asid);
+            self.frames.clear();
+            if self.frames.capacity() == 0 {
+                // Not even room for a few: this one goes alone, already flushed.
+                drop(frame);
+                return;
+            }
+        }
+        self.frames.push(frame);
+    }
 }
 
 impl Drop for TlbGather {

@@ -1,0 +1,54 @@
+//! Machines: every kind that must boot, bad input, and a machine under pressure.
+
+use machine_tests::{crannog, shell};
+
+#[test]
+fn cpu_models() {
+    for model in ["cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "neoverse-n1", "max"] {
+        shell(&["--cpu", model], "echo ok").expect(0).prints("ok\n");
+    }
+}
+
+#[test]
+fn cpu_counts() {
+    for count in ["1", "2", "4", "8"] {
+        shell(&["--cpus", count], "grep -c ^processor /proc/cpuinfo").expect(0).prints(&format!("{count}\n"));
+    }
+}
+
+#[test]
+fn memory_sizes() {
+    for size in ["32M", "64M", "1G", "8G"] {
+        shell(&["-m", size], "echo ok").expect(0).prints("ok\n");
+    }
+}
+
+#[test]
+fn interrupt_controllers_and_exception_levels() {
+    for machine in ["virt,gic-version=2", "virt,gic-version=3", "virt,virtualization=on", "virt,gic-version=3,virtualization=on"] {
+        shell(&["--machine", machine, "--cpus", "2"], "echo ok").expect(0).prints("ok\n");
+    }
+}
+
+#[test]
+fn a_missing_init_is_named() {
+    let run = crannog(&["--kernel-arg", "rdinit=/nowhere", "--debs", "busybox-static", "--", "/bin/busybox"]);
+    run.expect(101).says("/nowhere");
+}
+
+#[test]
+fn pipelines_and_job_control() {
+    shell(&["--cpus", "4"], "seq 1 1000 | sort -rn | head -n 1; sleep 0.2 & wait $!; echo $?").expect(0).prints("1000\n0\n");
+}
+
+#[test]
+fn fork_storm_leaves_nothing_behind() {
+    let line = "i=0; while [ $i -lt 300 ]; do /bin/busybox true; i=$((i+1)); done; echo done";
+    shell(&["--cpus", "4", "-m", "64M"], line).expect(0).prints("done\n");
+}
+
+#[test]
+fn a_memory_hog_is_killed_and_the_machine_lives() {
+    let line = "(tail /dev/zero) 2>/dev/null; echo status $?";
+    shell(&["-m", "64M"], line).expect(0).prints("status 137\n");
+}
