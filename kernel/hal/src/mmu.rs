@@ -399,9 +399,8 @@ impl PageTable {
         if range.is_empty() {
             return;
         }
-        gather.frames.reserve((((range.end - range.start) >> PAGE_SHIFT) as usize).min(self.resident));
         let (frames, tables) = (gather.frames.len(), gather.tables.len());
-        unmap_level(self.root.phys, 0, 0, &range, &free, gather);
+        unmap_level((self.root.phys, self.root.asid), 0, 0, &range, &free, gather);
         let freed = gather.tables.len() - tables;
         let unmapped = gather.frames.len() - frames;
         self.resident -= unmapped;
@@ -503,7 +502,14 @@ impl PageTable {
 
 /// Empties the entries of `table` (at `level`, covering addresses from `base`) that `range` touches, into `gather`; child
 /// tables that lie wholly in `free` go too. Visits nothing outside `range`.
-fn unmap_level(table: u64, level: u32, base: u64, range: &Range<u64>, free: &Range<u64>, gather: &mut TlbGather) {
+fn unmap_level(
+    (table, asid): (u64, u16),
+    level: u32,
+    base: u64,
+    range: &Range<u64>,
+    free: &Range<u64>,
+    gather: &mut TlbGather,
+) {
     let shift = 39 - 9 * level;
     let first = (range.start.max(base) - base) >> shift;
     let last = ((range.end - 1 - base) >> shift).min(511);
@@ -525,7 +531,7 @@ fn unmap_level(table: u64, level: u32, base: u64, range: &Range<u64>, free: &Ran
             continue;
         }
         let start = base + (slot << shift);
-        unmap_level(value & ADDRESS, level + 1, start, range, free, gather);
+        unmap_level((value & ADDRESS, asid), level + 1, start, range, free, gather);
         if free.start <= start && start + (1u64 << shift) <= free.end {
             store(entry, 0);
             gather.tables.push(value & ADDRESS);

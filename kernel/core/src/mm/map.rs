@@ -282,7 +282,8 @@ impl AddressSpace {
         let first = inner.map.index_from(addr);
         for area in &inner.map.areas()[first..] {
             // Parts of one attachment keep their distance from its start.
-            let Some(found) = area.data.object().filter(|_| area.data.offset == area.start - addr.min(area.start)) else { continue };
+            let is_part = area.start >= addr && area.data.offset == area.start - addr;
+            let Some(found) = area.data.object().filter(|_| is_part) else { continue };
             match &object {
                 None if wanted(found) => {
                     object = Some(found.clone());
