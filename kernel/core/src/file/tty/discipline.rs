@@ -109,8 +109,11 @@ impl Tty {
         for &signal in &after.signals {
             job::signal_foreground(self, signal);
         }
-        if after.newly_readable {
+        // A reader that waits for VMIN bytes counts what comes, however little; pollers hear only of enough.
+        if self.has_input.load(Ordering::Acquire) {
             self.read_wait.wake_one();
+        }
+        if after.newly_readable {
             self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
         }
         if after.restarted || after.flushed_output {

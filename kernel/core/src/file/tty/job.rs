@@ -117,6 +117,11 @@ pub fn session_leader_exits(sid: u32) {
         Some(Controlling::HungUp { foreground }) => foreground,
         Some(Controlling::Terminal(tty)) => {
             let control = core::mem::take(&mut *tty.control.lock());
+            // A line hangs up; a pseudo-terminal's other side may go on with it, so only its jobs hear.
+            if tty.pair().is_some() {
+                send_group(control.foreground, SIGHUP);
+                return;
+            }
             kill_descriptions(&tty);
             control.foreground
         }
