@@ -6,9 +6,9 @@
 
 extern crate alloc;
 
+pub mod gicv2;
 #[cfg(target_arch = "aarch64")]
 pub mod gicv3;
-pub mod gicv2;
 pub mod mmio;
 pub mod pl011;
 pub mod pl031;

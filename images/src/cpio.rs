@@ -23,7 +23,7 @@ struct Entry<'a> {
 
 impl Archive {
     fn pad(&mut self) {
-        while self.bytes.len() % 4 != 0 {
+        while !self.bytes.len().is_multiple_of(4) {
             self.bytes.push(0);
         }
     }
@@ -97,7 +97,8 @@ impl Archive {
             self.symlink(to, target.as_os_str().as_bytes());
         } else if kind.is_dir() {
             self.directory(to, mode);
-            let mut names: Vec<_> = fs::read_dir(from)?.map(|entry| entry.map(|e| e.file_name())).collect::<Result<_, _>>()?;
+            let mut names: Vec<_> =
+                fs::read_dir(from)?.map(|entry| entry.map(|e| e.file_name())).collect::<Result<_, _>>()?;
             names.sort();
             for name in names {
                 let mut below = to.to_vec();
@@ -119,7 +120,7 @@ impl Archive {
 
     pub fn finish(mut self) -> Vec<u8> {
         self.put(&Entry { name: b"TRAILER!!!", mode: 0, data: b"", rdev: (0, 0) });
-        while self.bytes.len() % 512 != 0 {
+        while !self.bytes.len().is_multiple_of(512) {
             self.bytes.push(0);
         }
         self.bytes

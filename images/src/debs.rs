@@ -86,7 +86,11 @@ pub fn tree(packages: &[String]) -> Result<PathBuf> {
     }
     for deb in debs.iter().filter(|path| path.extension().is_some_and(|extension| extension == "deb")) {
         // Through tar, which keeps the links of a merged /usr that dpkg -x would replace.
-        let unpack = format!("dpkg-deb --fsys-tarfile '{}' | tar -x --keep-directory-symlink -C '{}'", deb.display(), target.display());
+        let unpack = format!(
+            "dpkg-deb --fsys-tarfile '{}' | tar -x --keep-directory-symlink -C '{}'",
+            deb.display(),
+            target.display()
+        );
         let output = Command::new("sh").args(["-c", &unpack]).output()?;
         if !output.status.success() {
             bail!("{}: {}", deb.display(), String::from_utf8_lossy(&output.stderr).trim());

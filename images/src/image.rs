@@ -88,7 +88,10 @@ pub fn convert(kernel: &Path, output: &Path) -> Result<()> {
             .collect();
         let (from, to) = ((from - start) as usize, (to - start) as usize);
         let table = symbol_table(functions, to - from);
-        image.get_mut(from..from + table.len()).context("the symbol room is outside the image")?.copy_from_slice(&table);
+        image
+            .get_mut(from..from + table.len())
+            .context("the symbol room is outside the image")?
+            .copy_from_slice(&table);
     }
     if image.get(56..60) != Some(b"ARM\x64") {
         bail!("{} has no arm64 Image header", kernel.display());

@@ -56,13 +56,32 @@ pub fn check_version() -> Result<()> {
 impl Machine {
     pub fn arguments(&self) -> Vec<String> {
         let accelerator = accelerator();
-        let cpu = self.cpu.clone().unwrap_or_else(|| String::from(if accelerator == "tcg" { "cortex-a72" } else { "host" }));
+        let cpu =
+            self.cpu.clone().unwrap_or_else(|| String::from(if accelerator == "tcg" { "cortex-a72" } else { "host" }));
         let mut out: Vec<String> = Vec::new();
         let mut push = |words: &[&str]| out.extend(words.iter().map(|word| String::from(*word)));
-        push(&["-M", &self.machine, "-accel", accelerator, "-cpu", &cpu, "-smp", &self.cpus.to_string(), "-m", &self.memory]);
+        push(&[
+            "-M",
+            &self.machine,
+            "-accel",
+            accelerator,
+            "-cpu",
+            &cpu,
+            "-smp",
+            &self.cpus.to_string(),
+            "-m",
+            &self.memory,
+        ]);
         push(&["-display", "none", "-no-reboot", "-nic", "none"]);
         if self.interactive {
-            push(&["-chardev", "stdio,id=console,mux=on,signal=off", "-serial", "chardev:console", "-mon", "chardev=console"]);
+            push(&[
+                "-chardev",
+                "stdio,id=console,mux=on,signal=off",
+                "-serial",
+                "chardev:console",
+                "-mon",
+                "chardev=console",
+            ]);
         } else {
             push(&["-monitor", "none", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         }

@@ -81,7 +81,8 @@ pub struct Start {
 
 /// Something the build scripts made: target/crannog/NAME.
 pub fn artifact(name: &str) -> Result<PathBuf> {
-    let directory = std::env::var_os("CRANNOG_ARTIFACTS").map_or_else(|| PathBuf::from("target/crannog"), PathBuf::from);
+    let directory =
+        std::env::var_os("CRANNOG_ARTIFACTS").map_or_else(|| PathBuf::from("target/crannog"), PathBuf::from);
     let path = directory.join(name);
     if !path.exists() {
         bail!("{} is missing (scripts/crannog builds it)", path.display());
@@ -91,7 +92,8 @@ pub fn artifact(name: &str) -> Result<PathBuf> {
 
 /// The project's own guest programs.
 pub fn tools() -> Result<Vec<PathBuf>> {
-    let mut found: Vec<_> = fs::read_dir(artifact("tools")?)?.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;
+    let mut found: Vec<_> =
+        fs::read_dir(artifact("tools")?)?.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;
     found.sort();
     Ok(found)
 }
@@ -171,7 +173,9 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
         let packages = [String::from("libc6"), String::from("libgcc-s1"), String::from("libstdc++6")];
         let tree = debs::tree(&packages).with_context(|| format!("{name} is dynamic (it wants {interpreter})"))?;
         let have = |library: &str| {
-            ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib"].iter().any(|dir| tree.join(dir).join(library).exists())
+            ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib"]
+                .iter()
+                .any(|dir| tree.join(dir).join(library).exists())
         };
         if let Some(missing) = program.needed.iter().find(|library| !have(library)) {
             bail!("{name} needs {missing}: name its Debian package with --debs, or give --rootfs");
@@ -274,7 +278,11 @@ pub fn run(options: Options) -> Result<u8> {
 /// A word as a shell reads it.
 fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./,:@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { String::from(word) } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        String::from(word)
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 #[cfg(test)]

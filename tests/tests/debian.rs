@@ -28,7 +28,9 @@ fn python_with_threads_and_processes() {
         pid = os.fork()\n\
         if pid == 0:\n    os.write(w, b'child'); os._exit(3)\n\
         print(os.read(r, 99).decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n";
-    debian("python3-minimal", &["/usr/bin/python3", "-c", script]).expect(0).prints("[0, 1, 2, 3, 4, 5, 6, 7]\nchild 3\n");
+    debian("python3-minimal", &["/usr/bin/python3", "-c", script])
+        .expect(0)
+        .prints("[0, 1, 2, 3, 4, 5, 6, 7]\nchild 3\n");
 }
 
 #[test]

@@ -25,7 +25,9 @@ fn memory_sizes() {
 
 #[test]
 fn interrupt_controllers_and_exception_levels() {
-    for machine in ["virt,gic-version=2", "virt,gic-version=3", "virt,virtualization=on", "virt,gic-version=3,virtualization=on"] {
+    for machine in
+        ["virt,gic-version=2", "virt,gic-version=3", "virt,virtualization=on", "virt,gic-version=3,virtualization=on"]
+    {
         shell(&["--machine", machine, "--cpus", "2"], "echo ok").expect(0).prints("ok\n");
     }
 }
@@ -38,7 +40,9 @@ fn a_missing_init_is_named() {
 
 #[test]
 fn pipelines_and_job_control() {
-    shell(&["--cpus", "4"], "seq 1 1000 | sort -rn | head -n 1; sleep 0.2 & wait $!; echo $?").expect(0).prints("1000\n0\n");
+    shell(&["--cpus", "4"], "seq 1 1000 | sort -rn | head -n 1; sleep 0.2 & wait $!; echo $?")
+        .expect(0)
+        .prints("1000\n0\n");
 }
 
 #[test]

@@ -30,8 +30,9 @@ fn the_kernel_log_goes_to_standard_error() {
 fn input_is_forwarded_byte_for_byte() {
     let mut bytes: Vec<u8> = (0..=255).cycle().take(70_000).collect();
     bytes.extend(b"last line without its end");
-    let run = crannog_with(&["--quiet", "--debs", "busybox-static", "--", "/bin/busybox", "od", "-An", "-v", "-tu1"], &bytes)
-        .expect(0);
+    let run =
+        crannog_with(&["--quiet", "--debs", "busybox-static", "--", "/bin/busybox", "od", "-An", "-v", "-tu1"], &bytes)
+            .expect(0);
     let seen: Vec<u8> = run.stdout.split_whitespace().map(|word| word.parse().unwrap()).collect();
     assert!(seen == bytes, "{} bytes of {} came back", seen.len(), bytes.len());
 }
@@ -53,7 +54,8 @@ fn volumes_are_copied_in() {
 
 #[test]
 fn a_machine_that_does_not_end_is_ended() {
-    let run = crannog(&["--quiet", "--timeout", "3", "--debs", "busybox-static", "--", "/bin/busybox", "sleep", "1000"]);
+    let run =
+        crannog(&["--quiet", "--timeout", "3", "--debs", "busybox-static", "--", "/bin/busybox", "sleep", "1000"]);
     run.expect(124);
 }
 
@@ -66,7 +68,8 @@ fn foreign_programs_are_named() {
 
 #[test]
 fn dry_run_prints_the_command() {
-    let run = crannog(&["--dry-run", "--cpus", "3", "-m", "64M", "--debs", "busybox-static", "--", "/bin/busybox"]).expect(0);
+    let run =
+        crannog(&["--dry-run", "--cpus", "3", "-m", "64M", "--debs", "busybox-static", "--", "/bin/busybox"]).expect(0);
     assert!(run.stdout.starts_with("qemu-system-aarch64 ") && run.stdout.contains("-smp 3 -m 64M"), "{}", run.stdout);
 }
 

@@ -155,16 +155,17 @@ fn add_segment(plan: &mut LoadPlan, header: &ProgramHeader<'_>, table: u64) -> O
     plan.start = plan.start.min(page_down(vaddr));
     plan.end = end;
     let flags = header.flags();
-    plan.segments.try_push(Segment {
-        vaddr,
-        offset,
-        file_bytes,
-        memory_bytes,
-        read: flags.is_read(),
-        write: flags.is_write(),
-        execute: flags.is_execute(),
-    })
-    .ok()
+    plan.segments
+        .try_push(Segment {
+            vaddr,
+            offset,
+            file_bytes,
+            memory_bytes,
+            read: flags.is_read(),
+            write: flags.is_write(),
+            execute: flags.is_execute(),
+        })
+        .ok()
 }
 
 /// A `#!` line: interpreter path and its one optional argument.

@@ -8,9 +8,9 @@
 extern crate alloc;
 
 pub mod addr;
-pub mod epoll;
 pub mod cpio;
 pub mod elf;
+pub mod epoll;
 pub mod errno;
 pub mod line_discipline;
 pub mod radix;

@@ -217,7 +217,9 @@ impl LineDiscipline {
             }
         }
         if t.has_l(lflag::ISIG) {
-            for (index, signal) in [(cc::VINTR, Signal::Interrupt), (cc::VQUIT, Signal::Quit), (cc::VSUSP, Signal::Suspend)] {
+            for (index, signal) in
+                [(cc::VINTR, Signal::Interrupt), (cc::VQUIT, Signal::Quit), (cc::VSUSP, Signal::Suspend)]
+            {
                 if t.is(byte, index) {
                     return Some(self.signal(signal, Some(byte), echo));
                 }

@@ -395,7 +395,9 @@ impl<T> Radix<T> {
         match &self.root {
             Root::Empty => false,
             Root::One(_, tags) => index == 0 && tags[tag as usize],
-            Root::Tree(..) => self.leaf(index).is_some_and(|leaf| leaf.tags[tag as usize] >> slot_of(index, 1) & 1 == 1),
+            Root::Tree(..) => {
+                self.leaf(index).is_some_and(|leaf| leaf.tags[tag as usize] >> slot_of(index, 1) & 1 == 1)
+            }
         }
     }
 }

@@ -59,7 +59,11 @@ impl Permissions {
 
     /// Whether `caller` may change or remove the object (IPC_SET, IPC_RMID): EPERM.
     pub fn check_owner(&self, caller: &Caller<'_>) -> Result<(), Errno> {
-        if caller.euid == self.uid || caller.euid == self.creator_uid || caller.admin { Ok(()) } else { Err(Errno::EPERM) }
+        if caller.euid == self.uid || caller.euid == self.creator_uid || caller.admin {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 }
 

@@ -91,7 +91,8 @@ const OWN_FLAGS: &[&str] = &["quiet", "ro", "rw", "semihosting", "nokaslr", "deb
 pub fn run_init() -> Errno {
     let cmdline = hal::boot::info().cmdline;
     let mut args: Vec<&str> = Vec::new();
-    let mut env: Vec<&str> = vec!["HOME=/", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+    let mut env: Vec<&str> =
+        vec!["HOME=/", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
     for word in words() {
         let name = word.split('=').next().unwrap_or(word);
         if word.contains('=') {

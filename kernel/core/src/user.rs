@@ -374,13 +374,19 @@ impl<'a> UserReader<'a> {
         let len = cell.borrow().len();
         self.advance(
             len,
-            |addr, at, n| if user::copy_from_user_nofault(&mut cell.borrow_mut()[at..at + n], addr).is_ok() { n } else { 0 },
+            |addr, at, n| {
+                if user::copy_from_user_nofault(&mut cell.borrow_mut()[at..at + n], addr).is_ok() { n } else { 0 }
+            },
             |src| cell.borrow_mut()[..src.len()].copy_from_slice(src),
         )
     }
     /// Copies `len` bytes into `frame` at `offset`.
     pub fn read_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize, Errno> {
-        Ok(self.advance(len, |addr, at, n| frame.write_from_user(offset + at, addr, n), |src| frame.write(offset, src))?)
+        Ok(self.advance(
+            len,
+            |addr, at, n| frame.write_from_user(offset + at, addr, n),
+            |src| frame.write(offset, src),
+        )?)
     }
     /// Everything that is left, as a vector (bounded by the caller with `truncate`).
     pub fn read_all(&mut self) -> Result<Vec<u8>, Errno> {

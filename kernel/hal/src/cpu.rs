@@ -238,8 +238,8 @@ pub fn hwcaps() -> (u64, u64) {
 pub(crate) fn emulated_id_register(crm: u32, op2: u32) -> Option<u64> {
     Some(match (crm, op2) {
         (0, 0) => MIDR_EL1.get(),
-        (0, 5) => 1 << 31, // MPIDR_EL1: no topology
-        (0, 6) => 0,       // REVIDR_EL1
+        (0, 5) => 1 << 31,                               // MPIDR_EL1: no topology
+        (0, 6) => 0,                                     // REVIDR_EL1
         (4, 0) => pfr0() & 0x000f_0000_00ff_0000 | 0x11, // FP, AdvSIMD, DIT; EL0 and EL1 AArch64
         (4, 1) => 0,
         (5, 0) => 6,

@@ -73,8 +73,9 @@ struct Magazine {
 // SAFETY: touched only by its own CPU with IRQs masked.
 unsafe impl Sync for Magazine {}
 
-static MAGAZINES: PerCpu<Magazine> =
-    PerCpu::new([const { Magazine { frames: UnsafeCell::new([0; MAGAZINE]), len: UnsafeCell::new(0) } }; crate::cpu::MAX_CPUS]);
+static MAGAZINES: PerCpu<Magazine> = PerCpu::new(
+    [const { Magazine { frames: UnsafeCell::new([0; MAGAZINE]), len: UnsafeCell::new(0) } }; crate::cpu::MAX_CPUS],
+);
 
 struct Pool {
     /// Top of the stack of single frames, linked through `Meta::next`.

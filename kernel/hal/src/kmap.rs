@@ -3,7 +3,7 @@
 use crate::OutOfMemory;
 use crate::boot::{image_layout, image_to_phys, tree::Plan};
 use crate::layout::{KIMAGE_VA, LINEAR_BASE, linear};
-use base::addr::{PAGE_SIZE, PhysAddr, page_up};
+use base::addr::{PAGE_SIZE, PhysAddr};
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Mutex;
 
@@ -163,7 +163,8 @@ fn widen_boot_map(plan: &Plan) {
     // entries become valid, so no TLB maintenance is needed.
     unsafe {
         let l0 = (&raw const boot_l0_kernel).cast::<u64>().cast_mut();
-        let l1 = (l0.read_volatile() & ADDRESS).wrapping_sub(image_to_phys(KIMAGE_VA)).wrapping_add(KIMAGE_VA) as *mut u64;
+        let l1 =
+            (l0.read_volatile() & ADDRESS).wrapping_sub(image_to_phys(KIMAGE_VA)).wrapping_add(KIMAGE_VA) as *mut u64;
         for range in plan.memory.iter() {
             let mut gib = range.start >> 30;
             while gib << 30 < range.end && gib < 512 {
@@ -221,9 +222,4 @@ pub fn lookup(va: u64) -> Option<u64> {
 fn sync() {
     aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::ISHST);
     aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
-}
-
-/// Bytes up to the next page boundary count as whole pages.
-pub fn pages(bytes: usize) -> usize {
-    page_up(bytes as u64).unwrap_or(u64::MAX) as usize / PAGE_SIZE
 }

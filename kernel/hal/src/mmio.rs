@@ -22,7 +22,9 @@ pub fn map(phys: PhysAddr, len: usize) -> Mmio {
         }
         page += PAGE_SIZE as u64;
     }
-    let Some(base) = NonNull::new((MMIO_BASE + phys.0) as *mut u8) else { unreachable!("the MMIO window is far from zero") };
+    let Some(base) = NonNull::new((MMIO_BASE + phys.0) as *mut u8) else {
+        unreachable!("the MMIO window is far from zero")
+    };
     // SAFETY: mapped above as device memory and never unmapped; device ranges are not RAM handed to anything else.
     unsafe { Mmio::new(base, len) }
 }

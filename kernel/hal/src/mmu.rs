@@ -450,7 +450,7 @@ impl PageTable {
                 value |= READ_ONLY | COW;
                 store(entry, value);
             }
-            let old = meta((((value & ADDRESS) >> PAGE_SHIFT)) as usize).refs.fetch_add(1, Ordering::Relaxed);
+            let old = meta(((value & ADDRESS) >> PAGE_SHIFT) as usize).refs.fetch_add(1, Ordering::Relaxed);
             assert!(old != 0 && old < u32::MAX / 2, "frame reference count");
             // SAFETY: `first` is entry 0 of a leaf table of the child.
             store(unsafe { first.add(index(va, 3)) }, value);

@@ -13,7 +13,9 @@ fn method() -> EnableMethod {
 /// line); the kernel has already written it to the log port.
 pub fn off(status: u8) -> ! {
     crate::cpu::disable_irqs();
-    if crate::boot::try_info().is_some_and(|info| info.cmdline.split_ascii_whitespace().any(|word| word == "semihosting")) {
+    if crate::boot::try_info()
+        .is_some_and(|info| info.cmdline.split_ascii_whitespace().any(|word| word == "semihosting"))
+    {
         semihosting_exit(status);
     }
     match method() {

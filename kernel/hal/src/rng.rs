@@ -10,6 +10,8 @@ pub fn cpu_random() -> Option<u64> {
     }
     let (value, ok): (u64, u64);
     // SAFETY: RNDR exists by the check above; NZCV says whether it succeeded (Z clear).
-    unsafe { core::arch::asm!("mrs {}, s3_3_c2_c4_0", "cset {}, ne", out(reg) value, out(reg) ok, options(nomem, nostack)) };
+    unsafe {
+        core::arch::asm!("mrs {}, s3_3_c2_c4_0", "cset {}, ne", out(reg) value, out(reg) ok, options(nomem, nostack))
+    };
     (ok != 0).then_some(value)
 }

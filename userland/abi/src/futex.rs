@@ -178,7 +178,8 @@ fn requeue() {
 
 fn wake_op() {
     let (first, second) = (AtomicU32::new(0), AtomicU32::new(5));
-    let operation = |op: u32, argument: u32, compare: u32, against: u32| op << 28 | compare << 24 | argument << 12 | against;
+    let operation =
+        |op: u32, argument: u32, compare: u32, against: u32| op << 28 | compare << 24 | argument << 12 | against;
     let run = |encoded: u32| futex(&first, WAKE_OP, 1, 1, second.as_ptr() as usize, encoded);
     assert_eq!(run(operation(1, 3, 0, 5)), 0);
     assert_eq!(second.load(Ordering::SeqCst), 8);

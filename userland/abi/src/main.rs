@@ -14,7 +14,14 @@ mod shm;
 mod time;
 
 fn main() {
-    let families: &[(&str, harness::Tests)] =
-        &[("file", file::TESTS), ("futex", futex::TESTS), ("membarrier", membarrier::TESTS), ("mm", mm::TESTS), ("sched", sched::TESTS), ("time", time::TESTS), ("shm", shm::TESTS)];
+    let families: &[(&str, harness::Tests)] = &[
+        ("file", file::TESTS),
+        ("futex", futex::TESTS),
+        ("membarrier", membarrier::TESTS),
+        ("mm", mm::TESTS),
+        ("sched", sched::TESTS),
+        ("time", time::TESTS),
+        ("shm", shm::TESTS),
+    ];
     harness::main(families);
 }

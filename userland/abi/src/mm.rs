@@ -98,7 +98,9 @@ fn shared() {
 
 fn mmap_errors() {
     unsafe {
-        let call = |addr: usize, len: usize, prot, flags, fd, offset| mmap(addr as *mut _, len, prot, flags, fd, offset) as i64;
+        let call = |addr: usize, len: usize, prot, flags, fd, offset| {
+            mmap(addr as *mut _, len, prot, flags, fd, offset) as i64
+        };
         expect_errno(call(0, 0, RW, ANON, -1, 0), EINVAL);
         expect_errno(call(0, PAGE, RW, MAP_ANONYMOUS, -1, 0), EINVAL);
         expect_errno(call(0, PAGE, RW, MAP_PRIVATE, -1, 0), EBADF);
@@ -355,7 +357,9 @@ fn madvise_errors() {
         assert_eq!(munmap(at.add(PAGE).cast(), PAGE), 0);
         expect_errno(madvise(at.cast(), 4 * PAGE, MADV_DONTNEED).into(), ENOMEM);
         assert_eq!((*at, *at.add(2 * PAGE)), (0, 0), "both sides of the hole were advised");
-        for advice in [MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP] {
+        for advice in
+            [MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP]
+        {
             assert_eq!(madvise(at.add(2 * PAGE).cast(), 2 * PAGE, advice), 0, "advice {advice}");
         }
         let fresh = map(4 * PAGE, RW, ANON);

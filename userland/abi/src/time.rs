@@ -93,7 +93,10 @@ fn clock_errors() {
         expect_errno(libc::syscall(libc::SYS_clock_gettime, 1, 8usize), libc::EFAULT);
         assert_eq!(libc::syscall(libc::SYS_clock_getres, 1, 0usize), 0);
         expect_errno(libc::syscall(libc::SYS_clock_settime, 1, &ts(5)), libc::EINVAL);
-        expect_errno(libc::syscall(libc::SYS_nanosleep, &libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 }, 0), libc::EINVAL);
+        expect_errno(
+            libc::syscall(libc::SYS_nanosleep, &libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 }, 0),
+            libc::EINVAL,
+        );
         expect_errno(libc::syscall(libc::SYS_nanosleep, &libc::timespec { tv_sec: -1, tv_nsec: 0 }, 0), libc::EINVAL);
         expect_errno(libc::syscall(libc::SYS_clock_nanosleep, 4, 0, &ts(1), 0), libc::EOPNOTSUPP);
         expect_errno(libc::syscall(libc::SYS_clock_nanosleep, 3, 0, &ts(1), 0), libc::EOPNOTSUPP);

@@ -37,7 +37,8 @@ fn read_orders() -> Orders {
 
 fn mount(source: &str, target: &str, fstype: &str, data: &str) {
     let _ = fs::create_dir_all(target);
-    let [source, target, fstype, data] = [source, target, fstype, data].map(|text| CString::new(text).unwrap_or_default());
+    let [source, target, fstype, data] =
+        [source, target, fstype, data].map(|text| CString::new(text).unwrap_or_default());
     // SAFETY: four NUL-terminated strings. What cannot be mounted is left out.
     unsafe { libc::mount(source.as_ptr(), target.as_ptr(), fstype.as_ptr(), 0, data.as_ptr().cast()) };
 }
@@ -51,7 +52,12 @@ fn mount_all() {
     mount("mqueue", "/dev/mqueue", "mqueue", "");
     mount("tmpfs", "/tmp", "tmpfs", "mode=1777");
     mount("tmpfs", "/run", "tmpfs", "mode=755");
-    for (link, target) in [("/dev/fd", "/proc/self/fd"), ("/dev/stdin", "/proc/self/fd/0"), ("/dev/stdout", "/proc/self/fd/1"), ("/dev/stderr", "/proc/self/fd/2")] {
+    for (link, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+    ] {
         let _ = std::os::unix::fs::symlink(target, link);
     }
 }

@@ -140,7 +140,11 @@ impl Epoll {
                 }
                 None => {
                     drop(ready);
-                    spare = Some((Vec::with_capacity(capacity), Vec::with_capacity(capacity), Vec::with_capacity(capacity)));
+                    spare = Some((
+                        Vec::with_capacity(capacity),
+                        Vec::with_capacity(capacity),
+                        Vec::with_capacity(capacity),
+                    ));
                 }
             }
         }
@@ -327,9 +331,10 @@ impl Epoll {
             if zero_timeout {
                 return Ok(0);
             }
-            let ended = self.waiters.wait_until(WaitMode::Interruptible, deadline, WaitReason::new("epoll_wait"), || {
-                (!self.ready.lock().list.is_empty()).then_some(())
-            });
+            let ended =
+                self.waiters.wait_until(WaitMode::Interruptible, deadline, WaitReason::new("epoll_wait"), || {
+                    (!self.ready.lock().list.is_empty()).then_some(())
+                });
             match ended {
                 Ok(()) => {}
                 Err(WaitError::TimedOut) => return Ok(0),

@@ -1,9 +1,9 @@
 //! Open files and descriptors; the objects that are files without a file system (pipes, eventfd, epoll, terminals).
 
 pub mod device;
-pub mod ops;
 pub mod epoll;
 pub mod eventfd;
+pub mod ops;
 pub mod pipe;
 pub mod poll;
 pub mod signal_io;

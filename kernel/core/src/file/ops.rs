@@ -1,16 +1,16 @@
 //! [`FileOps`], what every file can do, and [`OpenFile`], one open file description.
 
+use super::epoll::Item;
+use super::poll::Registrations;
 use super::poll::{PollEvents, PollTable};
+use super::signal_io::SharedOwner;
 use crate::fs::Path;
 use crate::fs::notify::Event;
 use crate::mm::MemObject;
 use crate::prelude::*;
 use core::any::Any;
-use spin::Once;
-use super::epoll::Item;
-use super::poll::Registrations;
-use super::signal_io::SharedOwner;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use spin::Once;
 
 bitflags! {
     /// open(2) flags, arm64 values.
@@ -103,7 +103,12 @@ pub trait FileOps: Any + Send + Sync {
         Err(Errno::ENODEV)
     }
     /// Directory entries from position `offset` on: `emit(name, ino, type, next_offset)` answers false when full. ENOTDIR.
-    fn read_dir(&self, _file: &OpenFile, _offset: u64, _emit: &mut dyn FnMut(&[u8], u64, u8, u64) -> bool) -> Result<(), Errno> {
+    fn read_dir(
+        &self,
+        _file: &OpenFile,
+        _offset: u64,
+        _emit: &mut dyn FnMut(&[u8], u64, u8, u64) -> bool,
+    ) -> Result<(), Errno> {
         Err(Errno::ENOTDIR)
     }
     fn fsync(&self, _file: &OpenFile, _data_only: bool) -> Result<(), Errno> {
@@ -166,7 +171,13 @@ impl OpenFile {
         Arc::new(Self {
             ops,
             path,
-            flags: AtomicU32::new(flags.difference(OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC | OpenFlags::CLOEXEC).bits()),
+            flags: AtomicU32::new(
+                flags
+                    .difference(
+                        OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC | OpenFlags::CLOEXEC,
+                    )
+                    .bits(),
+            ),
             position: Mutex::new(0),
             append_position: AtomicU64::new(0),
             owner: Once::new(),

@@ -95,7 +95,10 @@ impl Pipe {
         }
         let slots = bytes.max(1).div_ceil(PAGE_SIZE).next_power_of_two();
         let size = slots * PAGE_SIZE;
-        if size > self.size() && size > MAX_SIZE.load(Ordering::Relaxed) && !current().creds().has_cap(cap::SYS_RESOURCE) {
+        if size > self.size()
+            && size > MAX_SIZE.load(Ordering::Relaxed)
+            && !current().creds().has_cap(cap::SYS_RESOURCE)
+        {
             return Err(Errno::EPERM);
         }
         let mut buffer = self.lock();
@@ -341,7 +344,14 @@ impl PipeEnd {
             self.pipe.add_writer();
         }
         let seen_writers = AtomicU32::new(0);
-        Arc::new(PipeEnd { pipe: self.pipe.clone(), is_fifo: self.is_fifo, reads, writes, seen_writers, fifo: self.fifo.clone() })
+        Arc::new(PipeEnd {
+            pipe: self.pipe.clone(),
+            is_fifo: self.is_fifo,
+            reads,
+            writes,
+            seen_writers,
+            fifo: self.fifo.clone(),
+        })
     }
 }
 
@@ -384,7 +394,9 @@ impl FileOps for PipeEnd {
             if !pipe.is_empty() {
                 events |= PollEvents::IN | PollEvents::RDNORM;
             }
-            if !pipe.has_writers() && self.seen_writers.load(Ordering::Relaxed) != pipe.writer_opens.load(Ordering::Acquire) {
+            if !pipe.has_writers()
+                && self.seen_writers.load(Ordering::Relaxed) != pipe.writer_opens.load(Ordering::Acquire)
+            {
                 events |= PollEvents::HUP;
             }
         }
@@ -530,9 +542,10 @@ impl FifoState {
 
     fn wait_for_peer(&self, end: &PipeEnd, is_there: impl Fn(&Pipe) -> bool) -> Result<(), Errno> {
         let pipe = &end.pipe;
-        let waited = pipe.open_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("fifo_open", pipe.id), || {
-            is_there(pipe).then_some(())
-        });
+        let waited =
+            pipe.open_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("fifo_open", pipe.id), || {
+                is_there(pipe).then_some(())
+            });
         if let Err(error) = waited {
             end.undo_open();
             return Err(error.into());

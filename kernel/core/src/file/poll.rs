@@ -5,8 +5,8 @@
 
 use super::signal_io::SharedOwner;
 use crate::prelude::*;
-use base::epoll::{IndexList, Slab};
 use crate::sync::{Deadline, Park, WaitError, WaitReason};
+use base::epoll::{IndexList, Slab};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use smallvec::SmallVec;
 use spin::Once;
@@ -159,7 +159,11 @@ impl Listeners {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             count: AtomicUsize::new(0),
-            entries: IrqSpinLock::new(Entries { slab: Slab::new(), all: IndexList::new(), exclusive: IndexList::new() }),
+            entries: IrqSpinLock::new(Entries {
+                slab: Slab::new(),
+                all: IndexList::new(),
+                exclusive: IndexList::new(),
+            }),
         })
     }
 
@@ -199,7 +203,11 @@ impl Listeners {
             let mut entries = self.entries.lock();
             if !entries.slab.is_full() {
                 let index = entries.slab.insert(entry);
-                if is_exclusive { entries.exclusive.push_back(index) } else { entries.all.push_back(index) };
+                if is_exclusive {
+                    entries.exclusive.push_back(index)
+                } else {
+                    entries.all.push_back(index)
+                };
                 self.count.fetch_add(1, Ordering::Relaxed);
                 drop(entries);
                 fence(Ordering::SeqCst);
@@ -276,7 +284,8 @@ impl<'a> PollTable<'a> {
     }
     pub fn register(&mut self, set: &PollSet) {
         let listeners = set.listeners.call_once(Listeners::new).clone();
-        let index = listeners.insert(Entry { listener: self.listener.clone(), interest: self.interest }, self.exclusive);
+        let index =
+            listeners.insert(Entry { listener: self.listener.clone(), interest: self.interest }, self.exclusive);
         self.registrations.push(Registration { listeners, index });
     }
     /// The registrations, to be kept beyond the call.

@@ -35,7 +35,9 @@ pub fn copy(input: &OpenFile, start: u64, count: usize, mut write: impl FnMut(&[
     let mut done = 0;
     while done < count {
         let want = buffer.len().min(count - done);
-        let step = input.read_at(start + done as u64, &mut buffer[..want]).and_then(|n| Ok((n, if n == 0 { 0 } else { write(&buffer[..n])? })));
+        let step = input
+            .read_at(start + done as u64, &mut buffer[..want])
+            .and_then(|n| Ok((n, if n == 0 { 0 } else { write(&buffer[..n])? })));
         match step {
             Ok((read, written)) => {
                 done += written;
@@ -169,10 +171,8 @@ pub fn pipe_to_file(from: &Pipe, output: &OpenFile, start: u64, count: usize, mo
     let mut bytes = alloc::vec![0u8; PAGE_SIZE];
     let mut done = 0;
     while done < count {
-        if done == 0 {
-            if !wait_for_bytes(from, mode)? {
-                return Ok(0);
-            }
+        if done == 0 && !wait_for_bytes(from, mode)? {
+            return Ok(0);
         }
         let Some(mut slot) = reading(from, |buffer| buffer.ring.pop()) else {
             if done == 0 {
@@ -221,7 +221,8 @@ pub fn pipe_to_pipe(from: &Pipe, to: &Pipe, count: usize, mode: Mode, copy: bool
         while done < count && !target.ring.is_full() {
             let Some(slot) = source.ring.get(if copy { index } else { 0 }) else { break };
             let len = slot.len.min(count - done);
-            let part = Slot { page: slot.page.clone(), offset: slot.offset, len, can_merge: false, packet: slot.packet };
+            let part =
+                Slot { page: slot.page.clone(), offset: slot.offset, len, can_merge: false, packet: slot.packet };
             if target.ring.push(part).is_err() {
                 break;
             }

@@ -61,7 +61,8 @@ pub fn for_new(directory: &Path, mode: u32, is_directory: bool) -> (u32, u32, u3
         if is_directory {
             mode |= S_ISGID;
         } else if mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP {
-            let may = task.credentials.with(|credentials| credentials.in_group(gid) || credentials.has_cap(cap::FSETID));
+            let may =
+                task.credentials.with(|credentials| credentials.in_group(gid) || credentials.has_cap(cap::FSETID));
             if !may {
                 mode &= !S_ISGID;
             }

@@ -104,14 +104,18 @@ impl FileOps for Terminals {
             _ => Err(Errno::EINVAL),
         }
     }
-    fn read_dir(&self, file: &OpenFile, offset: u64, emit: &mut dyn FnMut(&[u8], u64, u8, u64) -> bool) -> Result<(), Errno> {
+    fn read_dir(
+        &self,
+        file: &OpenFile,
+        offset: u64,
+        emit: &mut dyn FnMut(&[u8], u64, u8, u64) -> bool,
+    ) -> Result<(), Errno> {
         let (directory, char) = (FileType::Directory as u8, FileType::Char as u8);
-        let parent = file.path.as_ref().map_or(1, |path| path.dentry.parent().map_or(1, |parent| parent.inode.stat().ino));
-        for (position, name, ino, kind) in [
-            (0, &b"."[..], 1, directory),
-            (1, b"..", parent, directory),
-            (2, b"ptmx", PTMX_INO, char),
-        ] {
+        let parent =
+            file.path.as_ref().map_or(1, |path| path.dentry.parent().map_or(1, |parent| parent.inode.stat().ino));
+        for (position, name, ino, kind) in
+            [(0, &b"."[..], 1, directory), (1, b"..", parent, directory), (2, b"ptmx", PTMX_INO, char)]
+        {
             if position >= offset && !emit(name, ino, kind, position + 1) {
                 return Ok(());
             }

@@ -75,7 +75,15 @@ pub trait Inode: Any + Send + Sync {
         Err(Errno::ENOTDIR)
     }
     /// Makes a regular file, directory, FIFO, socket or device node (`rdev`). EEXIST, ENOSPC.
-    fn create(&self, _name: &[u8], _file_type: FileType, _mode: u32, _uid: u32, _gid: u32, _rdev: u64) -> Result<Arc<dyn Inode>, Errno> {
+    fn create(
+        &self,
+        _name: &[u8],
+        _file_type: FileType,
+        _mode: u32,
+        _uid: u32,
+        _gid: u32,
+        _rdev: u64,
+    ) -> Result<Arc<dyn Inode>, Errno> {
         Err(Errno::EPERM)
     }
     fn symlink(&self, _name: &[u8], _target: &[u8], _uid: u32, _gid: u32) -> Result<Arc<dyn Inode>, Errno> {

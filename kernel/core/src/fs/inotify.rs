@@ -272,7 +272,12 @@ impl FileOps for Inotify {
         let line = |watch: &Arc<Watch>| {
             let stat = watch.inode.stat();
             let mask = watch.mask.load(Ordering::Relaxed);
-            alloc::format!("inotify wd:{:x} ino:{:x} sdev:{:x} mask:{mask:x} ignored_mask:0\n", watch.number, stat.ino, stat.dev)
+            alloc::format!(
+                "inotify wd:{:x} ino:{:x} sdev:{:x} mask:{mask:x} ignored_mask:0\n",
+                watch.number,
+                stat.ino,
+                stat.dev
+            )
         };
         watches.iter().map(line).collect()
     }

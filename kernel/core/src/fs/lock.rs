@@ -15,7 +15,6 @@ const F_RDLCK: i16 = 0;
 const F_WRLCK: i16 = 1;
 const F_UNLCK: i16 = 2;
 const F_GETLK: u32 = 5;
-const F_SETLK: u32 = 6;
 const F_SETLKW: u32 = 7;
 const F_OFD_GETLK: u32 = 36;
 const F_OFD_SETLK: u32 = 37;
@@ -93,7 +92,8 @@ fn key(file: &OpenFile) -> usize {
 
 fn locks_of(file: &OpenFile) -> Arc<Locks> {
     let place = file.inode().map(|inode| inode.stat()).map_or((0, 0), |stat| (stat.dev, stat.ino));
-    let fresh = Arc::new(Locks { state: SpinLock::new(State { place, ..State::default() }), changed: WaitQueue::new() });
+    let fresh =
+        Arc::new(Locks { state: SpinLock::new(State { place, ..State::default() }), changed: WaitQueue::new() });
     let mut table = TABLE.lock();
     let table = table.get_or_insert_with(HashMap::new);
     let locks = table.entry(key(file)).or_insert(fresh).clone();
@@ -383,7 +383,11 @@ pub fn format_locks() -> String {
         let access = if exclusive { "WRITE" } else { "READ " };
         let end = if end == TO_END { String::from("EOF") } else { alloc::format!("{end}") };
         let (major, minor) = (crate::file::device::major(place.0), crate::file::device::minor(place.0));
-        let _ = writeln!(out, "{number}: {kind:<6} ADVISORY  {access} {pid} {major:02x}:{minor:02x}:{} {start} {end}", place.1);
+        let _ = writeln!(
+            out,
+            "{number}: {kind:<6} ADVISORY  {access} {pid} {major:02x}:{minor:02x}:{} {start} {end}",
+            place.1
+        );
     };
     for locks in all {
         let (ranges, flocks, place) = {

@@ -196,4 +196,3 @@ impl crate::file::FileOps for PathOnly {
         self
     }
 }
-

@@ -15,36 +15,55 @@ fn cpu_list() -> String {
 const ROOT: &[(&str, Fixed)] = &[
     ("block", Fixed::Directory(&[])),
     ("bus", Fixed::Directory(&[])),
-    ("class", Fixed::Directory(&[("net", Fixed::Directory(&[])), ("block", Fixed::Directory(&[])), ("tty", Fixed::Directory(&[]))])),
-    ("dev", Fixed::Directory(&[("block", Fixed::Directory(&[])), ("char", Fixed::Directory(&[]))])),
-    ("devices", Fixed::Directory(&[(
-        "system",
+    (
+        "class",
         Fixed::Directory(&[
-            ("cpu", Fixed::Directory(&[
-                ("kernel_max", Fixed::Text(|| alloc::format!("{}\n", hal::cpu::MAX_CPUS - 1))),
-                ("offline", Fixed::Text(|| String::from("\n"))),
-                ("online", Fixed::Text(cpu_list)),
-                ("possible", Fixed::Text(cpu_list)),
-                ("present", Fixed::Text(cpu_list)),
-            ])),
-            ("node", Fixed::Directory(&[
-                ("node0", Fixed::Directory(&[("cpulist", Fixed::Text(cpu_list))])),
-                ("online", Fixed::Text(|| String::from("0\n"))),
-                ("possible", Fixed::Text(|| String::from("0\n"))),
-            ])),
+            ("net", Fixed::Directory(&[])),
+            ("block", Fixed::Directory(&[])),
+            ("tty", Fixed::Directory(&[])),
         ]),
-    )])),
-    ("fs", Fixed::Directory(&[])),
-    ("kernel", Fixed::Directory(&[(
-        "mm",
+    ),
+    ("dev", Fixed::Directory(&[("block", Fixed::Directory(&[])), ("char", Fixed::Directory(&[]))])),
+    (
+        "devices",
         Fixed::Directory(&[(
-            "transparent_hugepage",
+            "system",
             Fixed::Directory(&[
-                ("enabled", Fixed::Text(|| String::from("always madvise [never]\n"))),
-                ("hpage_pmd_size", Fixed::Text(|| String::from("2097152\n"))),
+                (
+                    "cpu",
+                    Fixed::Directory(&[
+                        ("kernel_max", Fixed::Text(|| alloc::format!("{}\n", hal::cpu::MAX_CPUS - 1))),
+                        ("offline", Fixed::Text(|| String::from("\n"))),
+                        ("online", Fixed::Text(cpu_list)),
+                        ("possible", Fixed::Text(cpu_list)),
+                        ("present", Fixed::Text(cpu_list)),
+                    ]),
+                ),
+                (
+                    "node",
+                    Fixed::Directory(&[
+                        ("node0", Fixed::Directory(&[("cpulist", Fixed::Text(cpu_list))])),
+                        ("online", Fixed::Text(|| String::from("0\n"))),
+                        ("possible", Fixed::Text(|| String::from("0\n"))),
+                    ]),
+                ),
             ]),
         )]),
-    )])),
+    ),
+    ("fs", Fixed::Directory(&[])),
+    (
+        "kernel",
+        Fixed::Directory(&[(
+            "mm",
+            Fixed::Directory(&[(
+                "transparent_hugepage",
+                Fixed::Directory(&[
+                    ("enabled", Fixed::Text(|| String::from("always madvise [never]\n"))),
+                    ("hpage_pmd_size", Fixed::Text(|| String::from("2097152\n"))),
+                ]),
+            )]),
+        )]),
+    ),
 ];
 
 struct SysFs;

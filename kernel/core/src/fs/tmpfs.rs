@@ -248,7 +248,7 @@ impl TmpInode {
         self.attr.lock().ctime = file_time();
     }
 
-    fn insert(self: &Self, name: &[u8], inode: Arc<TmpInode>) -> Result<Arc<dyn Inode>, Errno> {
+    fn insert(&self, name: &[u8], inode: Arc<TmpInode>) -> Result<Arc<dyn Inode>, Errno> {
         let is_directory = inode.file_type() == FileType::Directory;
         let mut directory = self.directory()?.lock();
         if self.attr.lock().nlink == 0 {

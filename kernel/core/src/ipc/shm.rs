@@ -145,7 +145,10 @@ fn create(key: i32, size: u64, flags: i32) -> Result<Option<i32>, Errno> {
     }
     let pages = size.div_ceil(PAGE);
     if pages.checked_mul(PAGE).is_none()
-        || TOTAL_PAGES.load(Ordering::Relaxed).checked_add(pages).is_none_or(|total| total > SHMALL.load(Ordering::Relaxed))
+        || TOTAL_PAGES
+            .load(Ordering::Relaxed)
+            .checked_add(pages)
+            .is_none_or(|total| total > SHMALL.load(Ordering::Relaxed))
     {
         return Err(Errno::ENOSPC);
     }

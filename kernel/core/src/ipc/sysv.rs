@@ -4,8 +4,8 @@
 use crate::prelude::*;
 use crate::process::Credentials;
 use crate::process::credentials::cap;
-pub use base::sysv::{Get, IPC_CREAT, IPC_EXCL, IPC_PRIVATE, IdTable, Permissions};
 use base::sysv::Caller;
+pub use base::sysv::{Get, IPC_CREAT, IPC_EXCL, IPC_PRIVATE, IdTable, Permissions};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 pub const IPC_RMID: i32 = 0;

@@ -3,21 +3,20 @@
 use super::{RTC, console, irq};
 use crate::prelude::*;
 use base::addr::PhysAddr;
-use dtoolkit::fdt::{Fdt, FdtNode};
-use dtoolkit::standard::{NodeStandard, Status};
-use dtoolkit::{Node, Property};
 use drivers::gicv2::GicV2;
 use drivers::gicv3::Gic3;
 use drivers::mmio::Mmio;
 use drivers::pl011::Pl011;
 use drivers::pl031::Pl031;
 use drivers::traits::{Irq, Trigger};
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::standard::{NodeStandard, Status};
+use dtoolkit::{Node, Property};
 
 type Probe = fn(&Device<'_>);
 
 /// Interrupt controllers come first: the others translate their interrupts through them.
-const CONTROLLERS: &[(&str, Probe)] =
-    &[("arm,cortex-a15-gic", gicv2), ("arm,gic-400", gicv2), ("arm,gic-v3", gicv3)];
+const CONTROLLERS: &[(&str, Probe)] = &[("arm,cortex-a15-gic", gicv2), ("arm,gic-400", gicv2), ("arm,gic-v3", gicv3)];
 const DEVICES: &[(&str, Probe)] = &[("arm,pl011", pl011), ("arm,pl031", pl031)];
 
 /// A node of the tree as probes see it.
@@ -52,9 +51,10 @@ impl Device<'_> {
         let Some(aliases) = self.fdt.find_node("/aliases") else { return false };
         let Some(property) = aliases.property(name) else { return false };
         let path = property.value().split(|&b| b == 0).next().unwrap_or(&[]);
-        core::str::from_utf8(path).ok().and_then(|path| self.fdt.find_node(path)).is_some_and(|node| {
-            node.name() == self.node.name()
-        })
+        core::str::from_utf8(path)
+            .ok()
+            .and_then(|path| self.fdt.find_node(path))
+            .is_some_and(|node| node.name() == self.node.name())
     }
 }
 

@@ -153,7 +153,9 @@ impl AddressSpace {
                     Advice::WillNeed => {
                         drop(inner);
                         if let Some(object) = area.object().filter(|object| object.is_backed()) {
-                            for index in offset / PAGE..(offset + (part.end - part.start)).min(object.len()).div_ceil(PAGE) {
+                            for index in
+                                offset / PAGE..(offset + (part.end - part.start)).min(object.len()).div_ceil(PAGE)
+                            {
                                 object.page(index, false)?;
                             }
                         }

@@ -83,7 +83,9 @@ impl Inner {
         let page = page_down(addr);
         let mut slot = table.slot(page)?;
         let copied = match slot.get() {
-            Some((flags, count)) => present(&mut slot, &area.data, area.data.offset + (page - area.start), flags, count, access)?,
+            Some((flags, count)) => {
+                present(&mut slot, &area.data, area.data.offset + (page - area.start), flags, count, access)?
+            }
             None => match &area.data.attachment {
                 None => {
                     absent_anonymous(&mut slot, &area.data, access)?;
@@ -192,7 +194,12 @@ fn present(
             {
                 frame.sync_instruction_cache();
             }
-            slot.protect(PageFlags { write: flags.write && wanted.write, cow: flags.cow, dirty: flags.dirty, ..wanted });
+            slot.protect(PageFlags {
+                write: flags.write && wanted.write,
+                cow: flags.cow,
+                dirty: flags.dirty,
+                ..wanted
+            });
             Ok(false)
         }
     }

@@ -3,10 +3,10 @@
 //! Errors in Linux's order. Overcommit: a single request for more pages than the machine has is refused (ENOMEM), everything else
 //! is promised; what cannot be kept is settled by the OOM killer.
 
+use super::MemObject;
 use super::area::{Area, AreaFlags};
 use super::mapping::Attachment;
 use super::space::{AddressSpace, Inner, MapFlags, Prot, Removed};
-use super::MemObject;
 use crate::file::OpenFile;
 use crate::prelude::*;
 use crate::process::credentials::cap;
@@ -331,7 +331,11 @@ impl AddressSpace {
             let pages = (area.end.min(range.end) - area.start.max(range.start)) / PAGE;
             if changed.is_data() && !area.data.is_data() && inner.check_limits(0, false).is_ok() {
                 result = inner.check_limits(0, false).and_then(|()| {
-                    if inner.data_pages.saturating_add(pages) > limit(rlimit::DATA) / PAGE { Err(Errno::ENOMEM) } else { Ok(()) }
+                    if inner.data_pages.saturating_add(pages) > limit(rlimit::DATA) / PAGE {
+                        Err(Errno::ENOMEM)
+                    } else {
+                        Ok(())
+                    }
                 });
                 if result.is_err() {
                     break;

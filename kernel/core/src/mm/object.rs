@@ -341,7 +341,8 @@ impl MemObject {
     /// Copies from the reader to `offset`, extending the length; answers bytes moved. The caller holds the inode's lock. EPERM
     /// when sealed.
     pub fn write(&self, offset: u64, src: &mut UserReader<'_>) -> Result<usize, Errno> {
-        let end = offset.checked_add(src.remaining() as u64).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
+        let end =
+            offset.checked_add(src.remaining() as u64).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
         super::memfd::check_write(self, end)?;
         let mut at = offset;
         let mut moved = 0;
@@ -444,7 +445,7 @@ impl MemObject {
     /// Zeroes a byte range and drops whole pages in it (FALLOC_FL_PUNCH_HOLE). EPERM when sealed.
     pub fn punch_hole(&self, offset: u64, len: u64) -> Result<(), Errno> {
         super::memfd::check_write(self, 0)?;
-        let end = offset.checked_add(len).ok_or(Errno::EINVAL)?.min(page_up(self.len()).unwrap_or(u64::MAX & !(PAGE - 1)));
+        let end = offset.checked_add(len).ok_or(Errno::EINVAL)?.min(page_up(self.len()).unwrap_or(!(PAGE - 1)));
         if offset >= end {
             return Ok(());
         }
@@ -484,7 +485,8 @@ impl MemObject {
                     super::memfd::check_resize(self, end)?;
                 }
                 for index in offset >> PAGE_SHIFT..pages_for(end) {
-                    self.page(index, false).map_err(|error| if error == Errno::ENOMEM { Errno::ENOSPC } else { error })?;
+                    self.page(index, false)
+                        .map_err(|error| if error == Errno::ENOMEM { Errno::ENOSPC } else { error })?;
                     if index.is_multiple_of(64) {
                         crate::sched::cond_resched();
                         if current().is_dying() {

@@ -128,12 +128,8 @@ pub fn make_room() -> bool {
         return false;
     }
     let queue = WaitQueue::new();
-    let _ = queue.wait_until::<()>(
-        WaitMode::Killable,
-        Some(now + 5_000_000),
-        crate::sync::WaitReason::new("oom"),
-        || None,
-    );
+    let _ =
+        queue.wait_until::<()>(WaitMode::Killable, Some(now + 5_000_000), crate::sync::WaitReason::new("oom"), || None);
     !current().is_dying()
 }
 
@@ -143,7 +139,7 @@ fn choose_victim(now: u64) -> bool {
     let total = hal::frame::stats().total as i64;
     let mut best: Option<(i64, u64, Arc<Process>)> = None;
     for process in crate::process::all_processes() {
-        let adjust = i64::from(process.oom_score_adj.load(Ordering::Relaxed) as i32);
+        let adjust = i64::from(process.oom_score_adj.load(Ordering::Relaxed));
         let Some(space) = process.any_thread().and_then(|task| task.mm.get()) else { continue };
         if adjust <= -1000 {
             continue;
@@ -167,7 +163,7 @@ fn choose_victim(now: u64) -> bool {
         victim.pid,
         name,
         resident * 4,
-        victim.oom_score_adj.load(Ordering::Relaxed) as i32,
+        victim.oom_score_adj.load(Ordering::Relaxed),
         current().process.pid,
         current().comm()
     );

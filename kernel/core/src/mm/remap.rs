@@ -83,7 +83,10 @@ impl AddressSpace {
         let (area, index) = inner.area_for_remap(old, old_len, new_len, false)?;
         let locked = area.flags.contains(AreaFlags::LOCKED);
         let vma_end = inner.map.areas()[index].end;
-        if old_len != 0 && old + old_len == vma_end && old + new_len <= USER_END && inner.is_free_with_guard(vma_end, new_len - old_len)
+        if old_len != 0
+            && old + old_len == vma_end
+            && old + new_len <= USER_END
+            && inner.is_free_with_guard(vma_end, new_len - old_len)
         {
             inner.account(&area, new_len - old_len, 1);
             inner.map.grow_up(index, old + new_len);
@@ -160,7 +163,13 @@ impl AddressSpace {
 
 impl Inner {
     /// The area mremap works on, its data at `old`: EFAULT, EINVAL, EAGAIN, ENOMEM.
-    fn area_for_remap(&mut self, old: u64, old_len: u64, new_len: u64, dont_unmap: bool) -> Result<(Area, usize), Errno> {
+    fn area_for_remap(
+        &mut self,
+        old: u64,
+        old_len: u64,
+        new_len: u64,
+        dont_unmap: bool,
+    ) -> Result<(Area, usize), Errno> {
         let index = self.map.find(old).ok_or(Errno::EFAULT)?;
         let vma = &self.map.areas()[index];
         // A length of 0 duplicates a shared mapping; of a private one there is nothing to show twice.
@@ -195,4 +204,3 @@ pub fn data_at(vma: &Vma<Area>, addr: u64) -> Area {
     area.offset += addr - vma.start;
     area
 }
-

@@ -28,7 +28,13 @@ impl AddressSpace {
 
     /// Runs `f(frame, offset in page, done, length)` over the pages of a range; answers bytes done before the first
     /// inaccessible page or short `f`.
-    fn for_pages(&self, addr: u64, len: usize, access: Access, f: &mut dyn FnMut(&Frame, usize, usize, usize) -> usize) -> usize {
+    fn for_pages(
+        &self,
+        addr: u64,
+        len: usize,
+        access: Access,
+        f: &mut dyn FnMut(&Frame, usize, usize, usize) -> usize,
+    ) -> usize {
         let mut done = 0;
         while done < len {
             let Some(at) = addr.checked_add(done as u64) else { break };
@@ -76,7 +82,14 @@ fn target_space(pid: i32) -> Result<Arc<AddressSpace>, Errno> {
 }
 
 /// process_vm_readv(2): EINVAL, EFAULT, ENOMEM, EPERM, ESRCH.
-pub fn sys_process_vm_readv(pid: i32, liov: UserAddr, liovcnt: usize, riov: UserAddr, riovcnt: usize, flags: u64) -> SysResult {
+pub fn sys_process_vm_readv(
+    pid: i32,
+    liov: UserAddr,
+    liovcnt: usize,
+    riov: UserAddr,
+    riovcnt: usize,
+    flags: u64,
+) -> SysResult {
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
@@ -90,12 +103,13 @@ pub fn sys_process_vm_readv(pid: i32, liov: UserAddr, liovcnt: usize, riov: User
     for segment in &remote {
         let want = (segment.len as usize).min(local.remaining());
         let mut failed = None;
-        let moved = space.for_pages(UserAddr(segment.base).untagged().0, want, Access::Read, &mut |frame, offset, _, n| {
-            local.write_frame(frame, offset, n).unwrap_or_else(|error| {
-                failed = Some(error);
-                0
-            })
-        });
+        let moved =
+            space.for_pages(UserAddr(segment.base).untagged().0, want, Access::Read, &mut |frame, offset, _, n| {
+                local.write_frame(frame, offset, n).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    0
+                })
+            });
         total += moved;
         if moved < want {
             return if total > 0 { Ok(total) } else { Err(failed.unwrap_or(Errno::EFAULT)) };
@@ -105,7 +119,14 @@ pub fn sys_process_vm_readv(pid: i32, liov: UserAddr, liovcnt: usize, riov: User
 }
 
 /// process_vm_writev(2): EINVAL, EFAULT, ENOMEM, EPERM, ESRCH.
-pub fn sys_process_vm_writev(pid: i32, liov: UserAddr, liovcnt: usize, riov: UserAddr, riovcnt: usize, flags: u64) -> SysResult {
+pub fn sys_process_vm_writev(
+    pid: i32,
+    liov: UserAddr,
+    liovcnt: usize,
+    riov: UserAddr,
+    riovcnt: usize,
+    flags: u64,
+) -> SysResult {
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
@@ -119,12 +140,13 @@ pub fn sys_process_vm_writev(pid: i32, liov: UserAddr, liovcnt: usize, riov: Use
     for segment in &remote {
         let want = (segment.len as usize).min(local.remaining());
         let mut failed = None;
-        let moved = space.for_pages(UserAddr(segment.base).untagged().0, want, Access::Write, &mut |frame, offset, _, n| {
-            local.read_frame(frame, offset, n).unwrap_or_else(|error| {
-                failed = Some(error);
-                0
-            })
-        });
+        let moved =
+            space.for_pages(UserAddr(segment.base).untagged().0, want, Access::Write, &mut |frame, offset, _, n| {
+                local.read_frame(frame, offset, n).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    0
+                })
+            });
         total += moved;
         if moved < want {
             return if total > 0 { Ok(total) } else { Err(failed.unwrap_or(Errno::EFAULT)) };

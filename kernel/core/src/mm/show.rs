@@ -32,7 +32,9 @@ impl AddressSpace {
         let resident = inner.table.resident() as u64;
         let mut shared = 0;
         for area in inner.map.areas().iter().filter(|area| area.data.attachment.is_some()) {
-            inner.table.for_each(area.range(), &mut |_, _, flags| shared += u64::from(area.data.is_shared() || flags.cow));
+            inner
+                .table
+                .for_each(area.range(), &mut |_, _, flags| shared += u64::from(area.data.is_shared() || flags.cow));
         }
         Usage {
             virtual_pages: inner.total_pages,
@@ -80,7 +82,8 @@ impl AddressSpace {
             let shown = data.object().and_then(|object| object.observer()).and_then(|observer| observer.name());
             let (dev, ino) = match data.file.as_ref() {
                 Some(file) => {
-                    let stat = file.ops.stat(file).or_else(|| file.inode().map(|inode| inode.stat())).unwrap_or_default();
+                    let stat =
+                        file.ops.stat(file).or_else(|| file.inode().map(|inode| inode.stat())).unwrap_or_default();
                     (stat.dev, stat.ino)
                 }
                 None if shown.is_some() => (1, shown.as_ref().map_or(0, |shown| shown.1)),

@@ -138,7 +138,8 @@ pub fn sys_mprotect(addr: UserAddr, len: usize, prot: u32) -> SysResult {
     if len == 0 {
         return Ok(0);
     }
-    let end = page_up(len as u64).and_then(|len| start.checked_add(len)).filter(|end| *end > start).ok_or(Errno::ENOMEM)?;
+    let end =
+        page_up(len as u64).and_then(|len| start.checked_add(len)).filter(|end| *end > start).ok_or(Errno::ENOMEM)?;
     if prot & !(Prot::all().bits() | PROT_SEM) != 0 {
         return Err(Errno::EINVAL);
     }

@@ -38,7 +38,14 @@ pub fn sys_sendto(_fd: i32, _buf: UserAddr, _len: usize, _flags: u32, _address: 
     Err(Errno::ENOSYS)
 }
 
-pub fn sys_recvfrom(_fd: i32, _buf: UserAddr, _len: usize, _flags: u32, _address: UserAddr, _alen: UserAddr) -> SysResult {
+pub fn sys_recvfrom(
+    _fd: i32,
+    _buf: UserAddr,
+    _len: usize,
+    _flags: u32,
+    _address: UserAddr,
+    _alen: UserAddr,
+) -> SysResult {
     Err(Errno::ENOSYS)
 }
 

@@ -92,7 +92,8 @@ fn check_task_limit(credentials: &Credentials, process: &Process) -> Result<(), 
     if tree::nr_tasks() as u64 >= max_threads() {
         return Err(Errno::EAGAIN);
     }
-    let privileged = credentials.uid == 0 || credentials.has_cap(cap::SYS_RESOURCE) || credentials.has_cap(cap::SYS_ADMIN);
+    let privileged =
+        credentials.uid == 0 || credentials.has_cap(cap::SYS_RESOURCE) || credentials.has_cap(cap::SYS_ADMIN);
     if !privileged && tree::nr_tasks_of(credentials.uid) as u64 >= limit {
         return Err(Errno::EAGAIN);
     }
@@ -188,7 +189,8 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
     if let Some(vfork) = vfork {
         let done = || vfork.done.load(Ordering::Acquire).then_some(());
         // Only a fatal signal lets the parent go before the child is done with its memory.
-        let _ = vfork.queue.wait_until(WaitMode::Killable, None, WaitReason::held_by("vfork", u64::from(tid), tid), done);
+        let _ =
+            vfork.queue.wait_until(WaitMode::Killable, None, WaitReason::held_by("vfork", u64::from(tid), tid), done);
     }
     Ok(tid as usize)
 }

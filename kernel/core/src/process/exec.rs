@@ -290,7 +290,7 @@ fn build_stack(
     words.extend(auxv.iter().flat_map(|&(tag, value)| [tag, value]));
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     image.align(16);
-    if bytes.len() % 16 != 0 {
+    if !bytes.len().is_multiple_of(16) {
         image.push(&[0; 8]);
     }
     let sp = image.push(&bytes);
@@ -299,7 +299,8 @@ fn build_stack(
         return Err(Errno::E2BIG);
     }
     space.set_auxv(auxv.iter().flat_map(|&(tag, value)| [tag.to_le_bytes(), value.to_le_bytes()].concat()).collect());
-    let layout = Layout { args: (args_start, args_end), env: (env_start, env_end), stack_top: sp, vdso, ..Layout::default() };
+    let layout =
+        Layout { args: (args_start, args_end), env: (env_start, env_end), stack_top: sp, vdso, ..Layout::default() };
     Ok((sp, layout))
 }
 
@@ -374,7 +375,8 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     let text = plan.segments.iter().find(|segment| segment.execute);
     let data = plan.segments.iter().rfind(|segment| segment.write);
     let range = |segment: Option<&elf::Segment>| {
-        segment.map_or((0, 0), |s| (loaded.bias.wrapping_add(s.vaddr), loaded.bias.wrapping_add(s.vaddr + s.memory_bytes)))
+        segment
+            .map_or((0, 0), |s| (loaded.bias.wrapping_add(s.vaddr), loaded.bias.wrapping_add(s.vaddr + s.memory_bytes)))
     };
     layout.sigreturn = sigreturn;
     layout.code = range(text);

@@ -96,4 +96,3 @@ pub fn start_init_task(body: fn()) {
     let task = new_task(pid, process, "init", new_thread());
     start(&task, body);
 }
-

@@ -27,7 +27,6 @@ pub use run::user_copy_fault;
 pub use task::{Task, current, current_arc};
 pub use tree::{all_processes, find_process, find_task, process_group};
 
-
 /// Whether the calling thread may look into `target` (procfs, process_vm_readv, pidfd_getfd): the same user with no more
 /// capabilities, or CAP_SYS_PTRACE.
 pub fn may_inspect(target: &Process) -> bool {

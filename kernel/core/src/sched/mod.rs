@@ -22,11 +22,11 @@ pub mod syscall;
 
 pub use account::{enter_kernel, enter_user};
 pub use park::{cancel_park, park, prepare_park};
-pub use switch::{
-    adopt_idle, cond_resched, exit_current, finish_switch, handle_reschedule_ipi, idle_ns, need_resched, nr_runnable, online_mask, preempt,
-    run_idle, set_need_resched, start, switch_address_space, yield_now,
-};
 pub(crate) use switch::slice_expired;
+pub use switch::{
+    adopt_idle, cond_resched, exit_current, finish_switch, handle_reschedule_ipi, idle_ns, need_resched, nr_runnable,
+    online_mask, preempt, run_idle, set_need_resched, start, switch_address_space, yield_now,
+};
 
 use crate::prelude::*;
 use crate::sync::WaitReason;

@@ -102,7 +102,11 @@ impl RunQueue {
 
     /// Makes `task` the hand-over slot's; answers false when it must be queued instead.
     pub fn push_next(&mut self, task: &Arc<Task>) -> bool {
-        if self.next.is_some() || task.sched.effective_rt() > 0 || self.hand_overs >= MAX_HAND_OVERS || !self.realtime.is_empty() {
+        if self.next.is_some()
+            || task.sched.effective_rt() > 0
+            || self.hand_overs >= MAX_HAND_OVERS
+            || !self.realtime.is_empty()
+        {
             return false;
         }
         self.hand_overs += 1;

@@ -157,7 +157,7 @@ pub fn sys_sched_setaffinity(pid: i32, len: usize, mask: UserAddr) -> SysResult 
 }
 
 pub fn sys_sched_getaffinity(pid: i32, len: usize, mask: UserAddr) -> SysResult {
-    if len.saturating_mul(8) < hal::cpu::online() || len % 8 != 0 {
+    if len.saturating_mul(8) < hal::cpu::online() || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let task = target(pid)?;
@@ -318,7 +318,7 @@ fn read_attr(addr: UserAddr) -> Result<SchedAttr, Errno> {
         0 => ATTR_BYTES_FIRST,
         size => size,
     };
-    if size < ATTR_BYTES_FIRST || size as usize > PAGE_SIZE as usize {
+    if size < ATTR_BYTES_FIRST || size as usize > PAGE_SIZE {
         return Err(too_big());
     }
     let bytes = UserPtr::<u8>::new(addr).read_vec(size as usize)?;
@@ -366,7 +366,7 @@ pub fn sys_sched_setattr(pid: i32, attr: UserAddr, flags: u32) -> SysResult {
 }
 
 pub fn sys_sched_getattr(pid: i32, attr: UserAddr, size: u32, flags: u32) -> SysResult {
-    if attr.is_null() || pid < 0 || size as usize > PAGE_SIZE as usize || size < ATTR_BYTES_FIRST || flags != 0 {
+    if attr.is_null() || pid < 0 || size as usize > PAGE_SIZE || size < ATTR_BYTES_FIRST || flags != 0 {
         return Err(Errno::EINVAL);
     }
     let task = target(pid)?;

@@ -2,8 +2,8 @@
 
 use super::state::{SIG_DFL, SIG_IGN, bit, deliverable, refresh, sa};
 use super::{
-    SIGABRT, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU,
-    SIGURG, SIGWINCH, SIGXCPU, SIGXFSZ, SigInfo, SigSet, frame, send, stop,
+    SIGABRT, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP, SIGTSTP, SIGTTIN,
+    SIGTTOU, SIGURG, SIGWINCH, SIGXCPU, SIGXFSZ, SigInfo, SigSet, frame, send, stop,
 };
 use crate::prelude::*;
 use crate::process::exit;

@@ -4,7 +4,7 @@
 //! address, x0-x30, sp, pc, pstate, 4096 bytes of records {magic, size, ...} ended by a zero record; above all a frame record
 //! (x29, x30) that lets unwinders go on.
 
-use super::state::{AltStack, Action, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, bit, refresh, sa};
+use super::state::{Action, AltStack, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, bit, refresh, sa};
 use super::{SIGBUS, SIGILL, SIGSEGV, SIGTRAP, SigInfo, trampoline};
 use crate::prelude::*;
 use core::sync::atomic::Ordering;
@@ -186,4 +186,3 @@ pub fn pop(context: &mut UserContext) -> Result<(), Errno> {
     refresh(task);
     Ok(())
 }
-

@@ -4,15 +4,14 @@
 //! frames · [`stop`]: job control · [`syscall`], [`signalfd`]: calls. Everything a sender touches is under interrupt-safe
 //! locks: timers and terminals send from interrupts.
 
-pub mod trampoline;
-pub mod stop;
-pub mod state;
-pub mod send;
-pub mod frame;
 pub mod deliver;
+pub mod frame;
+pub mod send;
 pub mod signalfd;
+pub mod state;
+pub mod stop;
 pub mod syscall;
-
+pub mod trampoline;
 
 pub const SIGHUP: u32 = 1;
 pub const SIGINT: u32 = 2;
@@ -119,6 +118,7 @@ impl SigInfo {
 
 pub use deliver::{deliver, end_temporary_mask, force_fault, force_fault_with_esr, set_restart, set_temporary_mask};
 pub use send::{
-    check_orphaned_groups, ignores_children, is_blocked_or_ignored, may_signal, send_to_group, send_to_process, send_timer, send_to_task,
+    check_orphaned_groups, ignores_children, is_blocked_or_ignored, may_signal, send_timer, send_to_group,
+    send_to_process, send_to_task,
 };
 pub use state::{ProcessSignal, TaskSignal, on_exec, on_thread_exit};

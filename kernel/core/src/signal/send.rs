@@ -64,7 +64,8 @@ fn has_no_effect(process: &Process, target: Option<&Task>, signal: u32) -> bool 
     if !is_ignored(&action, signal) {
         return false;
     }
-    let blocked = |task: &Task| SigSet(task.signal.mask() | task.signal.wait_set.load(Ordering::Acquire)).contains(signal);
+    let blocked =
+        |task: &Task| SigSet(task.signal.mask() | task.signal.wait_set.load(Ordering::Acquire)).contains(signal);
     match target {
         Some(task) => !blocked(task),
         None => !process.threads.lock().iter().any(|task| blocked(task)),

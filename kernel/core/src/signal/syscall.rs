@@ -1,6 +1,6 @@
 //! Signal calls: sigaction(2), sigprocmask(2), kill(2) and their kin.
 
-use super::state::{Action, AltStack, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, SIG_IGN, UNBLOCKABLE, refresh};
+use super::state::{Action, AltStack, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UNBLOCKABLE, refresh};
 use super::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo, frame, may_signal, send, send_to_process, send_to_task};
 use crate::prelude::*;
 use crate::process::process::rlimit;

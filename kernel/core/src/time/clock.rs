@@ -50,7 +50,11 @@ pub fn read(clock: i32) -> Result<u64, Errno> {
                 return Err(Errno::EINVAL);
             }
             if per_thread {
-                let task = if pid == 0 { crate::process::current_arc() } else { crate::process::find_task(pid as u32).ok_or(Errno::EINVAL)? };
+                let task = if pid == 0 {
+                    crate::process::current_arc()
+                } else {
+                    crate::process::find_task(pid as u32).ok_or(Errno::EINVAL)?
+                };
                 if task.process.pid != current().process.pid {
                     return Err(Errno::EINVAL);
                 }

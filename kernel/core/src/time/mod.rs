@@ -1,11 +1,11 @@
 //! Clocks, timers, sleeping; the vDSO's data.
 
 pub mod alarm;
+pub mod clock;
 pub mod posix;
+pub mod syscall;
 pub mod timer;
 pub mod timerfd;
-pub mod clock;
-pub mod syscall;
 pub mod timers;
 pub mod vdso;
 

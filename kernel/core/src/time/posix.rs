@@ -127,7 +127,11 @@ fn cpu_source(clockid: i32) -> Result<Option<Source>, Errno> {
     match clockid {
         clock::REALTIME | clock::MONOTONIC | clock::BOOTTIME | clock::TAI => Ok(None),
         clock::REALTIME_ALARM | clock::BOOTTIME_ALARM => {
-            if current().creds().has_cap(cap::WAKE_ALARM) { Ok(None) } else { Err(Errno::EPERM) }
+            if current().creds().has_cap(cap::WAKE_ALARM) {
+                Ok(None)
+            } else {
+                Err(Errno::EPERM)
+            }
         }
         clock::PROCESS_CPUTIME => Ok(Some(Source::ProcessCpu(Arc::downgrade(own)))),
         clock::THREAD_CPUTIME => Ok(Some(Source::ThreadCpu(Arc::downgrade(&current_arc())))),
@@ -180,7 +184,8 @@ pub fn sys_timer_create(clockid: i32, sevp: UserAddr, timerid: UserAddr) -> SysR
         }
     };
     UserPtr::<i32>::new(timerid).write(&id)?;
-    let timer = PosixTimer { clock: clockid, cpu_source, alarm: Alarm::new(Box::new(on_expiry)), overrun: AtomicI32::new(0) };
+    let timer =
+        PosixTimer { clock: clockid, cpu_source, alarm: Alarm::new(Box::new(on_expiry)), overrun: AtomicI32::new(0) };
     timers.timers.lock().0.insert(id, Arc::new(timer));
     Ok(0)
 }

@@ -18,9 +18,8 @@ struct Queue {
     armed: Option<u64>,
 }
 
-static QUEUES: PerCpu<IrqSpinLock<Queue>> = PerCpu::new(
-    [const { IrqSpinLock::new(Queue { timers: BTreeMap::new(), slice: None, armed: None }) }; MAX_CPUS],
-);
+static QUEUES: PerCpu<IrqSpinLock<Queue>> =
+    PerCpu::new([const { IrqSpinLock::new(Queue { timers: BTreeMap::new(), slice: None, armed: None }) }; MAX_CPUS]);
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Names an armed timer.

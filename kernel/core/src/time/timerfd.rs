@@ -126,7 +126,13 @@ impl FileOps for TimerFd {
         let state = self.state.lock();
         alloc::format!(
             "clockid: {}\nticks: {}\nsettime flags: 0{:o}\nit_value: ({}, {})\nit_interval: ({}, {})\n",
-            self.clock, state.ticks, state.flags, now.value.sec, now.value.nsec, now.interval.sec, now.interval.nsec
+            self.clock,
+            state.ticks,
+            state.flags,
+            now.value.sec,
+            now.value.nsec,
+            now.interval.sec,
+            now.interval.nsec
         )
     }
 

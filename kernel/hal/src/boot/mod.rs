@@ -106,7 +106,10 @@ unsafe extern "C" fn rust_primary(dtb: u64, image_phys: u64, entry_ticks: u64) -
     crate::frame::init(&plan);
     // The window of device registers takes its tables from the frame allocator.
     if let Some(uart) = plan.console {
-        crate::early::init(crate::mmio::map(PhysAddr(uart), PAGE_SIZE), plan.log.map(|log| crate::mmio::map(PhysAddr(log), PAGE_SIZE)));
+        crate::early::init(
+            crate::mmio::map(PhysAddr(uart), PAGE_SIZE),
+            plan.log.map(|log| crate::mmio::map(PhysAddr(log), PAGE_SIZE)),
+        );
     }
     tree::publish_cpus(&plan);
     crate::cpu::come_online(0);

@@ -295,7 +295,8 @@ fn read_serial(fdt: Fdt<'static>, plan: &mut Plan) {
     plan.console = by_alias("serial0");
     plan.log = by_alias("serial1");
     if plan.console.is_none() {
-        let mut ports = fdt.root().children().filter(|node| node.is_compatible("arm,pl011")).filter_map(|node| regs(node).next());
+        let mut ports =
+            fdt.root().children().filter(|node| node.is_compatible("arm,pl011")).filter_map(|node| regs(node).next());
         plan.console = ports.next().map(|(address, _)| address);
     }
     let valid = |address: u64| address < PHYS_LIMIT && address & (PAGE_SIZE as u64 - 1) == 0;

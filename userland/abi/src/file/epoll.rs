@@ -1,8 +1,11 @@
 //! epoll.
 
-use super::{catch, close, pipe_with, poll_one, read, write};
 use super::support::{child, errno_of, ok, reap, sleep_ms, timed};
-use libc::{EBADF, EEXIST, EINTR, EINVAL, ELOOP, ENOENT, EPERM, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT};
+use super::{catch, close, pipe_with, poll_one, read, write};
+use libc::{
+    EBADF, EEXIST, EINTR, EINVAL, ELOOP, ENOENT, EPERM, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN,
+    EPOLLONESHOT, EPOLLOUT,
+};
 
 fn create() -> i32 {
     ok(unsafe { libc::epoll_create1(0) })

@@ -1,7 +1,7 @@
 //! fcntl(2) and the ioctls every file has.
 
-use super::{pipe_with, read, write};
 use super::support::{errno_of, ok, sleep_ms};
+use super::{pipe_with, read, write};
 use libc::{EBADF, EINVAL, ENOTTY, ESRCH};
 use std::sync::atomic::{AtomicI32, Ordering};
 

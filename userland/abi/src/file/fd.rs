@@ -1,7 +1,7 @@
 //! The descriptor table, read and write, simple devices, eventfd.
 
-use super::{close, pipe_with, poll_one, read, write};
 use super::support::{errno_of, ok};
+use super::{close, pipe_with, poll_one, read, write};
 use libc::{EAGAIN, EBADF, EINVAL, EMFILE, ENOSPC, ESPIPE};
 
 fn open(path: &std::ffi::CStr, flags: i32) -> i32 {

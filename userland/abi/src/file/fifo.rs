@@ -1,7 +1,7 @@
 //! FIFOs.
 
-use super::{close, poll_one, read, write};
 use super::support::{child, errno_of, ok, reap, sleep_ms};
+use super::{close, poll_one, read, write};
 use libc::{EAGAIN, ENXIO, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, POLLHUP, POLLIN};
 
 fn make(path: &std::ffi::CStr) {

@@ -1,7 +1,7 @@
 //! Pipes.
 
-use super::{catch, close, pipe_with, poll_one, read, write};
 use super::support::{child, errno_of, ok, reap, sleep_ms};
+use super::{catch, close, pipe_with, poll_one, read, write};
 use libc::{EAGAIN, EBUSY, EFAULT, EINTR, EINVAL, EPIPE, O_NONBLOCK};
 
 pub fn basic() {

@@ -1,7 +1,7 @@
 //! poll(2), ppoll(2), select(2).
 
-use super::{catch, close, pipe_with, poll_one, write};
 use super::support::{child, errno_of, reap, sleep_ms, timed};
+use super::{catch, close, pipe_with, poll_one, write};
 use libc::{EBADF, EINTR, EINVAL, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT};
 
 pub fn pipe_events() {
@@ -36,7 +36,8 @@ pub fn timeouts() {
     let took = timed(|| assert_eq!(poll_one(r, POLLIN, 60), 0));
     assert!((60..1000).contains(&took), "{took}");
     let mut entry = libc::pollfd { fd: r, events: POLLIN, revents: 0 };
-    let ppoll = |timeout: *const libc::timespec| unsafe { libc::syscall(libc::SYS_ppoll, &raw const entry, 1, timeout, 0, 0) };
+    let ppoll =
+        |timeout: *const libc::timespec| unsafe { libc::syscall(libc::SYS_ppoll, &raw const entry, 1, timeout, 0, 0) };
     let bad = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 };
     assert_eq!(errno_of(ppoll(&bad)), EINVAL);
     // The raw call writes back what is left.
@@ -70,7 +71,10 @@ pub fn mask() {
         let mut now: libc::sigset_t = std::mem::zeroed();
         libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &mut now);
         assert_eq!(libc::sigismember(&now, libc::SIGUSR1), 1);
-        assert_eq!(errno_of(libc::syscall(libc::SYS_ppoll, &raw mut entry, 1, &raw const long, &raw const empty, 4)), EINVAL);
+        assert_eq!(
+            errno_of(libc::syscall(libc::SYS_ppoll, &raw mut entry, 1, &raw const long, &raw const empty, 4)),
+            EINVAL
+        );
         libc::raise(libc::SIGUSR1);
         let mut set: libc::fd_set = std::mem::zeroed();
         libc::FD_SET(r, &mut set);

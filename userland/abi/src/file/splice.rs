@@ -1,7 +1,7 @@
 //! splice, tee, sendfile, copy_file_range.
 
-use super::{close, pipe_with, read, write};
 use super::support::{errno_of, ok};
+use super::{close, pipe_with, read, write};
 use libc::{EAGAIN, EBADF, EINVAL, ESPIPE};
 use std::ptr::null_mut;
 
@@ -94,7 +94,9 @@ pub fn copy_file_range() {
     let input = file(c"/tmp/cfr_in", b"0123456789");
     let output = file(c"/tmp/cfr_out", b"");
     let mut offset = 2i64;
-    let call = |from, off: *mut i64, to, len, flags| unsafe { libc::copy_file_range(from, off, to, null_mut(), len, flags) as i64 };
+    let call = |from, off: *mut i64, to, len, flags| unsafe {
+        libc::copy_file_range(from, off, to, null_mut(), len, flags) as i64
+    };
     assert_eq!(call(input, &mut offset, output, 5, 0), 5);
     assert_eq!(offset, 7);
     assert_eq!(call(input, &mut offset, output, 50, 0), 3);

@@ -1,7 +1,7 @@
 //! Terminals, by way of pseudo-terminals.
 
-use super::{close, poll_one, read, write};
 use super::support::{child, errno_of, ok, reap, sleep_ms, timed};
+use super::{close, poll_one, read, write};
 use libc::{EAGAIN, EIO, ENOTTY, POLLHUP, POLLIN, VMIN, VTIME};
 use std::ffi::CString;
 

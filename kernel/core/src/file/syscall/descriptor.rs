@@ -75,7 +75,11 @@ pub fn sys_close_range(first: u32, last: u32, flags: u32) -> SysResult {
         drop(current().files.replace(own.clone()));
         table = own;
     }
-    if flags & CLOEXEC != 0 { table.cloexec_between(first, last) } else { table.close_between(first, last) }
+    if flags & CLOEXEC != 0 {
+        table.cloexec_between(first, last)
+    } else {
+        table.close_between(first, last)
+    }
     Ok(0)
 }
 

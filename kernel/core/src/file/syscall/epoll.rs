@@ -69,7 +69,14 @@ fn wait(epfd: i32, events: UserAddr, maxevents: i32, timeout: Timeout) -> SysRes
     epoll.0.wait(UserPtr::new(events), max, timeout.deadline, timeout.is_zero)
 }
 
-pub fn sys_epoll_pwait(epfd: i32, events: UserAddr, maxevents: i32, timeout: i32, sigmask: UserAddr, sigsetsize: usize) -> SysResult {
+pub fn sys_epoll_pwait(
+    epfd: i32,
+    events: UserAddr,
+    maxevents: i32,
+    timeout: i32,
+    sigmask: UserAddr,
+    sigsetsize: usize,
+) -> SysResult {
     let timeout = match u64::try_from(timeout) {
         Ok(ms) => Timeout::after_ns(ms * 1_000_000),
         Err(_) => Timeout::NEVER,
@@ -77,7 +84,14 @@ pub fn sys_epoll_pwait(epfd: i32, events: UserAddr, maxevents: i32, timeout: i32
     with_mask(sigmask, sigsetsize, || wait(epfd, events, maxevents, timeout))
 }
 
-pub fn sys_epoll_pwait2(epfd: i32, events: UserAddr, maxevents: i32, timeout: UserAddr, sigmask: UserAddr, sigsetsize: usize) -> SysResult {
+pub fn sys_epoll_pwait2(
+    epfd: i32,
+    events: UserAddr,
+    maxevents: i32,
+    timeout: UserAddr,
+    sigmask: UserAddr,
+    sigsetsize: usize,
+) -> SysResult {
     let timeout = Timeout::read(UserPtr::<Timespec>::new(timeout))?;
     with_mask(sigmask, sigsetsize, || wait(epfd, events, maxevents, timeout))
 }

@@ -2,7 +2,6 @@
 
 pub mod descriptor;
 pub mod epoll;
+pub mod poll;
 pub mod rw;
 pub mod splice;
-pub mod poll;
-

@@ -144,14 +144,22 @@ struct MaskArgument {
     size: u64,
 }
 
-pub fn sys_pselect6(nfds: i32, readfds: UserAddr, writefds: UserAddr, exceptfds: UserAddr, timeout: UserAddr, sigmask: UserAddr) -> SysResult {
+pub fn sys_pselect6(
+    nfds: i32,
+    readfds: UserAddr,
+    writefds: UserAddr,
+    exceptfds: UserAddr,
+    timeout: UserAddr,
+    sigmask: UserAddr,
+) -> SysResult {
     let mask = match UserPtr::<MaskArgument>::new(sigmask).non_null() {
         Some(argument) => argument.read()?,
         None => MaskArgument { mask: 0, size: 0 },
     };
     let timeout_at = UserPtr::<Timespec>::new(timeout);
     let timeout = Timeout::read(timeout_at)?;
-    let result = with_mask(UserAddr(mask.mask), mask.size as usize, || select(nfds, [readfds, writefds, exceptfds], &timeout));
+    let result =
+        with_mask(UserAddr(mask.mask), mask.size as usize, || select(nfds, [readfds, writefds, exceptfds], &timeout));
     finish(result, &timeout, timeout_at)
 }
 
@@ -175,11 +183,12 @@ fn select(nfds: i32, sets: [UserAddr; 3], timeout: &Timeout) -> SysResult {
     // (fd, which sets ask for it)
     let mut files: SmallVec<[(usize, [bool; 3], Arc<OpenFile>); 8]> = SmallVec::new();
     for word in 0..words {
-        let mut any = asked[0][word] | asked[1][word] | asked[2][word];
+        let sets = asked.each_ref().map(|set| set[word]);
+        let mut any = sets[0] | sets[1] | sets[2];
         while any != 0 {
             let bit = any.trailing_zeros() as usize;
             any &= any - 1;
-            let wants = [0, 1, 2].map(|set| asked[set][word] >> bit & 1 == 1);
+            let wants = sets.map(|set| set >> bit & 1 == 1);
             files.push((word * 64 + bit, wants, file((word * 64 + bit) as i32)?));
         }
     }

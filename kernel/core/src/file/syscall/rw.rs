@@ -145,7 +145,11 @@ pub fn sys_pwrite64(fd: i32, buf: UserAddr, count: usize, offset: i64) -> SysRes
 
 /// EOVERFLOW when the transfer would pass the largest offset.
 fn check_end(offset: u64, len: usize) -> Result<(), Errno> {
-    if offset.checked_add(len as u64).is_some_and(|end| end <= i64::MAX as u64) { Ok(()) } else { Err(Errno::EOVERFLOW) }
+    if offset.checked_add(len as u64).is_some_and(|end| end <= i64::MAX as u64) {
+        Ok(())
+    } else {
+        Err(Errno::EOVERFLOW)
+    }
 }
 
 pub fn sys_preadv(fd: i32, iov: UserAddr, iovcnt: usize, offset: i64) -> SysResult {

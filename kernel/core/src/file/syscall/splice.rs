@@ -82,7 +82,11 @@ pub fn sys_splice(fd_in: i32, off_in: UserAddr, fd_out: i32, off_out: UserAddr, 
             if Arc::ptr_eq(from.pipe(), to.pipe()) {
                 return Err(Errno::EINVAL);
             }
-            let mode = if input.is_nonblocking() || output.is_nonblocking() { Mode::NONBLOCKING } else { Mode::of(&output, nonblocking) };
+            let mode = if input.is_nonblocking() || output.is_nonblocking() {
+                Mode::NONBLOCKING
+            } else {
+                Mode::of(&output, nonblocking)
+            };
             splice::pipe_to_pipe(from.pipe(), to.pipe(), len, mode, false)
         }
         (Some(from), None) => {
@@ -172,7 +176,14 @@ fn check_regular(file: &OpenFile) -> Result<(), Errno> {
     }
 }
 
-pub fn sys_copy_file_range(fd_in: i32, off_in: UserAddr, fd_out: i32, off_out: UserAddr, len: usize, flags: u32) -> SysResult {
+pub fn sys_copy_file_range(
+    fd_in: i32,
+    off_in: UserAddr,
+    fd_out: i32,
+    off_out: UserAddr,
+    len: usize,
+    flags: u32,
+) -> SysResult {
     let (input, output) = (file(fd_in)?, file(fd_out)?);
     if flags != 0 {
         return Err(Errno::EINVAL);

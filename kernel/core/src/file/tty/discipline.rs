@@ -222,9 +222,15 @@ impl Tty {
             if file.is_nonblocking() {
                 return if done == 0 { Err(Errno::EAGAIN) } else { Ok(done) };
             }
-            let waited = self.read_wait.wait_until(WaitMode::Interruptible, gap_deadline, WaitReason::on("tty_read", self.rdev), || {
-                (self.has_input.load(Ordering::Acquire) || self.is_dead(generation) || self.other_side_closed()).then_some(())
-            });
+            let waited = self.read_wait.wait_until(
+                WaitMode::Interruptible,
+                gap_deadline,
+                WaitReason::on("tty_read", self.rdev),
+                || {
+                    (self.has_input.load(Ordering::Acquire) || self.is_dead(generation) || self.other_side_closed())
+                        .then_some(())
+                },
+            );
             match waited {
                 Ok(()) => {}
                 Err(WaitError::TimedOut) => return Ok(done),
@@ -265,7 +271,12 @@ impl Tty {
             if file.is_nonblocking() {
                 return Err(Errno::EAGAIN);
             }
-            self.writer_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("tty_writer", self.rdev), acquire)?;
+            self.writer_wait.wait_until(
+                WaitMode::Interruptible,
+                None,
+                WaitReason::on("tty_writer", self.rdev),
+                acquire,
+            )?;
         }
         let result = self.write_as_the_only_one(file, generation, src);
         self.writer.store(false, Ordering::Release);
@@ -304,9 +315,12 @@ impl Tty {
                 if file.is_nonblocking() {
                     return if done == 0 { Err(Errno::EAGAIN) } else { Ok(done) };
                 }
-                let waited = self.write_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("tty_write", self.rdev), || {
-                    (self.is_writable() || self.is_dead(generation) || self.other_side_closed()).then_some(())
-                });
+                let waited = self.write_wait.wait_until(
+                    WaitMode::Interruptible,
+                    None,
+                    WaitReason::on("tty_write", self.rdev),
+                    || (self.is_writable() || self.is_dead(generation) || self.other_side_closed()).then_some(()),
+                );
                 if let Err(error) = waited {
                     return if done == 0 { Err(error.into()) } else { Ok(done) };
                 }
@@ -328,7 +342,12 @@ impl Tty {
             table.register(&self.poll_set);
         }
         if self.is_dead(generation) {
-            return PollEvents::IN | PollEvents::OUT | PollEvents::ERR | PollEvents::HUP | PollEvents::RDNORM | PollEvents::WRNORM;
+            return PollEvents::IN
+                | PollEvents::OUT
+                | PollEvents::ERR
+                | PollEvents::HUP
+                | PollEvents::RDNORM
+                | PollEvents::WRNORM;
         }
         let mut events = PollEvents::empty();
         if self.polls_readable.load(Ordering::Acquire) {

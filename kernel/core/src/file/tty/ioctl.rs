@@ -91,8 +91,23 @@ pub fn ioctl(tty: &Arc<Tty>, through_master: bool, file: &OpenFile, command: u32
     // Changes by a background process stop it, as writes with TOSTOP do.
     if matches!(
         command,
-        TCSETS | TCSETSW | TCSETSF | TCSETA | TCSETAW | TCSETAF | TCSETS2 | TCSETSW2 | TCSETSF2 | TCSBRK | TCSBRKP | TCXONC
-            | TCFLSH | TIOCSPGRP | TIOCSETD | TIOCSBRK | TIOCCBRK
+        TCSETS
+            | TCSETSW
+            | TCSETSF
+            | TCSETA
+            | TCSETAW
+            | TCSETAF
+            | TCSETS2
+            | TCSETSW2
+            | TCSETSF2
+            | TCSBRK
+            | TCSBRKP
+            | TCXONC
+            | TCFLSH
+            | TIOCSPGRP
+            | TIOCSETD
+            | TIOCSBRK
+            | TIOCCBRK
     ) && !through_master
     {
         job::check_foreground(tty, SIGTTOU)?;
@@ -102,7 +117,7 @@ pub fn ioctl(tty: &Arc<Tty>, through_master: bool, file: &OpenFile, command: u32
             let termios = *tty.state.lock().line.termios();
             hal::user::copy_to_user(addr, &termios.as_bytes()[..TERMIOS_LEN])?;
         }
-        TCGETS2 => UserPtr::new(addr).write(&*tty.state.lock().line.termios())?,
+        TCGETS2 => UserPtr::new(addr).write(tty.state.lock().line.termios())?,
         TCGETA => get_termio(tty, addr)?,
         TCSETS => set_termios(tty, addr, When::Now, false)?,
         TCSETSW => set_termios(tty, addr, When::AfterDrain, false)?,

@@ -12,7 +12,9 @@ use core::sync::atomic::Ordering;
 enum Controlling {
     Terminal(Arc<Tty>),
     /// It hung up; the foreground group of then hears of the leader's exit.
-    HungUp { foreground: u32 },
+    HungUp {
+        foreground: u32,
+    },
 }
 
 static SESSIONS: SpinLock<BTreeMap<u32, Controlling>> = SpinLock::new(BTreeMap::new());

@@ -87,11 +87,15 @@ pub fn open_master() -> Result<Arc<dyn FileOps>, Errno> {
             write_wait: WaitQueue::new(),
             poll_set: PollSet::new(),
         });
-        let slave =
-            Tty::new(makedev(PTS_MAJOR, number), Port::Pty(pair), Termios::new(cflag::B38400, 38400), WinSize::default());
+        let slave = Tty::new(
+            makedev(PTS_MAJOR, number),
+            Port::Pty(pair),
+            Termios::new(cflag::B38400, 38400),
+            WinSize::default(),
+        );
         let mut pairs = PAIRS.lock();
-        if !pairs.contains_key(&number) {
-            pairs.insert(number, slave.clone());
+        if let alloc::collections::btree_map::Entry::Vacant(place) = pairs.entry(number) {
+            place.insert(slave.clone());
             return Ok(Arc::new(Master { slave }));
         }
     }
@@ -263,9 +267,12 @@ impl FileOps for Master {
             if file.is_nonblocking() {
                 return Err(Errno::EAGAIN);
             }
-            pair.read_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("pty_read", u64::from(pair.number)), || {
-                (pair.queued() != 0 || pair.is_slave_closed() || pair.has_status()).then_some(())
-            })?;
+            pair.read_wait.wait_until(
+                WaitMode::Interruptible,
+                None,
+                WaitReason::on("pty_read", u64::from(pair.number)),
+                || (pair.queued() != 0 || pair.is_slave_closed() || pair.has_status()).then_some(()),
+            )?;
         }
     }
 
@@ -295,10 +302,12 @@ impl FileOps for Master {
             if file.is_nonblocking() {
                 return if done == 0 { Err(Errno::EAGAIN) } else { Ok(done) };
             }
-            let waited =
-                pair.write_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("pty_write", u64::from(pair.number)), || {
-                    (self.slave.input_room() != 0 || pair.is_slave_closed()).then_some(())
-                });
+            let waited = pair.write_wait.wait_until(
+                WaitMode::Interruptible,
+                None,
+                WaitReason::on("pty_write", u64::from(pair.number)),
+                || (self.slave.input_room() != 0 || pair.is_slave_closed()).then_some(()),
+            );
             if let Err(error) = waited {
                 return if done == 0 { Err(error.into()) } else { Ok(done) };
             }

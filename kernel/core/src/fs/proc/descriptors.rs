@@ -122,7 +122,12 @@ struct Anonymous {
 
 impl Inode for Anonymous {
     fn stat(&self) -> Stat {
-        self.file.ops.stat(&self.file).unwrap_or(Stat { mode: 0o600, nlink: 1, block_size: PAGE_SIZE as u32, ..Default::default() })
+        self.file.ops.stat(&self.file).unwrap_or(Stat {
+            mode: 0o600,
+            nlink: 1,
+            block_size: PAGE_SIZE as u32,
+            ..Default::default()
+        })
     }
     fn file_type(&self) -> FileType {
         match self.stat().mode >> 12 & 0xf {

@@ -108,7 +108,12 @@ impl Node {
     pub fn directory(ino: u64, mode: u32, owner: (u32, u32), directory: impl Directory) -> Arc<Self> {
         Self::new(ino, mode, owner, Kind::Directory(Box::new(directory)))
     }
-    pub fn text(ino: u64, mode: u32, owner: (u32, u32), produce: impl Fn() -> Result<Vec<u8>, Errno> + Send + Sync + 'static) -> Arc<Self> {
+    pub fn text(
+        ino: u64,
+        mode: u32,
+        owner: (u32, u32),
+        produce: impl Fn() -> Result<Vec<u8>, Errno> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Self::new(ino, mode, owner, Kind::Text { produce: Box::new(produce), accept: None })
     }
     pub fn writable(
@@ -120,7 +125,11 @@ impl Node {
     ) -> Arc<Self> {
         Self::new(ino, mode, owner, Kind::Text { produce: Box::new(produce), accept: Some(Box::new(accept)) })
     }
-    pub fn link(ino: u64, owner: (u32, u32), target: impl Fn() -> Result<Vec<u8>, Errno> + Send + Sync + 'static) -> Arc<Self> {
+    pub fn link(
+        ino: u64,
+        owner: (u32, u32),
+        target: impl Fn() -> Result<Vec<u8>, Errno> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Self::new(ino, 0o777, owner, Kind::Link { target: Box::new(target), follow: None })
     }
     /// A link that leads to a place and not to a name.
@@ -254,13 +263,19 @@ impl FileOps for OpenNode {
         };
         to.filter(|to| *to <= i64::MAX as u64).ok_or(Errno::EINVAL)
     }
-    fn read_dir(&self, file: &OpenFile, offset: u64, emit: &mut dyn FnMut(&[u8], u64, u8, u64) -> bool) -> Result<(), Errno> {
+    fn read_dir(
+        &self,
+        file: &OpenFile,
+        offset: u64,
+        emit: &mut dyn FnMut(&[u8], u64, u8, u64) -> bool,
+    ) -> Result<(), Errno> {
         let Kind::Directory(directory) = &self.node.kind else { return Err(Errno::ENOTDIR) };
         const DIRECTORY: u8 = FileType::Directory as u8;
         if offset == 0 && !emit(b".", self.node.ino, DIRECTORY, 1) {
             return Ok(());
         }
-        let parent = file.path.as_ref().and_then(|path| path.dentry.parent()).map_or(1, |parent| parent.inode.stat().ino);
+        let parent =
+            file.path.as_ref().and_then(|path| path.dentry.parent()).map_or(1, |parent| parent.inode.stat().ino);
         if offset <= 1 && !emit(b"..", parent, DIRECTORY, 2) {
             return Ok(());
         }
@@ -306,9 +321,14 @@ impl Fixed {
             }
             Fixed::Setting(get, set) => {
                 let accept = move |bytes: &[u8]| set(core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim());
-                (0o644, Kind::Text { produce: Box::new(move || Ok(get().into_bytes())), accept: Some(Box::new(accept)) })
+                (
+                    0o644,
+                    Kind::Text { produce: Box::new(move || Ok(get().into_bytes())), accept: Some(Box::new(accept)) },
+                )
             }
-            Fixed::Link(target) => (0o777, Kind::Link { target: Box::new(move || Ok(target().into_bytes())), follow: None }),
+            Fixed::Link(target) => {
+                (0o777, Kind::Link { target: Box::new(move || Ok(target().into_bytes())), follow: None })
+            }
         };
         Arc::new(Node { ino, mode, owner: (0, 0), device, kind })
     }

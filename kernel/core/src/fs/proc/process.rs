@@ -61,7 +61,9 @@ const TEXTS: &[(&str, u32, bool, Text)] = &[
     ("environ", 0o400, true, environ),
     ("io", 0o400, true, |subject| status::io(subject)),
     ("limits", 0o444, false, |subject| Ok(status::limits(subject).into_bytes())),
-    ("maps", 0o444, true, |subject| Ok(subject.space().map(|space| space.format_maps(false)).unwrap_or_default().into_bytes())),
+    ("maps", 0o444, true, |subject| {
+        Ok(subject.space().map(|space| space.format_maps(false)).unwrap_or_default().into_bytes())
+    }),
     ("mountinfo", 0o444, false, |subject| mounts(subject, Format::MountInfo)),
     ("mounts", 0o444, false, |subject| mounts(subject, Format::Mounts)),
     ("mountstats", 0o400, false, |subject| mounts(subject, Format::MountStats)),
@@ -71,7 +73,9 @@ const TEXTS: &[(&str, u32, bool, Text)] = &[
     }),
     ("sched", 0o444, false, |subject| Ok(status::sched(&*subject.task()?).into_bytes())),
     ("schedstat", 0o444, false, |subject| Ok(status::schedstat(&*subject.task()?).into_bytes())),
-    ("smaps", 0o444, true, |subject| Ok(subject.space().map(|space| space.format_maps(true)).unwrap_or_default().into_bytes())),
+    ("smaps", 0o444, true, |subject| {
+        Ok(subject.space().map(|space| space.format_maps(true)).unwrap_or_default().into_bytes())
+    }),
     ("stack", 0o400, true, |subject| Ok(status::stack(&*subject.task()?).into_bytes())),
     ("stat", 0o444, false, |subject| Ok(status::stat(subject).into_bytes())),
     ("statm", 0o444, false, |subject| Ok(status::statm(subject).into_bytes())),
@@ -134,7 +138,8 @@ impl Directory for ProcessDirectory {
         let texts = TEXTS.iter().map(|entry| (entry.0, FileType::Regular));
         let others = OTHERS.iter().copied().filter(|(name, _)| *name != "task" || self.task.is_none());
         let all = texts.chain(others).enumerate();
-        all.map(|(position, (name, kind))| Listed { position: position as u64, name: String::from(name), kind }).collect()
+        all.map(|(position, (name, kind))| Listed { position: position as u64, name: String::from(name), kind })
+            .collect()
     }
 }
 
@@ -241,7 +246,8 @@ impl Directory for Threads {
     fn list(&self) -> Vec<Listed> {
         let mut tids: Vec<u32> = self.process.threads.lock().iter().map(|task| task.tid).collect();
         tids.sort_unstable();
-        let listed = |tid: u32| Listed { position: tid as u64, name: alloc::format!("{tid}"), kind: FileType::Directory };
+        let listed =
+            |tid: u32| Listed { position: tid as u64, name: alloc::format!("{tid}"), kind: FileType::Directory };
         tids.into_iter().map(listed).collect()
     }
 }
@@ -270,7 +276,11 @@ impl Directory for NameSpaces {
     fn list(&self) -> Vec<Listed> {
         let entries = NAME_SPACES.iter().enumerate();
         entries
-            .map(|(position, (name, _))| Listed { position: position as u64, name: String::from(*name), kind: FileType::Symlink })
+            .map(|(position, (name, _))| Listed {
+                position: position as u64,
+                name: String::from(*name),
+                kind: FileType::Symlink,
+            })
             .collect()
     }
 }

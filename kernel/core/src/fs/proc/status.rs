@@ -75,8 +75,8 @@ pub fn stat(subject: &Subject) -> String {
         let relations = process.relations.lock();
         (relations.parent.upgrade().map_or(0, |parent| parent.pid), relations.pgid, relations.sid)
     };
-    let (tty, foreground) =
-        crate::file::tty::of_session(relations.2).map_or((0, -1), |(device, group)| (device, if group == 0 { -1 } else { group as i64 }));
+    let (tty, foreground) = crate::file::tty::of_session(relations.2)
+        .map_or((0, -1), |(device, group)| (device, if group == 0 { -1 } else { group as i64 }));
     let life = &process.life;
     let (user, system) = match (&subject.thread, &task) {
         (Some(thread), _) => thread.cpu_times(),
@@ -90,7 +90,15 @@ pub fn stat(subject: &Subject) -> String {
     let id = subject.thread.as_ref().map_or(process.pid, |thread| thread.tid);
     let rss_limit = process.limit(rlimit::RSS);
     let mut out = String::new();
-    let _ = write!(out, "{id} ({}) {} {} {} {} {tty} {foreground} 4194304 ", name(subject), letter(subject), relations.0, relations.1, relations.2);
+    let _ = write!(
+        out,
+        "{id} ({}) {} {} {} {} {tty} {foreground} 4194304 ",
+        name(subject),
+        letter(subject),
+        relations.0,
+        relations.1,
+        relations.2
+    );
     let _ = write!(out, "{} 0 {} 0 ", load(&life.minor_faults), load(&life.major_faults));
     let _ = write!(
         out,
@@ -185,7 +193,13 @@ pub fn status(subject: &Subject) -> String {
     for group in creds.groups.iter() {
         let _ = write!(out, "{group} ");
     }
-    let _ = writeln!(out, "\nNStgid:\t{}\nNSpid:\t{id}\nNSpgid:\t{}\nNSsid:\t{}", process.pid, process.pgid(), process.sid());
+    let _ = writeln!(
+        out,
+        "\nNStgid:\t{}\nNSpid:\t{id}\nNSpgid:\t{}\nNSsid:\t{}",
+        process.pid,
+        process.pgid(),
+        process.sid()
+    );
     if subject.space().is_some() {
         let usage = usage(subject);
         let kib = |pages: u64| pages * (PAGE_SIZE as u64 / 1024);
@@ -288,7 +302,8 @@ pub fn limits(subject: &Subject) -> String {
         (rlimit::RTTIME, "Max realtime timeout", "us"),
     ];
     let limits = *subject.process.limits.lock();
-    let show = |value: u64| if value == rlimit::INFINITY { String::from("unlimited") } else { alloc::format!("{value}") };
+    let show =
+        |value: u64| if value == rlimit::INFINITY { String::from("unlimited") } else { alloc::format!("{value}") };
     let mut out = alloc::format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
     for (index, name, unit) in ROWS {
         let limit = limits[*index];

@@ -32,16 +32,22 @@ const KERNEL: &[(&str, Fixed)] = &[
     ("panic", Fixed::Text(|| line(0))),
     ("pid_max", Fixed::Text(|| line(32768))),
     ("printk", Fixed::Text(|| line("7\t4\t1\t7"))),
-    ("pty", Fixed::Directory(&[
-        ("max", Fixed::Text(|| line(4096))),
-        ("nr", Fixed::Text(|| line(crate::file::tty::pty_list().len()))),
-    ])),
-    ("random", Fixed::Directory(&[
-        ("boot_id", Fixed::Text(boot_id)),
-        ("entropy_avail", Fixed::Text(|| line(256))),
-        ("poolsize", Fixed::Text(|| line(256))),
-        ("uuid", Fixed::Text(|| line(uuid()))),
-    ])),
+    (
+        "pty",
+        Fixed::Directory(&[
+            ("max", Fixed::Text(|| line(4096))),
+            ("nr", Fixed::Text(|| line(crate::file::tty::pty_list().len()))),
+        ]),
+    ),
+    (
+        "random",
+        Fixed::Directory(&[
+            ("boot_id", Fixed::Text(boot_id)),
+            ("entropy_avail", Fixed::Text(|| line(256))),
+            ("poolsize", Fixed::Text(|| line(256))),
+            ("uuid", Fixed::Text(|| line(uuid()))),
+        ]),
+    ),
     ("randomize_va_space", Fixed::Text(|| line(2))),
     ("sched_rr_timeslice_ms", Fixed::Text(|| line(100))),
     ("sem", Fixed::Text(|| line("32000\t1024000000\t500\t32000"))),
@@ -50,24 +56,33 @@ const KERNEL: &[(&str, Fixed)] = &[
     ("shmmax", Fixed::Text(|| line(crate::ipc::shm::SHMMAX.load(Ordering::Relaxed)))),
     ("shmmni", Fixed::Text(|| line(crate::ipc::shm::SHMMNI.load(Ordering::Relaxed)))),
     ("tainted", Fixed::Text(|| line(0))),
-    ("threads-max", Fixed::Text(|| line(crate::process::process::initial_limits()[crate::process::process::rlimit::NPROC].max))),
+    (
+        "threads-max",
+        Fixed::Text(|| line(crate::process::process::initial_limits()[crate::process::process::rlimit::NPROC].max)),
+    ),
     ("version", Fixed::Text(|| line(concat!("#1 SMP Crannog ", env!("CARGO_PKG_VERSION"))))),
 ];
 
 const FS: &[(&str, Fixed)] = &[
     ("file-max", Fixed::Text(|| line(i64::MAX))),
-    ("inotify", Fixed::Directory(&[
-        ("max_queued_events", Fixed::Text(|| line(16384))),
-        ("max_user_instances", Fixed::Text(|| line(128))),
-        ("max_user_watches", Fixed::Text(|| line(65536))),
-    ])),
-    ("mqueue", Fixed::Directory(&[
-        ("msg_default", Fixed::Text(|| line(10))),
-        ("msg_max", Fixed::Text(|| line(10))),
-        ("msgsize_default", Fixed::Text(|| line(8192))),
-        ("msgsize_max", Fixed::Text(|| line(8192))),
-        ("queues_max", Fixed::Text(|| line(256))),
-    ])),
+    (
+        "inotify",
+        Fixed::Directory(&[
+            ("max_queued_events", Fixed::Text(|| line(16384))),
+            ("max_user_instances", Fixed::Text(|| line(128))),
+            ("max_user_watches", Fixed::Text(|| line(65536))),
+        ]),
+    ),
+    (
+        "mqueue",
+        Fixed::Directory(&[
+            ("msg_default", Fixed::Text(|| line(10))),
+            ("msg_max", Fixed::Text(|| line(10))),
+            ("msgsize_default", Fixed::Text(|| line(8192))),
+            ("msgsize_max", Fixed::Text(|| line(8192))),
+            ("queues_max", Fixed::Text(|| line(256))),
+        ]),
+    ),
     ("nr_open", Fixed::Text(|| line(crate::file::table::NR_OPEN))),
     ("pipe-max-size", Fixed::Setting(|| line(crate::file::pipe::MAX_SIZE.load(Ordering::Relaxed)), set_pipe_size)),
     ("protected_fifos", Fixed::Text(|| line(0))),
@@ -110,7 +125,7 @@ fn set_host_name(name: &str) -> Result<(), Errno> {
 
 fn set_pipe_size(text: &str) -> Result<(), Errno> {
     let bytes: usize = text.parse().map_err(|_| Errno::EINVAL)?;
-    if bytes < PAGE_SIZE || bytes > 1 << 31 {
+    if !(PAGE_SIZE..=1 << 31).contains(&bytes) {
         return Err(Errno::EINVAL);
     }
     crate::file::pipe::MAX_SIZE.store(bytes.next_power_of_two(), Ordering::Relaxed);

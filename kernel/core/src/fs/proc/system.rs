@@ -57,8 +57,13 @@ impl Directory for Root {
     }
     fn list(&self) -> Vec<Listed> {
         let files = FILES.iter().enumerate();
-        let mut list: Vec<Listed> =
-            files.map(|(position, (name, entry))| Listed { position: position as u64, name: String::from(*name), kind: entry.kind() }).collect();
+        let mut list: Vec<Listed> = files
+            .map(|(position, (name, entry))| Listed {
+                position: position as u64,
+                name: String::from(*name),
+                kind: entry.kind(),
+            })
+            .collect();
         list.extend(all_processes().iter().filter(|process| process.pid != 0).map(|process| Listed {
             position: FIRST_PROCESS + process.pid as u64,
             name: alloc::format!("{}", process.pid),
@@ -70,9 +75,9 @@ impl Directory for Root {
 
 /// AT_HWCAP bits in order.
 const FEATURES: &[&str] = &[
-    "fp", "asimd", "evtstrm", "aes", "pmull", "sha1", "sha2", "crc32", "atomics", "fphp", "asimdhp", "cpuid", "asimdrdm",
-    "jscvt", "fcma", "lrcpc", "dcpop", "sha3", "sm3", "sm4", "asimddp", "sha512", "sve", "asimdfhm", "dit", "uscat", "ilrcpc",
-    "flagm", "ssbs", "sb", "paca", "pacg",
+    "fp", "asimd", "evtstrm", "aes", "pmull", "sha1", "sha2", "crc32", "atomics", "fphp", "asimdhp", "cpuid",
+    "asimdrdm", "jscvt", "fcma", "lrcpc", "dcpop", "sha3", "sm3", "sm4", "asimddp", "sha512", "sve", "asimdfhm", "dit",
+    "uscat", "ilrcpc", "flagm", "ssbs", "sb", "paca", "pacg",
 ];
 
 fn cpuinfo() -> String {
@@ -103,7 +108,9 @@ fn cpuinfo() -> String {
 }
 
 fn devices() -> String {
-    String::from("Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n204 ttyAMA\n\nBlock devices:\n")
+    String::from(
+        "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n204 ttyAMA\n\nBlock devices:\n",
+    )
 }
 
 fn filesystems() -> String {

@@ -18,8 +18,14 @@ pub fn sys_inotify_init1(flags: u32) -> SysResult {
 }
 
 pub fn sys_inotify_add_watch(fd: i32, path: UserAddr, mask: u32) -> SysResult {
-    const KNOWN: u32 =
-        IN_ALL_EVENTS | 0xe000 | IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK | IN_MASK_ADD | IN_MASK_CREATE | IN_ONESHOT;
+    const KNOWN: u32 = IN_ALL_EVENTS
+        | 0xe000
+        | IN_ONLYDIR
+        | IN_DONT_FOLLOW
+        | IN_EXCL_UNLINK
+        | IN_MASK_ADD
+        | IN_MASK_CREATE
+        | IN_ONESHOT;
     if mask & KNOWN == 0 {
         return Err(Errno::EINVAL);
     }

@@ -53,7 +53,8 @@ pub fn sys_mount(source: UserAddr, target: UserAddr, fstype: UserAddr, flags: u6
     }
     if flags & MS_BIND != 0 {
         let from = directory(&read_path(source)?)?;
-        let same_kind = (from.inode().file_type() == FileType::Directory) == (on.inode().file_type() == FileType::Directory);
+        let same_kind =
+            (from.inode().file_type() == FileType::Directory) == (on.inode().file_type() == FileType::Directory);
         if !same_kind {
             return Err(Errno::ENOTDIR);
         }
@@ -93,7 +94,10 @@ pub fn sys_mount(source: UserAddr, target: UserAddr, fstype: UserAddr, flags: u6
 /// Mounts the tree at `from` on `on` as well; with `recursive` what is mounted below it too.
 fn bind(from: &Path, on: Path, recursive: bool) {
     let submounts: Vec<_> = if recursive {
-        path::mounts().into_iter().filter(|mount| mount.on.lock().as_ref().is_some_and(|at| Arc::ptr_eq(&at.mount, &from.mount))).collect()
+        path::mounts()
+            .into_iter()
+            .filter(|mount| mount.on.lock().as_ref().is_some_and(|at| Arc::ptr_eq(&at.mount, &from.mount)))
+            .collect()
     } else {
         Vec::new()
     };

@@ -1,7 +1,7 @@
 //! Path and directory calls.
 
-use crate::file::table::{self, install};
 use crate::file::OpenFlags;
+use crate::file::table::{self, install};
 use crate::fs::notify::{self, Event};
 use crate::fs::path::Path;
 use crate::fs::permission::{self, EXECUTE};
@@ -116,7 +116,11 @@ pub fn sys_unlinkat(dirfd: i32, path: UserAddr, flags: u32) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let path = read_path(path)?;
-    if flags & AT_REMOVEDIR != 0 { change::rmdir(dirfd, &path)? } else { change::unlink(dirfd, &path)? }
+    if flags & AT_REMOVEDIR != 0 {
+        change::rmdir(dirfd, &path)?
+    } else {
+        change::unlink(dirfd, &path)?
+    }
     Ok(0)
 }
 

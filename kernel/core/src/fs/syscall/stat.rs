@@ -3,9 +3,9 @@
 use super::path::resolve;
 use crate::file::OpenFile;
 use crate::file::table;
+use crate::fs::AT_FDCWD;
 use crate::fs::inode::Stat;
 use crate::fs::path::{FsStat, MountFlags, Path};
-use crate::fs::AT_FDCWD;
 use crate::prelude::*;
 use crate::time::Timespec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -210,7 +210,9 @@ fn statfs(place: Option<&Path>, buf: UserAddr) -> SysResult {
     const ANON_INODE_MAGIC: u64 = 0x0904_1934;
     let (stat, flags) = match place {
         Some(path) => (path.mount.fs.stat(), path.mount.flags()),
-        None => (FsStat { magic: ANON_INODE_MAGIC, block_size: PAGE_SIZE as u64, ..FsStat::default() }, MountFlags::empty()),
+        None => {
+            (FsStat { magic: ANON_INODE_MAGIC, block_size: PAGE_SIZE as u64, ..FsStat::default() }, MountFlags::empty())
+        }
     };
     let raw = RawStatfs {
         magic: stat.magic,
@@ -239,4 +241,3 @@ pub fn sys_fstatfs(fd: i32, buf: UserAddr) -> SysResult {
     let file = table::file_or_path(fd)?;
     statfs(file.path.as_ref(), buf)
 }
-

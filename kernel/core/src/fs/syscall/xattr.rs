@@ -1,8 +1,8 @@
 //! Extended attributes: the name spaces user, trusted, security and system.
 
 use crate::file::table::file;
-use crate::fs::{FileType, Path, lookup, permission};
 use crate::fs::AT_FDCWD;
+use crate::fs::{FileType, Path, lookup, permission};
 use crate::prelude::*;
 use crate::process::credentials::cap;
 use crate::user::{read_cstring, read_path};
@@ -98,8 +98,12 @@ fn list(place: Result<Path, Errno>, buffer: UserAddr, size: usize) -> SysResult 
     let place = place?;
     let mut names = place.inode().list_xattr()?;
     if !current().credentials.with(|creds| creds.has_cap(cap::SYS_ADMIN)) {
-        let shown: Vec<u8> =
-            names.split_inclusive(|&byte| byte == 0).filter(|name| !name.starts_with(b"trusted.")).flatten().copied().collect();
+        let shown: Vec<u8> = names
+            .split_inclusive(|&byte| byte == 0)
+            .filter(|name| !name.starts_with(b"trusted."))
+            .flatten()
+            .copied()
+            .collect();
         names = shown;
     }
     copy_out(&names, buffer, size)

@@ -235,7 +235,13 @@ pub(crate) fn requeue(
 
 /// FUTEX_WAKE_OP: changes the word at `second` by `operation` atomically, wakes `nr_wake` of `first`, and, if the old value
 /// compares true, `nr_wake2` of `second`.
-pub(crate) fn wake_op(first: Word, second: Word, nr_wake: usize, nr_wake2: usize, operation: u32) -> Result<usize, Errno> {
+pub(crate) fn wake_op(
+    first: Word,
+    second: Word,
+    nr_wake: usize,
+    nr_wake2: usize,
+    operation: u32,
+) -> Result<usize, Errno> {
     let op = operation >> 28 & 0xf;
     let compare = operation >> 24 & 0xf;
     let mut argument = ((operation << 8) as i32 >> 20) as u32;

@@ -246,11 +246,8 @@ pub fn sys_capget(header: UserAddr, data: UserAddr) -> SysResult {
     if pid < 0 {
         return Err(Errno::EINVAL);
     }
-    let own = if pid == 0 {
-        current().creds()
-    } else {
-        crate::process::find_task(pid as u32).ok_or(Errno::ESRCH)?.creds()
-    };
+    let own =
+        if pid == 0 { current().creds() } else { crate::process::find_task(pid as u32).ok_or(Errno::ESRCH)?.creds() };
     for word in 0..words {
         let half = |set: u64| (set >> (32 * word)) as u32;
         let triple = [half(own.cap_effective), half(own.cap_permitted), half(own.cap_inheritable)];

@@ -51,7 +51,8 @@ fn run(context: &mut UserContext, dirfd: i32, path: Vec<u8>, argv: UserAddr, env
             name.extend(&path);
         }
         // The interpreter could not open a descriptor that execve closes.
-        let closes = current().files.get().flags(dirfd).is_ok_and(|flags| flags.contains(crate::file::FdFlags::CLOEXEC));
+        let closes =
+            current().files.get().flags(dirfd).is_ok_and(|flags| flags.contains(crate::file::FdFlags::CLOEXEC));
         (name.clone(), (!closes).then_some(name))
     } else {
         (path.clone(), Some(path))

@@ -49,7 +49,7 @@ pub fn sys_getsid(pid: i32) -> SysResult {
 
 pub fn sys_setsid() -> SysResult {
     let process = &current().process;
-    if process.pgid() == process.pid && process.pid != 1 || !process_group(process.pid).is_empty() && process.pid != 1 {
+    if process.pid != 1 && (process.pgid() == process.pid || !process_group(process.pid).is_empty()) {
         return Err(Errno::EPERM);
     }
     let mut relations = process.relations.lock();

@@ -33,8 +33,7 @@ pub fn sys_uname(buf: UserAddr) -> SysResult {
     let domain = NAMES.lock().domain.clone();
     let domain = if domain.is_empty() { b"(none)".to_vec() } else { domain };
     let version = concat!("#1 SMP Crannog ", env!("CARGO_PKG_VERSION"));
-    let fields: [&[u8]; 6] =
-        [b"Linux", &host_name(), RELEASE.as_bytes(), version.as_bytes(), b"aarch64", &domain];
+    let fields: [&[u8]; 6] = [b"Linux", &host_name(), RELEASE.as_bytes(), version.as_bytes(), b"aarch64", &domain];
     let mut out = [0u8; 6 * NAME_BYTES];
     for (slot, field) in out.chunks_exact_mut(NAME_BYTES).zip(fields) {
         let len = field.len().min(NAME_BYTES - 1);

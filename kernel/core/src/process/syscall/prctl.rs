@@ -111,7 +111,10 @@ pub fn prctl(option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResu
             let bits = u32::try_from(arg2).map_err(|_| Errno::EPERM)?;
             let locked = new.securebits >> 1 & 0x55;
             let changed = new.securebits ^ bits;
-            if changed & (locked | locked << 1) != 0 && changed & locked != 0 || bits & !SECURE_ALL != 0 || !new.has_cap(cap::SETPCAP) {
+            if changed & (locked | locked << 1) != 0 && changed & locked != 0
+                || bits & !SECURE_ALL != 0
+                || !new.has_cap(cap::SETPCAP)
+            {
                 return Err(Errno::EPERM);
             }
             new.securebits = bits;

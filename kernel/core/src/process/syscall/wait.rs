@@ -7,7 +7,8 @@ use crate::process::wait::{Options, Which, wait};
 use crate::signal::{SIGCHLD, SigInfo};
 
 pub fn sys_wait4(pid: i32, status: UserAddr, options: u32, rusage: UserAddr) -> SysResult {
-    let allowed = Options::NOHANG | Options::STOPPED | Options::CONTINUED | Options::NOTHREAD | Options::CLONE | Options::ALL;
+    let allowed =
+        Options::NOHANG | Options::STOPPED | Options::CONTINUED | Options::NOTHREAD | Options::CLONE | Options::ALL;
     let options = Options::from_bits(options).filter(|options| allowed.contains(*options)).ok_or(Errno::EINVAL)?;
     let which = match pid {
         -1 => Which::Any,
@@ -70,7 +71,11 @@ pub fn sys_waitid(idtype: i32, id: i32, infop: UserAddr, options: u32, rusage: U
         // Linux writes these fields and leaves the rest of the structure alone.
         UserPtr::<[i32; 3]>::new(infop).write(&[info.signo, info.errno, info.code])?;
         let fields = UserAddr(infop.0 + 16);
-        UserPtr::<[u32; 3]>::new(fields).write(&[info.fields[0] as u32, (info.fields[0] >> 32) as u32, info.fields[1] as u32])?;
+        UserPtr::<[u32; 3]>::new(fields).write(&[
+            info.fields[0] as u32,
+            (info.fields[0] >> 32) as u32,
+            info.fields[1] as u32,
+        ])?;
     }
     Ok(0)
 }
