@@ -5,6 +5,7 @@
 //! test panics to fail.
 
 mod file;
+mod fs;
 mod futex;
 mod harness;
 mod membarrier;
@@ -16,6 +17,7 @@ mod time;
 fn main() {
     let families: &[(&str, harness::Tests)] = &[
         ("file", file::TESTS),
+        ("fs", fs::TESTS),
         ("futex", futex::TESTS),
         ("membarrier", membarrier::TESTS),
         ("mm", mm::TESTS),

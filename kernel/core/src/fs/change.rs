@@ -6,6 +6,7 @@ use super::permission::{self, EXECUTE, WRITE};
 use super::walk::{self, Found, NAME_MAX, Walk};
 use super::{AT_FDCWD, FileType, attributes};
 use crate::prelude::*;
+use crate::process::credentials::cap;
 use core::sync::atomic::Ordering;
 
 /// The checks before a name is made in a directory: ENAMETOOLONG, EROFS, EACCES.
@@ -26,6 +27,9 @@ fn may_add(found: &Found) -> Result<(), Errno> {
 pub fn create(found: &Found, file_type: FileType, mode: u32, rdev: u64) -> Result<Path, Errno> {
     let _change = found.parent.dentry.change.lock();
     may_add(found)?;
+    if matches!(file_type, FileType::Char | FileType::Block) && !current().creds().has_cap(cap::MKNOD) {
+        return Err(Errno::EPERM);
+    }
     let (mode, uid, gid) = attributes::for_new(&found.parent, mode, file_type == FileType::Directory);
     let inode = found.parent.inode().create(&found.name, file_type, mode, uid, gid, rdev)?;
     let dentry = found.parent.dentry.add(&found.name, inode);

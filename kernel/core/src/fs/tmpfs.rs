@@ -6,7 +6,7 @@
 
 use super::inode::SetAttr;
 use super::notify::{self, Event};
-use super::path::{FileSystem, FsStat};
+use super::path::{FileSystem, FsStat, MountFlags, Path};
 use super::{FileType, Inode, Stat};
 use crate::file::pipe::FifoState;
 use crate::file::{Advance, FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom, device};
@@ -84,6 +84,8 @@ pub struct TmpInode {
     ino: u64,
     attr: SpinLock<Attr>,
     body: Body,
+    /// Held by writes and changes of length, so that appends go behind each other.
+    order: Mutex<()>,
     xattrs: SpinLock<BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
@@ -219,8 +221,21 @@ impl TmpInode {
             ino: instance.next_ino.fetch_add(1, Ordering::Relaxed),
             attr: SpinLock::new(attr),
             body,
+            order: Mutex::new(()),
             xattrs: SpinLock::new(BTreeMap::new()),
         }))
+    }
+
+    /// A read happened: the access time moves when it is not later than the last change (relatime).
+    fn accessed(&self, file: &OpenFile, path: &Path) {
+        if file.flags().contains(OpenFlags::NOATIME) || path.mount.flags().intersects(MountFlags::NOATIME | MountFlags::RDONLY) {
+            return;
+        }
+        let mut attr = self.attr.lock();
+        let at = |time: &Timespec| (time.sec, time.nsec);
+        if at(&attr.atime) <= at(&attr.mtime) || at(&attr.atime) <= at(&attr.ctime) {
+            attr.atime = file_time();
+        }
     }
 
     fn directory(&self) -> Result<&SpinLock<Directory>, Errno> {
@@ -330,7 +345,9 @@ impl Inode for TmpInode {
     }
     fn set_attr(&self, set: SetAttr) -> Result<(), Errno> {
         if let Some(size) = set.size {
-            self.object().ok_or(Errno::EINVAL)?.truncate(size)?;
+            let object = self.object().ok_or(Errno::EINVAL)?;
+            let _order = self.order.lock();
+            object.truncate(size)?;
             self.wrote();
         }
         let mut attr = self.attr.lock();
@@ -501,12 +518,14 @@ impl FileOps for TmpInode {
         let Body::File(object) = &self.body else { return Err(Errno::EISDIR) };
         let n = object.read(offset, dst)?;
         if let Some(path) = file.path.as_ref().filter(|_| n != 0) {
+            self.accessed(file, path);
             notify::path_event(path, Event::ACCESS);
         }
         Ok(n)
     }
     fn write(&self, file: &OpenFile, offset: u64, src: &mut UserReader<'_>) -> SysResult {
         let Body::File(object) = &self.body else { return Err(Errno::EISDIR) };
+        let order = self.order.lock();
         let append = file.flags().contains(OpenFlags::APPEND);
         let offset = if append { object.len() } else { offset };
         super::attributes::limit_write(offset, src)?;
@@ -516,6 +535,7 @@ impl FileOps for TmpInode {
         if append {
             file.append_position.store(offset + done as u64, Ordering::Relaxed);
         }
+        drop(order);
         if let Some(path) = &file.path {
             notify::path_event(path, Event::MODIFY);
         }
@@ -588,12 +608,14 @@ impl FileOps for TmpInode {
     }
     fn truncate(&self, _file: &OpenFile, len: u64) -> Result<(), Errno> {
         let object = self.object().ok_or(Errno::EINVAL)?;
+        let _order = self.order.lock();
         crate::mm::memfd::check_resize(object, len)?;
         object.truncate(len)?;
         self.wrote();
         Ok(())
     }
     fn fallocate(&self, _file: &OpenFile, mode: u32, offset: u64, len: u64) -> Result<(), Errno> {
+        let _order = self.order.lock();
         self.object().ok_or(Errno::ENODEV)?.fallocate(mode, offset, len)?;
         self.wrote();
         Ok(())

@@ -1,0 +1,45 @@
+//! The tree of names, its attributes, locks, events, and what /proc shows. Each test works in a directory of its own below /tmp.
+
+#![expect(clippy::undocumented_unsafe_blocks, reason = "each block is one system call, which is what is tested")]
+
+use crate::harness::Tests;
+
+mod attr;
+mod lock;
+mod names;
+mod proc;
+mod support;
+mod watch;
+
+pub const TESTS: Tests = &[
+    ("names_open_errors", names::open_errors),
+    ("names_symlinks", names::symlinks),
+    ("names_remove", names::remove),
+    ("names_rename", names::rename),
+    ("names_rename_flags", names::rename_flags),
+    ("names_links", names::links),
+    ("names_tmpfile", names::tmpfile),
+    ("names_getdents", names::getdents),
+    ("names_cwd", names::cwd),
+    ("names_openat2", names::openat2),
+    ("names_mount", names::mount),
+    ("names_race", names::race),
+    ("attr_permissions", attr::permissions),
+    ("attr_sticky", attr::sticky),
+    ("attr_setgid_umask", attr::setgid_and_umask),
+    ("attr_times", attr::times),
+    ("attr_sizes", attr::sizes),
+    ("attr_append", attr::append),
+    ("attr_text_busy", attr::text_busy),
+    ("attr_xattr", attr::xattr),
+    ("attr_statx", attr::statx),
+    ("lock_posix", lock::posix),
+    ("lock_deadlock", lock::deadlock),
+    ("lock_ofd", lock::ofd),
+    ("lock_flock", lock::flock),
+    ("watch_directory", watch::directory),
+    ("watch_file", watch::file),
+    ("proc_self", proc::own),
+    ("proc_fd", proc::descriptors),
+    ("proc_settings", proc::settings),
+];
