@@ -228,7 +228,9 @@ impl TmpInode {
 
     /// A read happened: the access time moves when it is not later than the last change (relatime).
     fn accessed(&self, file: &OpenFile, path: &Path) {
-        if file.flags().contains(OpenFlags::NOATIME) || path.mount.flags().intersects(MountFlags::NOATIME | MountFlags::RDONLY) {
+        if file.flags().contains(OpenFlags::NOATIME)
+            || path.mount.flags().intersects(MountFlags::NOATIME | MountFlags::RDONLY)
+        {
             return;
         }
         let mut attr = self.attr.lock();

@@ -236,7 +236,8 @@ pub fn xattr() {
     assert_eq!(set(b"value", XATTR_CREATE), EEXIST);
     assert_eq!(set(b"longer", XATTR_REPLACE), 0);
     let mut buffer = [0u8; 64];
-    let get = |buffer: &mut [u8]| unsafe { getxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    let get =
+        |buffer: &mut [u8]| unsafe { getxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
     assert_eq!(get(&mut []), 6);
     assert_eq!(errno_of(get(&mut buffer[..3]) as i64), ERANGE);
     assert_eq!(get(&mut buffer), 6);

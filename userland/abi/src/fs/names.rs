@@ -292,7 +292,9 @@ pub fn mount() {
     let held = ok(unsafe { open(place.at("dir/sub").as_ptr(), O_RDONLY) });
     assert_eq!(errno_of(unsafe { umount(dir.as_ptr()) }), EBUSY);
     unsafe { close(held) };
-    ok(unsafe { libc::mount(place.at("dir/sub").as_ptr(), other.as_ptr(), std::ptr::null(), MS_BIND, std::ptr::null()) });
+    ok(unsafe {
+        libc::mount(place.at("dir/sub").as_ptr(), other.as_ptr(), std::ptr::null(), MS_BIND, std::ptr::null())
+    });
     place.file("other/through", "x");
     assert!(place.path("dir/sub/through").exists());
     ok(unsafe { umount(other.as_ptr()) });
@@ -314,7 +316,10 @@ pub fn race() {
         let mut state = seed;
         for _ in 0..800 {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let (from, to) = (["a/x", "a/y", "b/x", "b/y"][(state >> 28 & 3) as usize], ["a/x", "b/x", "b/y"][(state >> 24) as usize % 3]);
+            let (from, to) = (
+                ["a/x", "a/y", "b/x", "b/y"][(state >> 28 & 3) as usize],
+                ["a/x", "b/x", "b/y"][(state >> 24) as usize % 3],
+            );
             match state >> 20 & 3 {
                 0 => drop(std::fs::create_dir(place.path(from))),
                 1 => drop(std::fs::write(place.path(from), "")),

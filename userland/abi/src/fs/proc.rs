@@ -76,8 +76,19 @@ pub fn descriptors() {
 
 pub fn settings() {
     for path in [
-        "kernel/ostype", "kernel/osrelease", "kernel/pid_max", "kernel/random/uuid", "kernel/random/boot_id", "fs/file-max", "fs/nr_open",
-        "fs/pipe-max-size", "vm/overcommit_memory", "vm/max_map_count", "kernel/cap_last_cap", "kernel/shmmax", "net/core/somaxconn",
+        "kernel/ostype",
+        "kernel/osrelease",
+        "kernel/pid_max",
+        "kernel/random/uuid",
+        "kernel/random/boot_id",
+        "fs/file-max",
+        "fs/nr_open",
+        "fs/pipe-max-size",
+        "vm/overcommit_memory",
+        "vm/max_map_count",
+        "kernel/cap_last_cap",
+        "kernel/shmmax",
+        "net/core/somaxconn",
     ] {
         assert!(!text(&format!("/proc/sys/{path}")).trim().is_empty(), "{path}");
     }
