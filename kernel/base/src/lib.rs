@@ -15,6 +15,7 @@ pub mod errno;
 pub mod line_discipline;
 pub mod radix;
 pub mod ring;
+pub mod semaphore;
 pub mod sysv;
 pub mod termios;
 pub mod vma;

@@ -12,6 +12,7 @@ mod membarrier;
 mod mm;
 mod sched;
 mod shm;
+mod sysv;
 mod time;
 
 fn main() {
@@ -24,6 +25,7 @@ fn main() {
         ("sched", sched::TESTS),
         ("time", time::TESTS),
         ("shm", shm::TESTS),
+        ("sysv", sysv::TESTS),
     ];
     harness::main(families);
 }

@@ -7,17 +7,32 @@ pub mod sem;
 pub mod shm;
 pub mod sysv;
 
-/// A thread's IPC state: System V semaphore adjustments (shared with CLONE_SYSVSEM). Owned by this module.
-pub struct TaskIpc {}
+use crate::prelude::*;
+use crate::process::clone::flag;
+
+/// A thread's IPC state: System V semaphore adjustments (shared with CLONE_SYSVSEM).
+pub struct TaskIpc {
+    undo: SpinLock<Option<Arc<sem::UndoList>>>,
+}
 
 impl TaskIpc {
     pub fn new() -> Self {
-        Self {}
+        Self { undo: SpinLock::new(None) }
     }
-    pub fn fork(_parent: &Self, _clone_flags: u64) -> Self {
-        Self {}
+    /// A new thread's: shared with CLONE_SYSVSEM, else none.
+    pub fn fork(parent: &Self, clone_flags: u64) -> Self {
+        let shared = (clone_flags & flag::SYSVSEM != 0).then(|| sem::share_undo_list(parent));
+        Self { undo: SpinLock::new(shared) }
+    }
+}
+
+impl Default for TaskIpc {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 /// The calling thread is ending: System V semaphore adjustments are undone by the last thread that shares them.
-pub fn on_exit(_task: &crate::prelude::Task) {}
+pub fn on_exit(task: &Task) {
+    sem::on_exit(task);
+}

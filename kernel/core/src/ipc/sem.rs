@@ -1,19 +1,508 @@
-//! Ipc: system calls of sem.
+//! System V semaphores: semget(2), semop(2), semctl(2). What operations do to a set is `base::semaphore`.
+//!
+//! By hand-over: whoever changes a set completes the operations that can now go ahead, in the order of arrival, and wakes
+//! their threads with the result. Lock order: `TABLE`, then a set's state, then an undo list.
 
+use super::sysv::{
+    Get, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
+};
 use crate::prelude::*;
+use crate::sync::{Deadline, Park, WaitError, WaitReason};
+use crate::time::Timespec;
+use alloc::collections::{BTreeMap, VecDeque};
+use base::semaphore::{MAX_VALUE, Op, Outcome, Semaphore, attempt, count_waiting, undo};
+use core::fmt::Write;
+use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use smallvec::SmallVec;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-pub fn sys_semget(_key: i32, _nsems: i32, _flags: i32) -> SysResult {
-    Err(Errno::ENOSYS)
+const GETPID: i32 = 11;
+const GETVAL: i32 = 12;
+const GETALL: i32 = 13;
+const GETNCNT: i32 = 14;
+const GETZCNT: i32 = 15;
+const SETVAL: i32 = 16;
+const SETALL: i32 = 17;
+const SEM_STAT: i32 = 18;
+const SEM_INFO: i32 = 19;
+const SEM_STAT_ANY: i32 = 20;
+
+const IPC_NOWAIT: i16 = 0o4000;
+const SEM_UNDO: i16 = 0x1000;
+
+/// SEMMSL, SEMMNS, SEMOPM, SEMMNI.
+const MAX_PER_SET: i32 = 32_000;
+const MAX_SEMAPHORES: usize = 1_024_000_000;
+const MAX_OPS: usize = 500;
+const MAX_SETS: usize = 32_000;
+
+/// Semaphores of all sets.
+static TOTAL: AtomicUsize = AtomicUsize::new(0);
+
+/// SEM_UNDO adjustments by set; shared with CLONE_SYSVSEM.
+pub struct UndoList {
+    adjust: SpinLock<BTreeMap<i32, Vec<i16>>>,
+    /// Threads that share it.
+    sharers: AtomicUsize,
 }
 
-pub fn sys_semctl(_id: i32, _num: i32, _cmd: i32, _arg: u64) -> SysResult {
-    Err(Errno::ENOSYS)
+type Ops = SmallVec<[Op; 4]>;
+
+const WAITING: i32 = 0;
+const DONE: i32 = 1;
+
+struct Waiter {
+    task: Arc<Task>,
+    ops: Ops,
+    undo: Option<Arc<UndoList>>,
+    /// Which operation it waits for.
+    blocked: AtomicUsize,
+    /// WAITING, DONE, or minus an errno.
+    state: AtomicI32,
 }
 
-pub fn sys_semtimedop(_id: i32, _ops: UserAddr, _nops: usize, _timeout: UserAddr) -> SysResult {
-    Err(Errno::ENOSYS)
+struct State {
+    permissions: Permissions,
+    semaphores: Vec<Semaphore>,
+    waiters: VecDeque<Arc<Waiter>>,
+    op_time: i64,
+    change_time: i64,
+    removed: bool,
 }
 
-pub fn sys_semop(_id: i32, _ops: UserAddr, _nops: usize) -> SysResult {
-    Err(Errno::ENOSYS)
+struct Set {
+    id: i32,
+    count: usize,
+    state: SpinLock<State>,
+}
+
+static TABLE: SpinLock<IdTable<Arc<Set>>> = SpinLock::new(IdTable::new());
+
+type Woken = SmallVec<[Arc<Waiter>; 4]>;
+
+impl Set {
+    fn attempt(&self, state: &mut State, ops: &[Op], pid: u32, undo: Option<&UndoList>) -> Result<Outcome, Errno> {
+        match undo {
+            Some(list) => {
+                let mut list = list.adjust.lock();
+                let adjust = list.entry(self.id).or_insert_with(|| alloc::vec![0; self.count]);
+                attempt(&mut state.semaphores, ops, pid, adjust)
+            }
+            None => attempt(&mut state.semaphores, ops, pid, &mut []),
+        }
+    }
+
+    /// Completes what can go ahead now, until nothing more can.
+    fn after_change(&self, state: &mut State, woken: &mut Woken) {
+        let mut at = 0;
+        while let Some(waiter) = state.waiters.get(at).cloned() {
+            let result = match self.attempt(state, &waiter.ops, waiter.task.process.pid, waiter.undo.as_deref()) {
+                Ok(Outcome::Blocked(index)) => {
+                    waiter.blocked.store(index, Ordering::Relaxed);
+                    if !waiter.ops[index].no_wait {
+                        at += 1;
+                        continue;
+                    }
+                    -i32::from(Errno::EAGAIN.0)
+                }
+                Ok(Outcome::Done) => DONE,
+                Err(errno) => -i32::from(errno.0),
+            };
+            state.waiters.remove(at);
+            waiter.state.store(result, Ordering::Release);
+            if result == DONE {
+                state.op_time = now_seconds();
+                // Its changes may let others go ahead.
+                at = 0;
+            }
+            woken.push(waiter);
+        }
+    }
+}
+
+fn wake(woken: Woken) {
+    for waiter in woken {
+        waiter.task.unpark();
+    }
+}
+
+fn find(id: i32) -> Result<Arc<Set>, Errno> {
+    Ok(TABLE.lock().get(id)?.clone())
+}
+
+/// semget(2): EINVAL, ENOENT, EEXIST, EACCES, ENOSPC.
+pub fn sys_semget(key: i32, nsems: i32, flags: i32) -> SysResult {
+    if !(0..=MAX_PER_SET).contains(&nsems) {
+        return Err(Errno::EINVAL);
+    }
+    let count = nsems as usize;
+    let mut table = TABLE.lock();
+    match table.get_or_create(key, flags)? {
+        Get::Existing(id) => {
+            let set = table.get(id)?.clone();
+            drop(table);
+            with_caller(|caller| set.state.lock().permissions.check(caller, flags as u32))?;
+            if count > set.count {
+                return Err(Errno::EINVAL);
+            }
+            Ok(id as usize)
+        }
+        Get::Create => {
+            if count == 0 {
+                return Err(Errno::EINVAL);
+            }
+            if TOTAL.load(Ordering::Relaxed) + count > MAX_SEMAPHORES {
+                return Err(Errno::ENOSPC);
+            }
+            let permissions = with_caller(|caller| Permissions::new(caller, flags as u32));
+            let id = table.add(key, MAX_SETS, |id| {
+                let state = State {
+                    permissions,
+                    semaphores: alloc::vec![Semaphore::default(); count],
+                    waiters: VecDeque::new(),
+                    op_time: 0,
+                    change_time: now_seconds(),
+                    removed: false,
+                };
+                Arc::new(Set { id, count, state: SpinLock::new(state) })
+            })?;
+            TOTAL.fetch_add(count, Ordering::Relaxed);
+            Ok(id as usize)
+        }
+    }
+}
+
+/// `struct sembuf`.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Sembuf {
+    number: u16,
+    change: i16,
+    flags: i16,
+}
+
+fn read_ops(addr: UserAddr, count: usize) -> Result<Ops, Errno> {
+    let mut raw: SmallVec<[u8; 24]> = SmallVec::from_elem(0, count * size_of::<Sembuf>());
+    if UserReader::new(addr, raw.len())?.read(&mut raw)? != raw.len() {
+        return Err(Errno::EFAULT);
+    }
+    let parse = |bytes: &[u8]| Sembuf::read_from_bytes(bytes).ok();
+    let ops = raw.chunks_exact(size_of::<Sembuf>()).filter_map(parse);
+    Ok(ops
+        .map(|op| Op {
+            number: op.number,
+            change: op.change,
+            no_wait: op.flags & IPC_NOWAIT != 0,
+            undo: op.flags & SEM_UNDO != 0,
+        })
+        .collect())
+}
+
+pub fn sys_semop(id: i32, ops: UserAddr, nops: usize) -> SysResult {
+    semop(id, ops, nops, None)
+}
+
+/// semtimedop(2): E2BIG, EAGAIN, EFBIG, EIDRM, EINTR, EINVAL, ERANGE, EACCES.
+pub fn sys_semtimedop(id: i32, ops: UserAddr, nops: usize, timeout: UserAddr) -> SysResult {
+    let timeout = match UserPtr::<Timespec>::new(timeout).non_null() {
+        Some(pointer) => Some(pointer.read()?),
+        None => None,
+    };
+    semop(id, ops, nops, timeout)
+}
+
+fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysResult {
+    if nops < 1 || id < 0 {
+        return Err(Errno::EINVAL);
+    }
+    if nops > MAX_OPS {
+        return Err(Errno::E2BIG);
+    }
+    let ops = read_ops(ops, nops)?;
+    let deadline: Deadline = match timeout {
+        Some(timeout) => Some(crate::time::now_ns().saturating_add(timeout.to_ns()?)),
+        None => None,
+    };
+    let undo = ops.iter().any(|op| op.undo).then(|| own_undo_list(&current().ipc));
+    let alters = ops.iter().any(|op| op.change != 0);
+    let set = find(id)?;
+    if ops.iter().any(|op| usize::from(op.number) >= set.count) {
+        return Err(Errno::EFBIG);
+    }
+    let task = current();
+    let mut woken = Woken::new();
+    let mut state = set.state.lock();
+    with_caller(|caller| state.permissions.check(caller, if alters { 0o222 } else { 0o444 }))?;
+    if state.removed {
+        return Err(Errno::EIDRM);
+    }
+    let blocked = match set.attempt(&mut state, &ops, task.process.pid, undo.as_deref())? {
+        Outcome::Done => {
+            state.op_time = now_seconds();
+            if alters && !state.waiters.is_empty() {
+                set.after_change(&mut state, &mut woken);
+            }
+            drop(state);
+            wake(woken);
+            return Ok(0);
+        }
+        Outcome::Blocked(at) if ops[at].no_wait => return Err(Errno::EAGAIN),
+        Outcome::Blocked(at) => at,
+    };
+    let waiter = Arc::new(Waiter {
+        task: crate::process::current_arc(),
+        ops,
+        undo,
+        blocked: AtomicUsize::new(blocked),
+        state: AtomicI32::new(WAITING),
+    });
+    state.waiters.push_back(waiter.clone());
+    drop(state);
+    let changed = || (waiter.state.load(Ordering::Acquire) != WAITING).then_some(());
+    let result = Park::park_until(WaitMode::Interruptible, deadline, WaitReason::on("semop", id as u64), changed);
+    if let Err(error) = result {
+        let mut state = set.state.lock();
+        if waiter.state.load(Ordering::Acquire) == WAITING {
+            state.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
+            return Err(match error {
+                WaitError::TimedOut => Errno::EAGAIN,
+                WaitError::Interrupted => Errno::EINTR,
+            });
+        }
+    }
+    match waiter.state.load(Ordering::Acquire) {
+        DONE => Ok(0),
+        failed => Err(Errno((-failed) as _)),
+    }
+}
+
+/// `struct semid64_ds`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct SemidDs {
+    perm: IpcPerm,
+    otime: i64,
+    ctime: i64,
+    nsems: u64,
+    unused: [u64; 2],
+}
+
+fn describe(set: &Set, key: i32) -> SemidDs {
+    let state = set.state.lock();
+    SemidDs {
+        perm: IpcPerm::new(&state.permissions, set.id, key, 0),
+        otime: state.op_time,
+        ctime: state.change_time,
+        nsems: set.count as u64,
+        unused: [0; 2],
+    }
+}
+
+/// semctl(2): EINVAL, EACCES, EPERM, EFAULT, ERANGE, EIDRM.
+pub fn sys_semctl(id: i32, num: i32, cmd: i32, arg: u64) -> SysResult {
+    if id < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let buf = UserAddr(arg);
+    match cmd {
+        IPC_INFO | SEM_INFO => {
+            let table = TABLE.lock();
+            let (used, highest) = (table.used() as i32, table.max_index());
+            drop(table);
+            let total = TOTAL.load(Ordering::Relaxed) as i32;
+            let (usz, aem) = if cmd == SEM_INFO { (used, total) } else { (20, MAX_VALUE) };
+            // semmap, semmni, semmns, semmnu, semmsl, semopm, semume, semusz, semvmx, semaem
+            let (sets, all) = (MAX_SETS as i32, MAX_SEMAPHORES as i32);
+            let info = [all, sets, all, all, MAX_PER_SET, MAX_OPS as i32, MAX_OPS as i32, usz, MAX_VALUE, aem];
+            UserPtr::<[i32; 10]>::new(buf).write(&info)?;
+            Ok(highest)
+        }
+        IPC_STAT | SEM_STAT | SEM_STAT_ANY => {
+            let table = TABLE.lock();
+            let id = if cmd == IPC_STAT { id } else { table.at_index(id)?.0 };
+            let (set, key) = (table.get(id)?.clone(), table.key(id)?);
+            drop(table);
+            if cmd != SEM_STAT_ANY {
+                with_caller(|caller| set.state.lock().permissions.check(caller, 0o444))?;
+            }
+            UserPtr::new(buf).write(&describe(&set, key))?;
+            Ok(if cmd == IPC_STAT { 0 } else { id as usize })
+        }
+        IPC_SET => {
+            let wanted: SemidDs = UserPtr::new(buf).read()?;
+            let set = find(id)?;
+            with_caller(|caller| {
+                let mut state = set.state.lock();
+                state.permissions.check_owner(caller)?;
+                wanted.perm.apply(&mut state.permissions)?;
+                state.change_time = now_seconds();
+                Ok(0)
+            })
+        }
+        IPC_RMID => remove(id),
+        GETALL | SETALL => all_values(id, cmd, buf),
+        GETVAL | GETPID | GETNCNT | GETZCNT => {
+            let set = find(id)?;
+            let state = set.state.lock();
+            with_caller(|caller| state.permissions.check(caller, 0o444))?;
+            let semaphore = usize::try_from(num).ok().and_then(|num| state.semaphores.get(num)).ok_or(Errno::EINVAL)?;
+            let waiting = || {
+                let blocked = state.waiters.iter().filter_map(|w| w.ops.get(w.blocked.load(Ordering::Relaxed)).copied());
+                count_waiting(blocked, num as u16)
+            };
+            Ok(match cmd {
+                GETVAL => usize::from(semaphore.value),
+                GETPID => semaphore.pid as usize,
+                GETNCNT => waiting().0,
+                _ => waiting().1,
+            })
+        }
+        SETVAL => set_value(id, num, arg as i32),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn set_value(id: i32, num: i32, value: i32) -> SysResult {
+    if !(0..=MAX_VALUE).contains(&value) {
+        return Err(Errno::ERANGE);
+    }
+    let set = find(id)?;
+    let mut woken = Woken::new();
+    let mut state = set.state.lock();
+    let number = usize::try_from(num).ok().filter(|number| *number < set.count).ok_or(Errno::EINVAL)?;
+    with_caller(|caller| state.permissions.check(caller, 0o222))?;
+    state.semaphores[number] = Semaphore { value: value as u16, pid: current().process.pid };
+    state.change_time = now_seconds();
+    forget_adjustments(id, Some(number));
+    set.after_change(&mut state, &mut woken);
+    drop(state);
+    wake(woken);
+    Ok(0)
+}
+
+/// GETALL and SETALL.
+fn all_values(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
+    let set = find(id)?;
+    let wanted = if cmd == GETALL { 0o444 } else { 0o222 };
+    with_caller(|caller| set.state.lock().permissions.check(caller, wanted))?;
+    if cmd == GETALL {
+        let values: Vec<u16> = set.state.lock().semaphores.iter().map(|semaphore| semaphore.value).collect();
+        UserPtr::new(buf).write_slice(&values)?;
+        return Ok(0);
+    }
+    let values = UserPtr::<u16>::new(buf).read_vec(set.count)?;
+    if values.iter().any(|value| i32::from(*value) > MAX_VALUE) {
+        return Err(Errno::ERANGE);
+    }
+    let pid = current().process.pid;
+    let mut woken = Woken::new();
+    let mut state = set.state.lock();
+    if state.removed {
+        return Err(Errno::EIDRM);
+    }
+    for (semaphore, value) in state.semaphores.iter_mut().zip(&values) {
+        *semaphore = Semaphore { value: *value, pid };
+    }
+    state.change_time = now_seconds();
+    forget_adjustments(id, None);
+    set.after_change(&mut state, &mut woken);
+    drop(state);
+    wake(woken);
+    Ok(0)
+}
+
+fn remove(id: i32) -> SysResult {
+    let set = find(id)?;
+    with_caller(|caller| set.state.lock().permissions.check_owner(caller))?;
+    let gone = TABLE.lock().remove(id)?;
+    TOTAL.fetch_sub(set.count, Ordering::Relaxed);
+    let mut state = set.state.lock();
+    state.removed = true;
+    let waiters: Vec<_> = state.waiters.drain(..).collect();
+    for waiter in &waiters {
+        waiter.state.store(-i32::from(Errno::EIDRM.0), Ordering::Release);
+    }
+    drop(state);
+    drop(gone);
+    forget_adjustments(id, None);
+    waiters.iter().for_each(|waiter| drop(waiter.task.unpark()));
+    Ok(0)
+}
+
+/// Every undo list, so that SETVAL, SETALL and IPC_RMID can clear what no longer holds.
+static UNDO_LISTS: SpinLock<Vec<Weak<UndoList>>> = SpinLock::new(Vec::new());
+
+/// Clears all threads' adjustments of a set, or of one of its semaphores.
+fn forget_adjustments(id: i32, number: Option<usize>) {
+    for list in UNDO_LISTS.lock().iter().filter_map(Weak::upgrade) {
+        let mut list = list.adjust.lock();
+        match number {
+            None => drop(list.remove(&id)),
+            Some(number) => {
+                if let Some(adjust) = list.get_mut(&id).and_then(|adjust| adjust.get_mut(number)) {
+                    *adjust = 0;
+                }
+            }
+        }
+    }
+}
+
+/// Makes a list known to [`forget_adjustments`].
+fn remember(list: &Arc<UndoList>) {
+    let mut lists = UNDO_LISTS.lock();
+    lists.retain(|other| other.strong_count() > 0);
+    lists.push(Arc::downgrade(list));
+}
+
+/// The undo list a clone with CLONE_SYSVSEM shares.
+pub(super) fn share_undo_list(parent: &super::TaskIpc) -> Arc<UndoList> {
+    let list = own_undo_list(parent);
+    list.sharers.fetch_add(1, Ordering::Relaxed);
+    list
+}
+
+/// A thread's undo list, made at its first use.
+fn own_undo_list(ipc: &super::TaskIpc) -> Arc<UndoList> {
+    ipc.undo.lock().get_or_insert_with(new_undo_list).clone()
+}
+
+fn new_undo_list() -> Arc<UndoList> {
+    let list = Arc::new(UndoList { adjust: SpinLock::new(BTreeMap::new()), sharers: AtomicUsize::new(1) });
+    remember(&list);
+    list
+}
+
+/// The last thread that shares the list is ending: its adjustments are applied.
+pub(super) fn on_exit(task: &Task) {
+    let Some(list) = task.ipc.undo.lock().take() else { return };
+    if list.sharers.fetch_sub(1, Ordering::AcqRel) != 1 {
+        return;
+    }
+    let adjustments = core::mem::take(&mut *list.adjust.lock());
+    for (id, adjust) in adjustments {
+        let Ok(set) = find(id) else { continue };
+        let mut woken = Woken::new();
+        let mut state = set.state.lock();
+        if !state.removed && undo(&mut state.semaphores, &adjust, task.process.pid) {
+            set.after_change(&mut state, &mut woken);
+        }
+        drop(state);
+        wake(woken);
+    }
+}
+
+/// /proc/sysvipc/sem.
+pub fn format_table() -> String {
+    let mut out =
+        String::from("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n");
+    let sets: Vec<(i32, Arc<Set>)> = TABLE.lock().iter().map(|(_, key, set)| (key, set.clone())).collect();
+    for (key, set) in sets {
+        let ds = describe(&set, key);
+        let _ = writeln!(
+            out,
+            "{:>10} {:>10}  {:>4o} {:>10} {:>5} {:>5} {:>5} {:>5} {:>10} {:>10}",
+            key, set.id, ds.perm.mode, ds.nsems, ds.perm.uid, ds.perm.gid, ds.perm.cuid, ds.perm.cgid, ds.otime, ds.ctime
+        );
+    }
+    out
 }

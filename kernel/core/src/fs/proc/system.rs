@@ -37,7 +37,11 @@ const FILES: &[(&str, Fixed)] = &[
     ("vmstat", Fixed::Text(vmstat)),
 ];
 
-const SYSVIPC: &[(&str, Fixed)] = &[("shm", Fixed::Text(crate::ipc::shm::format_table))];
+const SYSVIPC: &[(&str, Fixed)] = &[
+    ("msg", Fixed::Text(crate::ipc::msg::format_table)),
+    ("sem", Fixed::Text(crate::ipc::sem::format_table)),
+    ("shm", Fixed::Text(crate::ipc::shm::format_table)),
+];
 
 /// Processes stand behind the files.
 const FIRST_PROCESS: u64 = 256;
