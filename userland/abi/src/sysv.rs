@@ -118,7 +118,8 @@ fn sem_errors() {
 
 fn sem_blocks_and_wakes() {
     let id = new_set(1);
-    let threads: Vec<_> = (0..3).map(|_| std::thread::spawn(move || assert_eq!(semop(id, &mut [op(0, -1, 0)]), 0))).collect();
+    let threads: Vec<_> =
+        (0..3).map(|_| std::thread::spawn(move || assert_eq!(semop(id, &mut [op(0, -1, 0)]), 0))).collect();
     pause(30);
     assert_eq!(semctl(id, 0, GETNCNT, 0), 3);
     assert_eq!(semop(id, &mut [op(0, 3, 0)]), 0);

@@ -263,7 +263,9 @@ fn wait(queue: &Queue, waiter: &Arc<Waiter>, kind: &'static str) -> Result<WaitS
         (!matches!(*state, WaitState::Sending(_) | WaitState::Receiving { .. })).then_some(())
     };
     let reason = WaitReason::on(kind, queue.id as u64);
-    if let Err(WaitError::Interrupted | WaitError::TimedOut) = Park::park_until(WaitMode::Interruptible, None, reason, is_complete) {
+    if let Err(WaitError::Interrupted | WaitError::TimedOut) =
+        Park::park_until(WaitMode::Interruptible, None, reason, is_complete)
+    {
         let mut state = queue.state.lock();
         if is_complete().is_none() {
             let was_first = state.senders.front().is_some_and(|first| Arc::ptr_eq(first, waiter));

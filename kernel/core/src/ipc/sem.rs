@@ -347,7 +347,8 @@ pub fn sys_semctl(id: i32, num: i32, cmd: i32, arg: u64) -> SysResult {
             with_caller(|caller| state.permissions.check(caller, 0o444))?;
             let semaphore = usize::try_from(num).ok().and_then(|num| state.semaphores.get(num)).ok_or(Errno::EINVAL)?;
             let waiting = || {
-                let blocked = state.waiters.iter().filter_map(|w| w.ops.get(w.blocked.load(Ordering::Relaxed)).copied());
+                let blocked =
+                    state.waiters.iter().filter_map(|w| w.ops.get(w.blocked.load(Ordering::Relaxed)).copied());
                 count_waiting(blocked, num as u16)
             };
             Ok(match cmd {
@@ -501,7 +502,16 @@ pub fn format_table() -> String {
         let _ = writeln!(
             out,
             "{:>10} {:>10}  {:>4o} {:>10} {:>5} {:>5} {:>5} {:>5} {:>10} {:>10}",
-            key, set.id, ds.perm.mode, ds.nsems, ds.perm.uid, ds.perm.gid, ds.perm.cuid, ds.perm.cgid, ds.otime, ds.ctime
+            key,
+            set.id,
+            ds.perm.mode,
+            ds.nsems,
+            ds.perm.uid,
+            ds.perm.gid,
+            ds.perm.cuid,
+            ds.perm.cgid,
+            ds.otime,
+            ds.ctime
         );
     }
     out
