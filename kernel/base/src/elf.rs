@@ -5,7 +5,7 @@
 
 use crate::addr::{PAGE_SIZE, USER_END, page_down, page_up};
 use crate::errno::Errno;
-use arrayvec::ArrayVec;
+use alloc::vec::Vec;
 use xmas_elf::ElfFile;
 use xmas_elf::header::Type as HeaderType;
 use xmas_elf::program::{ProgramHeader, Type};
@@ -44,7 +44,7 @@ pub struct LoadPlan {
     /// ET_DYN: goes anywhere.
     pub relocatable: bool,
     /// In ascending, disjoint page order.
-    pub segments: ArrayVec<Segment, MAX_HEADERS>,
+    pub segments: Vec<Segment>,
     /// File range of the interpreter's path, its NUL included.
     pub interpreter: Option<(u64, usize)>,
     /// Address of the program headers in memory (before the bias), if a segment holds them.
@@ -103,7 +103,7 @@ fn try_plan(page: &[u8]) -> Option<LoadPlan> {
     let mut plan = LoadPlan {
         entry: elf.header.pt2.entry_point(),
         relocatable: matches!(elf.header.pt2.type_().as_type(), HeaderType::SharedObject),
-        segments: ArrayVec::new(),
+        segments: Vec::new(),
         interpreter: None,
         headers_at: 0,
         nr_headers: elf.header.pt2.ph_count() as usize,
@@ -155,17 +155,16 @@ fn add_segment(plan: &mut LoadPlan, header: &ProgramHeader<'_>, table: u64) -> O
     plan.start = plan.start.min(page_down(vaddr));
     plan.end = end;
     let flags = header.flags();
-    plan.segments
-        .try_push(Segment {
-            vaddr,
-            offset,
-            file_bytes,
-            memory_bytes,
-            read: flags.is_read(),
-            write: flags.is_write(),
-            execute: flags.is_execute(),
-        })
-        .ok()
+    plan.segments.push(Segment {
+        vaddr,
+        offset,
+        file_bytes,
+        memory_bytes,
+        read: flags.is_read(),
+        write: flags.is_write(),
+        execute: flags.is_execute(),
+    });
+    Some(())
 }
 
 /// A `#!` line: interpreter path and its one optional argument.

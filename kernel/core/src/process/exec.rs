@@ -35,7 +35,10 @@ pub struct Request {
     pub script_path: Option<Vec<u8>>,
 }
 
+static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+
 /// Reads up to a page from the start of `file`.
+#[inline(never)]
 fn read_header(file: &OpenFile) -> Result<(Box<HeaderPage>, usize), Errno> {
     let mut page = Box::<HeaderPage>::default();
     let mut len = 0;
@@ -98,8 +101,7 @@ fn map_segments(space: &AddressSpace, file: &Arc<OpenFile>, plan: &LoadPlan, bia
             space.map(first, file_page_end - first, prot_of(segment), flags, source, Some(file.clone()))?;
             if segment.memory_bytes > segment.file_bytes && segment.write {
                 // The rest of the last file page belongs to .bss.
-                let zeros = [0u8; PAGE_SIZE];
-                space.write_remote(file_end, &zeros[..(file_page_end - file_end) as usize]);
+                space.write_remote(file_end, &ZEROS[..(file_page_end - file_end) as usize]);
             }
         }
         let bss = if segment.file_bytes > 0 { file_page_end } else { first };

@@ -186,11 +186,11 @@ impl ProcessSignal {
         if clone_flags & flag::SIGHAND != 0 {
             return Self::with_actions(actions);
         }
-        let mut copy = *actions.0.lock();
+        let copy = copy_of(&actions);
         if clone_flags & flag::CLEAR_SIGHAND != 0 {
-            reset_handlers(&mut copy);
+            reset_handlers(&mut copy.0.lock());
         }
-        Self::with_actions(Arc::new(Actions(IrqSpinLock::new(copy))))
+        Self::with_actions(copy)
     }
     pub fn actions(&self) -> Arc<Actions> {
         self.actions.lock().clone()
@@ -207,6 +207,17 @@ impl Default for ProcessSignal {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A copy on the heap: the table is too large for kernel stacks.
+#[inline(never)]
+fn copy_of(actions: &Actions) -> Arc<Actions> {
+    let copy = Arc::new(Actions(IrqSpinLock::new([Action::default(); 64])));
+    for index in 0..64 {
+        let action = actions.0.lock()[index];
+        copy.0.lock()[index] = action;
+    }
+    copy
 }
 
 fn reset_handlers(actions: &mut [Action; 64]) {
@@ -246,9 +257,10 @@ pub fn on_thread_exit(task: &Task) {
 /// execve: handlers back to default (ignored ones stay), alternate stack gone.
 pub fn on_exec(task: &Task) {
     let signal = &task.process.signal;
-    let mut copy = *signal.actions().0.lock();
-    reset_handlers(&mut copy);
-    *signal.actions.lock() = Arc::new(Actions(IrqSpinLock::new(copy)));
+    let copy = copy_of(&signal.actions());
+    reset_handlers(&mut copy.0.lock());
+    let old = core::mem::replace(&mut *signal.actions.lock(), copy);
+    drop(old);
     *task.signal.alt_stack.lock() = AltStack::NONE;
     *task.signal.restart.lock() = None;
 }

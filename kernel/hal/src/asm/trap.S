@@ -103,10 +103,14 @@ user_serror:
 .equ FRAME_BYTES, 288
 .macro kernel_entry handler
     sub     sp, sp, #FRAME_BYTES
-    stp     x0, x1, [sp]
-    // A 16 KiB stack fills the upper half of a 32 KiB slot: bit 14 of a good SP is set.
-    mov     x0, sp
+    // A 16 KiB stack fills the upper half of a 32 KiB slot: bit 14 of a good SP is set. Looked at before anything is stored,
+    // with no register to spare: SP and x0 are added into each other and back.
+    add     sp, sp, x0
+    sub     x0, sp, x0
     tbz     x0, #14, stack_overflow
+    sub     x0, sp, x0
+    sub     sp, sp, x0
+    stp     x0, x1, [sp]
     stp     x2, x3, [sp, #16]
     stp     x4, x5, [sp, #32]
     stp     x6, x7, [sp, #48]
@@ -174,7 +178,7 @@ kernel_exit:
 
 // The kernel stack ran out: continue on the emergency stack (shared: the machine is going down).
 stack_overflow:
-    mov     x1, sp
+    mov     x1, x0
     adrp    x0, emergency_stack_end
     add     x0, x0, :lo12:emergency_stack_end
     mov     sp, x0
