@@ -10,22 +10,29 @@ mod futex;
 mod harness;
 mod membarrier;
 mod mm;
+mod process;
 mod sched;
 mod shm;
+mod signal;
 mod sysv;
 mod time;
 
 fn main() {
+    if let Some(code) = process::helper() {
+        std::process::exit(code);
+    }
     let families: &[(&str, harness::Tests)] = &[
         ("file", file::TESTS),
         ("fs", fs::TESTS),
         ("futex", futex::TESTS),
         ("membarrier", membarrier::TESTS),
         ("mm", mm::TESTS),
+        ("process", process::TESTS),
         ("sched", sched::TESTS),
-        ("time", time::TESTS),
         ("shm", shm::TESTS),
+        ("signal", signal::TESTS),
         ("sysv", sysv::TESTS),
+        ("time", time::TESTS),
     ];
     harness::main(families);
 }

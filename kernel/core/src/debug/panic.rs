@@ -63,7 +63,7 @@ fn print_frames(frames: &[u64], indent: &str) {
 /// One line per thread: state, what it waits for; then its kernel stack.
 fn print_tasks() {
     let now = hal::time::now_ns();
-    for process in crate::process::all_processes() {
+    for process in crate::process::all_processes_if_unlocked() {
         let Some(threads) = process.threads.try_lock() else { continue };
         for task in threads.iter() {
             let _ = write!(Port, "tid {:5} pid {:5} {} {}", task.tid, process.pid, task.state_letter(), task.comm());

@@ -82,15 +82,15 @@ impl CloneArgs {
     }
 }
 
-/// RLIMIT_NPROC, for users without the privilege to pass it.
+/// The machine's limit, and RLIMIT_NPROC for users without the privilege to pass it.
 fn check_task_limit(credentials: &Credentials, process: &Process) -> Result<(), Errno> {
-    let limit = process.limit(rlimit::NPROC);
-    if limit == rlimit::INFINITY {
-        return Ok(());
-    }
     // The machine's own limit holds for everybody: a fork bomb ends in EAGAIN, not in no memory.
     if tree::nr_tasks() as u64 >= max_threads() {
         return Err(Errno::EAGAIN);
+    }
+    let limit = process.limit(rlimit::NPROC);
+    if limit == rlimit::INFINITY {
+        return Ok(());
     }
     let privileged =
         credentials.uid == 0 || credentials.has_cap(cap::SYS_RESOURCE) || credentials.has_cap(cap::SYS_ADMIN);

@@ -24,6 +24,8 @@ pub struct StopState {
     pub report_stop: bool,
     /// wait4(WCONTINUED) has something to report.
     pub report_continue: bool,
+    /// How many SIGCONTs there were: a stop signal taken before the last of them no longer counts.
+    pub nr_continues: u32,
 }
 
 pub struct Life {

@@ -25,7 +25,7 @@ pub use kernel::{new_kernel_task, spawn_kernel_thread, start_init_task};
 pub use process::Process;
 pub use run::user_copy_fault;
 pub use task::{Task, current, current_arc};
-pub use tree::{all_processes, find_process, find_task, process_group};
+pub use tree::{all_processes, all_processes_if_unlocked, find_process, find_task, process_group};
 
 /// Whether the calling thread may look into `target` (procfs, process_vm_readv, pidfd_getfd): the same user with no more
 /// capabilities, or CAP_SYS_PTRACE.

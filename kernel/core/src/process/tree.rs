@@ -108,13 +108,27 @@ pub fn find_task(tid: u32) -> Option<Arc<Task>> {
     TABLE.lock().slots().get(&tid)?.task.clone()
 }
 
-/// A snapshot of all processes, by pid (procfs, kill(-1), panic report).
-pub fn all_processes() -> Vec<Arc<Process>> {
-    let Some(mut table) = TABLE.try_lock() else { return Vec::new() };
-    let mut all: Vec<_> = table.slots().values().filter_map(|slot| slot.process.clone()).collect();
-    drop(table);
+fn snapshot(table: &mut Table) -> Vec<Arc<Process>> {
+    table.slots().values().filter_map(|slot| slot.process.clone()).collect()
+}
+
+fn sorted(mut all: Vec<Arc<Process>>) -> Vec<Arc<Process>> {
     all.sort_unstable_by_key(|process| process.pid);
     all
+}
+
+/// A snapshot of all processes, by pid (procfs, kill(-1)).
+pub fn all_processes() -> Vec<Arc<Process>> {
+    let all = snapshot(&mut TABLE.lock());
+    sorted(all)
+}
+
+/// As [`all_processes`], empty when the table is locked: for reports of a kernel that may have stopped anywhere.
+pub fn all_processes_if_unlocked() -> Vec<Arc<Process>> {
+    let Some(mut table) = TABLE.try_lock() else { return Vec::new() };
+    let all = snapshot(&mut table);
+    drop(table);
+    sorted(all)
 }
 
 /// A snapshot of the processes of group `pgid`.

@@ -71,6 +71,7 @@ pub fn deliver(context: &mut UserContext, mut interrupted: Option<(Errno, u64)>)
             stop::stay_stopped();
             continue;
         }
+        let nr_continues = stop::nr_continues(task);
         let Some(info) = take(task) else { break };
         let signal = info.signo as u32;
         let action = task.process.signal.action(signal);
@@ -83,7 +84,7 @@ pub fn deliver(context: &mut UserContext, mut interrupted: Option<(Errno, u64)>)
                 Default::Stop => {
                     let process = &task.process;
                     if signal == SIGSTOP || !send::is_orphaned(process.pgid(), process.sid(), None) {
-                        stop::stop(signal);
+                        stop::stop(signal, nr_continues);
                     }
                 }
                 Default::Terminate => exit::exit_group(signal),

@@ -19,11 +19,15 @@ fn tell_parent(process: &Arc<Process>, code: i32, signal: u32) {
     parent.life.child_changed.wake_all();
 }
 
-/// Stops the calling thread's process by `signal`; returns when it goes on or is killed.
-pub fn stop(signal: u32) {
+/// Stops the calling thread's process by `signal`; returns when it goes on or is killed. `nr_continues` is from before the
+/// signal was taken: a SIGCONT since then cancels it.
+pub fn stop(signal: u32, nr_continues: u32) {
     let process = current().process.clone();
     let fresh = {
         let mut state = process.life.stop.lock();
+        if state.nr_continues != nr_continues {
+            return;
+        }
         let fresh = state.signal == 0;
         state.signal = signal;
         state.report_stop = true;
@@ -54,6 +58,7 @@ pub fn resume(process: &Arc<Process>) {
         let mut state = process.life.stop.lock();
         let was = state.signal;
         state.signal = 0;
+        state.nr_continues = state.nr_continues.wrapping_add(1);
         state.report_stop = false;
         state.report_continue |= was != 0;
         was
@@ -66,6 +71,11 @@ pub fn resume(process: &Arc<Process>) {
         task.unpark();
     }
     tell_parent(process, CLD_CONTINUED, super::SIGCONT);
+}
+
+/// For [`stop`].
+pub fn nr_continues(task: &Task) -> u32 {
+    task.process.life.stop.lock().nr_continues
 }
 
 /// Whether the calling thread must stop now.

@@ -1,7 +1,7 @@
 //! Signal calls: sigaction(2), sigprocmask(2), kill(2) and their kin.
 
-use super::state::{Action, AltStack, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UNBLOCKABLE, refresh};
-use super::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo, frame, may_signal, send, send_to_process, send_to_task};
+use super::state::{Action, AltStack, Pending, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UNBLOCKABLE, refresh};
+use super::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo, SigSet, frame, may_signal, send, send_to_process, send_to_task};
 use crate::prelude::*;
 use crate::process::process::rlimit;
 use crate::process::{find_process, find_task, process_group};
@@ -34,9 +34,31 @@ fn from_user(signal: u32, code: i32) -> SigInfo {
     SigInfo::user(signal, code, own.process.pid, own.creds().uid, 0)
 }
 
-fn kill_one(process: &Arc<Process>, signal: u32, info: SigInfo) -> Result<(), Errno> {
+/// The first signal that is queued rather than merged.
+const FIRST_QUEUED: u32 = 32;
+
+/// RLIMIT_SIGPENDING. Beyond it kill(2) still marks the signal but adds no second entry (false), and what carries information
+/// is EAGAIN.
+fn has_room(pending: &IrqSpinLock<Pending>, process: &Process, info: &SigInfo) -> Result<bool, Errno> {
+    let signal = info.signo as u32;
+    if signal < FIRST_QUEUED {
+        return Ok(true);
+    }
+    let limit = process.limit(rlimit::SIGPENDING);
+    let pending = pending.lock();
+    if (pending.len() as u64) < limit {
+        return Ok(true);
+    }
+    if info.code != 0 && info.code != SI_TKILL {
+        return Err(Errno::EAGAIN);
+    }
+    Ok(!SigSet(pending.set).contains(signal))
+}
+
+/// Sends to a process the caller may signal: EPERM, EAGAIN.
+pub fn kill_one(process: &Arc<Process>, signal: u32, info: SigInfo) -> Result<(), Errno> {
     may_signal(process, signal)?;
-    if signal != 0 {
+    if signal != 0 && has_room(&process.signal.pending, process, &info)? {
         send_to_process(process, info);
     }
     Ok(())
@@ -82,8 +104,9 @@ fn thread_kill(tgid: Option<i32>, tid: i32, sig: i32, info: Option<SigInfo>) -> 
         return Err(Errno::ESRCH);
     }
     may_signal(&task.process, signal)?;
-    if signal != 0 {
-        send_to_task(&task, info.unwrap_or_else(|| from_user(signal, SI_TKILL)));
+    let info = info.unwrap_or_else(|| from_user(signal, SI_TKILL));
+    if signal != 0 && has_room(&task.signal.pending, &task.process, &info)? {
+        send_to_task(&task, info);
     }
     Ok(0)
 }
@@ -106,20 +129,11 @@ fn queued_info(info: UserAddr, sig: i32, to_itself: bool) -> Result<SigInfo, Err
     Ok(given)
 }
 
-/// RLIMIT_SIGPENDING for queued real-time signals: EAGAIN.
-fn check_queue(process: &Process) -> Result<(), Errno> {
-    let limit = process.limit(rlimit::SIGPENDING);
-    if process.signal.pending.lock().len() as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
-}
-
 pub fn sys_rt_sigqueueinfo(pid: i32, sig: i32, info: UserAddr) -> SysResult {
     let own = &current().process;
     let info = queued_info(info, sig, pid >= 0 && pid as u32 == own.pid)?;
     let signal = signal_number(sig, true)?;
     let process = u32::try_from(pid).ok().and_then(find_process).ok_or(Errno::ESRCH)?;
-    if signal >= 32 {
-        check_queue(&process)?;
-    }
     kill_one(&process, signal, info)?;
     Ok(0)
 }

@@ -81,13 +81,10 @@ pub fn sys_pidfd_send_signal(pidfd: i32, sig: i32, info: UserAddr, flags: u32) -
         }
         None => SigInfo::user(sig as u32, 0, own.process.pid, own.creds().uid, 0),
     };
-    signal::may_signal(&process, sig as u32)?;
     if process.nr_threads() == 0 && !process.life.is_zombie() {
         return Err(Errno::ESRCH);
     }
-    if sig != 0 {
-        signal::send_to_process(&process, given);
-    }
+    signal::syscall::kill_one(&process, sig as u32, given)?;
     Ok(0)
 }
 
