@@ -725,7 +725,8 @@ fn threads_come_and_go() {
 
 fn fork_storm() {
     for _ in 0..20 {
-        let children: Vec<i32> = (0..10).map(|index| fork(|| if index % 2 == 0 { wait(fork(|| 3)) >> 8 } else { 3 })).collect();
+        let children: Vec<i32> =
+            (0..10).map(|index| fork(|| if index % 2 == 0 { wait(fork(|| 3)) >> 8 } else { 3 })).collect();
         for child in children {
             assert_eq!(wait(child), 3 << 8);
         }
@@ -738,7 +739,8 @@ fn exit_group_while_cloning() {
             for _ in 0..3 {
                 std::thread::spawn(|| {
                     loop {
-                        let _ = std::thread::Builder::new().stack_size(64 << 10).spawn(|| {}).map(|thread| thread.join());
+                        let _ =
+                            std::thread::Builder::new().stack_size(64 << 10).spawn(|| {}).map(|thread| thread.join());
                     }
                 });
             }

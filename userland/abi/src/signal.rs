@@ -227,7 +227,9 @@ fn alternate_stack_errors() {
 }
 
 extern "C" fn clobber(_signal: i32, _info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    unsafe { std::arch::asm!("movi v0.16b, #255", "movi v31.16b, #255", "msr fpsr, {0}", in(reg) 0x9fu64, out("v0") _, out("v31") _) };
+    unsafe {
+        std::arch::asm!("movi v0.16b, #255", "movi v31.16b, #255", "msr fpsr, {0}", in(reg) 0x9fu64, out("v0") _, out("v31") _)
+    };
 }
 
 fn floating_point_survives() {
@@ -421,7 +423,10 @@ fn pending_limit() {
             sent += 1;
         }
         assert!(sent > 0 && sent <= 10, "{sent}");
-        expect_errno(i64::from(libc::sigqueue(libc::getpid(), signal, libc::sigval { sival_ptr: null_mut() })), libc::EAGAIN);
+        expect_errno(
+            i64::from(libc::sigqueue(libc::getpid(), signal, libc::sigval { sival_ptr: null_mut() })),
+            libc::EAGAIN,
+        );
         // kill never fails for want of room.
         for _ in 0..100 {
             assert_eq!(libc::kill(libc::getpid(), signal), 0);

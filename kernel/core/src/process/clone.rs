@@ -219,6 +219,8 @@ fn join(task: &Arc<Task>, args: &CloneArgs, is_thread: bool) -> bool {
     }
     tree::register_task(task);
     if !is_thread {
+        let cpu_limit = process.limits.lock()[rlimit::CPU];
+        time::timers::set_cpu_limit(process, cpu_limit);
         tree::register_process(process);
         let own = &current().process;
         let tree = tree::TREE.lock();

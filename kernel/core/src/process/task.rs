@@ -51,6 +51,8 @@ pub struct Task {
     pub robust_list: AtomicU64,
     /// personality(2).
     pub personality: AtomicU32,
+    /// PR_SET_TIMERSLACK, in ns. It is only remembered: sleeps here are exact.
+    pub timer_slack_ns: AtomicU64,
     /// The system call in progress (number + 1; 0 in user mode) for /proc/PID/syscall.
     pub syscall_nr: AtomicU32,
     /// Set when anything must be looked at before returning to user mode: signals, exit of the group, stops.
@@ -60,6 +62,9 @@ pub struct Task {
     /// What a kernel thread runs.
     pub body: SpinLock<Option<fn()>>,
 }
+
+/// What PR_GET_TIMERSLACK answers until it is set.
+pub const DEFAULT_TIMER_SLACK_NS: u64 = 50_000;
 
 /// Bits of [`Task::attention`].
 pub mod attention {
@@ -102,6 +107,7 @@ impl Task {
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             personality: AtomicU32::new(parts.personality),
+            timer_slack_ns: AtomicU64::new(DEFAULT_TIMER_SLACK_NS),
             syscall_nr: AtomicU32::new(0),
             attention: AtomicU32::new(0),
             start: SpinLock::new(None),

@@ -4,7 +4,9 @@ use super::alarm::{Alarm, Source};
 use super::posix::PosixTimers;
 use super::{Timeval, now_ns};
 use crate::prelude::*;
-use crate::signal::{self, SIGALRM, SIGPROF, SIGVTALRM, SigInfo};
+use crate::process::process::{Rlimit, rlimit};
+use crate::signal::{self, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo};
+use core::sync::atomic::{AtomicU64, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 pub use super::posix::{
@@ -23,22 +25,57 @@ pub struct ProcessTimers {
     /// REAL, VIRTUAL, PROF; made at their first use.
     interval: SpinLock<[Option<Arc<Alarm>>; NR_ITIMERS]>,
     pub(super) posix: PosixTimers,
+    /// Watches RLIMIT_CPU; made when there is such a limit.
+    cpu_limit: SpinLock<Option<Arc<Alarm>>>,
+    /// CPU time at which the process is killed, in ns: RLIMIT_CPU's hard limit.
+    cpu_kill_ns: AtomicU64,
 }
 
 impl ProcessTimers {
     pub fn new() -> Self {
-        Self { interval: SpinLock::new([const { None }; NR_ITIMERS]), posix: PosixTimers::new() }
+        Self {
+            interval: SpinLock::new([const { None }; NR_ITIMERS]),
+            posix: PosixTimers::new(),
+            cpu_limit: SpinLock::new(None),
+            cpu_kill_ns: AtomicU64::new(u64::MAX),
+        }
     }
     /// The process ends: all timers are disarmed.
     pub fn clear(&self) {
         let alarms = core::mem::take(&mut *self.interval.lock());
         drop(alarms);
+        let limit = self.cpu_limit.lock().take();
+        drop(limit);
         self.posix.clear();
     }
     /// execve: POSIX timers are deleted, interval timers go on.
     pub fn on_exec(&self) {
         self.posix.clear();
     }
+}
+
+/// Watches over RLIMIT_CPU of `process`: SIGXCPU each second from the soft limit on, SIGKILL at the hard one.
+pub fn set_cpu_limit(process: &Arc<Process>, limit: Rlimit) {
+    const SECOND_NS: u64 = 1_000_000_000;
+    let timers = &process.timers;
+    let kill_ns = limit.max.saturating_mul(SECOND_NS);
+    timers.cpu_kill_ns.store(kill_ns, Ordering::Relaxed);
+    // As on Linux, 0 means at once, which is a second.
+    let expiry = (limit.current != rlimit::INFINITY).then(|| limit.current.max(1).saturating_mul(SECOND_NS));
+    if expiry.is_none() && timers.cpu_limit.lock().is_none() {
+        return;
+    }
+    let owner = Arc::downgrade(process);
+    let new = Alarm::new(Box::new(move |alarm| {
+        if let Some(process) = owner.upgrade() {
+            alarm.forward(MIN_INTERVAL_NS);
+            let (user, system) = process.cpu_times();
+            let is_last = user + system >= process.timers.cpu_kill_ns.load(Ordering::Relaxed);
+            signal::send_to_process(&process, SigInfo::kernel(if is_last { SIGKILL } else { SIGXCPU }));
+        }
+    }));
+    let alarm = timers.cpu_limit.lock().get_or_insert(new).clone();
+    alarm.set(Source::ProcessCpu(Arc::downgrade(process)), expiry, SECOND_NS);
 }
 
 impl Default for ProcessTimers {

@@ -19,7 +19,7 @@ fn target(pid: i32) -> Result<Arc<Process>, Errno> {
     if same || own.has_cap(cap::SYS_RESOURCE) { Ok(process) } else { Err(Errno::EPERM) }
 }
 
-fn set(process: &Process, resource: usize, new: Rlimit) -> Result<(), Errno> {
+fn set(process: &Arc<Process>, resource: usize, new: Rlimit) -> Result<(), Errno> {
     if new.current > new.max {
         return Err(Errno::EINVAL);
     }
@@ -33,6 +33,9 @@ fn set(process: &Process, resource: usize, new: Rlimit) -> Result<(), Errno> {
     limits[resource] = new;
     let copy = *limits;
     drop(limits);
+    if resource == rlimit::CPU {
+        crate::time::timers::set_cpu_limit(process, new);
+    }
     if matches!(resource, rlimit::AS | rlimit::DATA | rlimit::STACK | rlimit::MEMLOCK)
         && let Some(space) = process.any_thread().and_then(|task| task.mm.get())
     {

@@ -4,6 +4,7 @@ use super::credentials::KEEP_CAPS;
 use crate::prelude::*;
 use crate::process::Credentials;
 use crate::process::credentials::cap;
+use crate::process::task::DEFAULT_TIMER_SLACK_NS;
 use core::sync::atomic::Ordering;
 
 const SECURE_ALL: u32 = 0xff;
@@ -120,9 +121,13 @@ pub fn prctl(option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResu
             new.securebits = bits;
             Ok(())
         }),
-        // TIMERSLACK: sleeps are exact; the default is what is reported.
-        29 => Ok(0),
-        30 => Ok(50_000),
+        // TIMERSLACK: 0 is back to the default.
+        29 => {
+            let slack = if arg2 == 0 { DEFAULT_TIMER_SLACK_NS } else { arg2 };
+            task.timer_slack_ns.store(slack, Ordering::Relaxed);
+            Ok(0)
+        }
+        30 => Ok(task.timer_slack_ns.load(Ordering::Relaxed) as usize),
         // CHILD_SUBREAPER
         36 => {
             life.is_subreaper.store(arg2 != 0, Ordering::Relaxed);
