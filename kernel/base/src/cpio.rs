@@ -86,7 +86,7 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let mut bytes = b"070701".to_vec();
-        for value in [7u32, 0o100644, 1, 2, 1, 99, 5, 0, 0, 0, 0, 4] {
+        for value in [7u32, 0o100644, 1, 2, 1, 99, 5, 0, 0, 0, 0, 4, 0] {
             bytes.extend(format!("{value:08X}").bytes());
         }
         bytes

@@ -209,11 +209,11 @@ fn get_itimer(which: i32) -> libc::itimerval {
 
 fn itimer_real() {
     on_signal(libc::SIGALRM, 0);
+    let start = now(libc::CLOCK_MONOTONIC);
     itimer(0, 20_000, 10_000);
     let left = get_itimer(0);
     assert!(left.it_value.tv_usec > 0 && left.it_value.tv_usec <= 20_000);
     assert_eq!(left.it_interval.tv_usec, 10_000);
-    let start = now(libc::CLOCK_MONOTONIC);
     while CAUGHT.load(Ordering::SeqCst) < 5 {
         // SAFETY: waits for a signal.
         unsafe { libc::pause() };
