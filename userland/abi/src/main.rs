@@ -11,6 +11,7 @@ mod harness;
 mod membarrier;
 mod mm;
 mod process;
+mod mq;
 mod sched;
 mod shm;
 mod signal;
@@ -28,6 +29,7 @@ fn main() {
         ("membarrier", membarrier::TESTS),
         ("mm", mm::TESTS),
         ("process", process::TESTS),
+        ("mq", mq::TESTS),
         ("sched", sched::TESTS),
         ("shm", shm::TESTS),
         ("signal", signal::TESTS),
