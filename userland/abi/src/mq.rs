@@ -62,8 +62,7 @@ fn receive(id: i64, size: usize, timeout: Option<&libc::timespec>) -> Result<(Ve
     let mut priority = 0u32;
     let timeout = timeout.map_or(null(), std::ptr::from_ref);
     // SAFETY: locals live across the call.
-    let len =
-        unsafe { libc::syscall(libc::SYS_mq_timedreceive, id, text.as_mut_ptr(), size, &mut priority, timeout) };
+    let len = unsafe { libc::syscall(libc::SYS_mq_timedreceive, id, text.as_mut_ptr(), size, &mut priority, timeout) };
     if len < 0 {
         return Err(len);
     }
