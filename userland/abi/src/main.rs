@@ -17,6 +17,7 @@ mod shm;
 mod signal;
 mod sysv;
 mod time;
+mod unix;
 
 fn main() {
     if let Some(code) = process::helper() {
@@ -35,6 +36,7 @@ fn main() {
         ("signal", signal::TESTS),
         ("sysv", sysv::TESTS),
         ("time", time::TESTS),
+        ("unix", unix::TESTS),
     ];
     harness::main(families);
 }

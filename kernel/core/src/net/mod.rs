@@ -1,3 +1,5 @@
-//! Sockets: the generic layer, UNIX sockets, and the internet protocols on smoltcp.
+//! Sockets: the calls, and UNIX sockets. Other families: EAFNOSUPPORT.
 
+pub mod message;
 pub mod syscall;
+pub mod unix;
