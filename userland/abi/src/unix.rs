@@ -230,7 +230,8 @@ fn receive_descriptor(socket: i32, room: usize) -> (Vec<u8>, Option<i32>, i32) {
         let n = ok(recvmsg(socket, &mut message, MSG_CMSG_CLOEXEC) as i64);
         bytes.truncate(n as usize);
         let header = CMSG_FIRSTHDR(&message);
-        let fd = (!header.is_null() && (*header).cmsg_type == SCM_RIGHTS).then(|| CMSG_DATA(header).cast::<i32>().read_unaligned());
+        let fd = (!header.is_null() && (*header).cmsg_type == SCM_RIGHTS)
+            .then(|| CMSG_DATA(header).cast::<i32>().read_unaligned());
         (bytes, fd, message.msg_flags)
     }
 }

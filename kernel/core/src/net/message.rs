@@ -120,7 +120,12 @@ fn check_claim(claimed: &Ucred) -> Result<(), Errno> {
 }
 
 /// Hands a receiver what came beside the bytes: answers the control length used and flags to add.
-pub fn write_control(header: &MsgHdr, received: &mut Received, pass_creds: bool, cloexec: bool) -> Result<(u64, u32), Errno> {
+pub fn write_control(
+    header: &MsgHdr,
+    received: &mut Received,
+    pass_creds: bool,
+    cloexec: bool,
+) -> Result<(u64, u32), Errno> {
     let room = header.control_len.min(MAX_CONTROL) as usize;
     let room = if header.control == 0 { 0 } else { room };
     let (mut bytes, mut flags): (Vec<u8>, u32) = (Vec::new(), 0);

@@ -200,7 +200,8 @@ fn receive_message(fd: i32, pointer: UserPtr<MsgHdr>, flags: u32) -> SysResult {
         let received = socket.receive(&mut dst, options(file, flags)?)?;
         Ok((received, socket.pass_creds.load(Ordering::Relaxed)))
     })?;
-    let (control_len, added) = message::write_control(&header, &mut received, pass_creds, flags & MSG_CMSG_CLOEXEC != 0)?;
+    let (control_len, added) =
+        message::write_control(&header, &mut received, pass_creds, flags & MSG_CMSG_CLOEXEC != 0)?;
     header.control_len = control_len;
     header.flags = added | if received.truncated { MSG_TRUNC } else { 0 } | flags & MSG_CMSG_CLOEXEC;
     if header.name != 0 {

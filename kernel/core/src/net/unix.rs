@@ -438,7 +438,11 @@ impl UnixSocket {
         let mut message = Some(message);
         let attempt = || -> Option<Result<(), Errno>> {
             if target.end_of_input.load(Ordering::Acquire) {
-                return Some(Err(if self.kind == Kind::Datagram && target.hung_up.load(Ordering::Acquire) { Errno::ECONNREFUSED } else { Errno::EPIPE }));
+                return Some(Err(if self.kind == Kind::Datagram && target.hung_up.load(Ordering::Acquire) {
+                    Errno::ECONNREFUSED
+                } else {
+                    Errno::EPIPE
+                }));
             }
             let mut inbox = target.inbox.lock();
             let len = message.as_ref().map_or(0, |message| message.bytes.len());
@@ -453,7 +457,8 @@ impl UnixSocket {
             Some(Ok(()))
         };
         let until = deadline(&self.send_timeout_ns);
-        let result = target.room.wait_until(WaitMode::Interruptible, until, WaitReason::on("unix_send", target.id), attempt);
+        let result =
+            target.room.wait_until(WaitMode::Interruptible, until, WaitReason::on("unix_send", target.id), attempt);
         result.map_err(wait_error)??;
         target.readable.wake_one();
         target.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
@@ -480,7 +485,8 @@ impl UnixSocket {
             if !options.peek && progress {
                 self.made_room();
             }
-            let enough = received.len > 0 && !(options.wait_all && dst.remaining() > 0 && !options.peek && received.files.is_empty());
+            let enough = received.len > 0
+                && !(options.wait_all && dst.remaining() > 0 && !options.peek && received.files.is_empty());
             if progress && (self.kind != Kind::Stream || enough) {
                 return Ok(received);
             }
@@ -495,7 +501,12 @@ impl UnixSocket {
             };
             let until = deadline(&self.receive_timeout_ns);
             let reason = WaitReason::on("unix_receive", self.id);
-            match self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error).flatten() {
+            match self
+                .readable
+                .wait_until(WaitMode::Interruptible, until, reason, attempt)
+                .map_err(wait_error)
+                .flatten()
+            {
                 Ok(true) => {}
                 Ok(false) => return Ok(received),
                 Err(_) if received.len > 0 => return Ok(received),
@@ -693,7 +704,11 @@ impl UnixSocket {
 
     fn unread(&self) -> usize {
         let inbox = self.inbox.lock();
-        if self.kind == Kind::Stream { inbox.bytes } else { inbox.messages.front().map_or(0, |message| message.bytes.len()) }
+        if self.kind == Kind::Stream {
+            inbox.bytes
+        } else {
+            inbox.messages.front().map_or(0, |message| message.bytes.len())
+        }
     }
 }
 
@@ -748,7 +763,14 @@ impl FileOps for UnixSocket {
         Some(alloc::format!("socket:[{}]", self.id))
     }
     fn stat(&self, _file: &OpenFile) -> Option<fs::Stat> {
-        Some(fs::Stat { dev: 9, ino: self.id, mode: 0o140_777, nlink: 1, block_size: PAGE_SIZE as u32, ..Default::default() })
+        Some(fs::Stat {
+            dev: 9,
+            ino: self.id,
+            mode: 0o140_777,
+            nlink: 1,
+            block_size: PAGE_SIZE as u32,
+            ..Default::default()
+        })
     }
     fn as_any(&self) -> &dyn Any {
         self
