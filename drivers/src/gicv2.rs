@@ -170,3 +170,103 @@ pub fn translate(cells: &[u32]) -> Option<(Irq, Trigger)> {
     let line = number.checked_add(base).filter(|line| *line < 1020)?;
     Some((Irq(line), if flags & 3 != 0 { Trigger::Edge } else { Trigger::Level }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mmio::testing::Bank;
+
+    const IAR: usize = 0x0c;
+    const EOIR: usize = 0x10;
+    const SGIR: usize = 0xf00;
+    const ITARGETSR: usize = 0x800;
+
+    fn machine() -> (Bank, Bank, GicV2) {
+        let (distributor, cpu) = (Bank::new(0x1000), Bank::new(0x1000));
+        // 96 lines.
+        distributor.set(0x004, 2);
+        // This CPU's interface is number 2.
+        distributor.set(ITARGETSR, 0x0404_0404);
+        let gic = GicV2::new(distributor.mmio(), cpu.mmio(), || 0);
+        gic.init_cpu();
+        (distributor, cpu, gic)
+    }
+
+    #[test]
+    fn set_up_masks_shared_lines_and_opens_the_interface() {
+        let (distributor, cpu, _gic) = machine();
+        assert_eq!(distributor.get(0x000), 1);
+        assert_eq!(distributor.get(0x184), u32::MAX);
+        assert_eq!(distributor.get(0x188), u32::MAX);
+        assert_eq!(distributor.get(0x18c), 0, "lines that do not exist are left alone");
+        assert_eq!(distributor.get(0x100), 0xffff, "software interrupts are on");
+        assert_eq!(cpu.get(0x00), 1);
+        assert_eq!(cpu.get(0x04), 0xf0);
+    }
+
+    #[test]
+    fn a_shared_line_goes_to_the_cpu_that_enables_it() {
+        let (distributor, _cpu, gic) = machine();
+        gic.enable(Irq(33), Trigger::Edge);
+        assert_eq!(distributor.get(ITARGETSR + 32), 0x0000_0400);
+        assert_eq!(distributor.get(0x104), 1 << 1);
+        assert_eq!(distributor.get(0xc08), 2 << 2, "edge");
+        gic.enable(Irq(33), Trigger::Level);
+        assert_eq!(distributor.get(0xc08), 0, "level");
+        gic.disable(Irq(33));
+        assert_eq!(distributor.get(0x184), 1 << 1);
+    }
+
+    #[test]
+    fn lines_beyond_the_last_are_ignored() {
+        let (distributor, _cpu, gic) = machine();
+        gic.enable(Irq(1020), Trigger::Edge);
+        gic.disable(Irq(u32::MAX));
+        assert_eq!(distributor.get(0x100 + 31 * 4), 0);
+    }
+
+    #[test]
+    fn an_ipi_names_the_interface_not_the_cpu_number() {
+        let (distributor, _cpu, gic) = machine();
+        gic.send_ipi(0, Ipi::Call);
+        assert_eq!(distributor.get(SGIR), 0x0004_0002);
+        distributor.set(SGIR, 0);
+        gic.send_ipi(5, Ipi::Stop);
+        gic.send_ipi(99, Ipi::Stop);
+        // A CPU that is not up is no target; a number that no CPU has does nothing.
+        assert_eq!(distributor.get(SGIR) & 0x00ff_0000, 0);
+    }
+
+    /// Acknowledges `raw` once, then spurious.
+    fn dispatch_one(raw: u32) -> (Vec<Pending>, u32) {
+        let (_distributor, cpu, gic) = machine();
+        cpu.set(IAR, raw);
+        let mut seen = Vec::new();
+        gic.dispatch(&mut |pending| {
+            seen.push(pending);
+            cpu.set(IAR, 1023);
+        });
+        (seen, cpu.get(EOIR))
+    }
+
+    #[test]
+    fn dispatch_ends_what_it_took_with_the_source_cpu() {
+        assert_eq!(dispatch_one(33), (vec![Pending::Device(Irq(33))], 33));
+        assert_eq!(dispatch_one(3 << 10 | 1), (vec![Pending::Ipi(Ipi::Stop)], 3 << 10 | 1));
+        assert_eq!(dispatch_one(7), (vec![Pending::Spurious], 7));
+        // Neither 1022 nor 1023 is ended.
+        assert_eq!(dispatch_one(1022), (vec![], 0));
+        assert_eq!(dispatch_one(1023), (vec![], 0));
+    }
+
+    #[test]
+    fn specifiers_are_checked() {
+        assert_eq!(translate(&[0, 1, 4]), Some((Irq(33), Trigger::Level)));
+        assert_eq!(translate(&[1, 11, 0xf04]), Some((Irq(27), Trigger::Level)));
+        assert_eq!(translate(&[0, 2, 1]), Some((Irq(34), Trigger::Edge)));
+        assert_eq!(translate(&[2, 1, 4]), None);
+        assert_eq!(translate(&[0, u32::MAX, 4]), None);
+        assert_eq!(translate(&[0, 1000, 4]), None);
+        assert_eq!(translate(&[0, 1]), None);
+    }
+}

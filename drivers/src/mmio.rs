@@ -58,3 +58,44 @@ impl<T> core::ops::Deref for Registers<T> {
         self.0
     }
 }
+
+/// Register blocks in ordinary memory, for tests of drivers.
+#[cfg(test)]
+pub mod testing {
+    use super::Mmio;
+    use core::ptr::NonNull;
+
+    /// A block of `len` bytes, zeroed, leaked as `Mmio::new` asks. It keeps what was written last and reacts to nothing.
+    pub struct Bank {
+        base: NonNull<u8>,
+        len: usize,
+    }
+
+    impl Bank {
+        pub fn new(len: usize) -> Self {
+            let words: &'static mut [u64] = vec![0u64; len.div_ceil(8)].leak();
+            Self { base: NonNull::from(words).cast(), len }
+        }
+
+        pub fn mmio(&self) -> Mmio {
+            // SAFETY: leaked memory that only this bank and the driver under test reach, both by volatile accesses.
+            unsafe { Mmio::new(self.base, self.len) }
+        }
+
+        fn word(&self, offset: usize) -> NonNull<u32> {
+            assert!(offset.is_multiple_of(4) && offset + 4 <= self.len);
+            // SAFETY: inside the block by the check above.
+            unsafe { self.base.add(offset).cast() }
+        }
+
+        pub fn get(&self, offset: usize) -> u32 {
+            // SAFETY: a valid, aligned word of leaked memory.
+            unsafe { self.word(offset).read_volatile() }
+        }
+
+        pub fn set(&self, offset: usize, value: u32) {
+            // SAFETY: as in `get`.
+            unsafe { self.word(offset).write_volatile(value) }
+        }
+    }
+}

@@ -73,3 +73,66 @@ impl UartTrait for Pl011 {
         self.uart.clear_interrupts(Interrupts::TXI | Interrupts::RTI | Interrupts::OEI);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mmio::testing::Bank;
+
+    const DR: usize = 0x00;
+    const FR: usize = 0x18;
+    const RX_EMPTY: u32 = 1 << 4;
+    const TX_FULL: u32 = 1 << 5;
+    const IMSC: usize = 0x38;
+    const ICR: usize = 0x44;
+
+    fn port() -> (Bank, Pl011) {
+        let bank = Bank::new(0x1000);
+        bank.set(FR, RX_EMPTY);
+        let uart = Pl011::new(bank.mmio(), 115_200, 24_000_000);
+        (bank, uart)
+    }
+
+    #[test]
+    fn set_up_divides_the_clock_and_turns_the_port_on() {
+        let (bank, _uart) = port();
+        // 24 MHz / (16 * 115200) = 13 + 1/64.
+        assert_eq!((bank.get(0x24), bank.get(0x28)), (13, 1));
+        assert_eq!(bank.get(0x2c) & 0x70, 0x70, "8 bits, FIFOs on");
+        assert_eq!(bank.get(0x30) & 0x301, 0x301, "port, transmitter and receiver on");
+        assert_eq!(bank.get(IMSC), 0);
+    }
+
+    #[test]
+    fn a_full_transmitter_takes_nothing() {
+        let (bank, mut uart) = port();
+        assert_eq!(uart.write(b"abc"), 3);
+        assert_eq!(bank.get(DR), u32::from(b'c'));
+        bank.set(FR, TX_FULL | RX_EMPTY);
+        assert_eq!(uart.write(b"abc"), 0);
+    }
+
+    #[test]
+    fn an_empty_receiver_gives_nothing_and_a_full_one_fills_the_buffer() {
+        let (bank, mut uart) = port();
+        let mut buf = [0; 4];
+        assert_eq!(uart.read(&mut buf), 0);
+        bank.set(FR, 0);
+        bank.set(DR, u32::from(b'x'));
+        assert_eq!(uart.read(&mut buf), 4);
+        assert_eq!(&buf, b"xxxx");
+    }
+
+    #[test]
+    fn each_direction_has_its_own_mask() {
+        let (bank, mut uart) = port();
+        uart.set_rx_interrupt(true);
+        assert_eq!(bank.get(IMSC), 0x50, "receive and receive time-out");
+        uart.set_tx_interrupt(true);
+        assert_eq!(bank.get(IMSC), 0x70);
+        uart.set_rx_interrupt(false);
+        assert_eq!(bank.get(IMSC), 0x20);
+        uart.acknowledge();
+        assert_eq!(bank.get(ICR) & 0x20, 0x20);
+    }
+}

@@ -36,3 +36,19 @@ impl Rtc for Pl031 {
         self.0.LR.set(seconds as u32);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mmio::testing::Bank;
+
+    #[test]
+    fn reads_and_sets_the_clock() {
+        let bank = Bank::new(0x1000);
+        let rtc = Pl031::new(bank.mmio());
+        bank.set(0x00, 0xffff_fff0);
+        assert_eq!(rtc.seconds(), 0xffff_fff0);
+        rtc.set_seconds(1_700_000_000);
+        assert_eq!(bank.get(0x08), 1_700_000_000);
+    }
+}

@@ -31,11 +31,16 @@ impl Device<'_> {
         let reg = self.node.reg().ok()??.nth(index)?;
         Some((reg.address::<u64>().ok()?, reg.size::<u64>().ok()?))
     }
-    /// The `index`th register range, mapped. `None` for ranges no machine has.
-    pub fn map(&self, index: usize) -> Option<Mmio> {
+    /// The `index`th register range, mapped, when it has room for the `min_len` bytes its driver reaches. `None` for ranges
+    /// no machine has: a driver never sees a block that is smaller than its registers.
+    pub fn map(&self, index: usize, min_len: u64) -> Option<Mmio> {
         let (address, size) = self.reg(index)?;
         let end = address.checked_add(size)?;
-        (size > 0 && size <= 64 << 20 && end < 1 << 44).then(|| hal::mmio::map(PhysAddr(address), size as usize))
+        let fits = size >= min_len && size <= 64 << 20 && end < 1 << 44 && address & 3 == 0;
+        if !fits {
+            crate::warn!("{}: registers {address:#x}+{size:#x} make no sense, left alone", self.node.name());
+        }
+        fits.then(|| hal::mmio::map(PhysAddr(address), size as usize))
     }
     /// The first interrupt.
     pub fn interrupt(&self) -> Option<(Irq, Trigger)> {
@@ -81,7 +86,7 @@ pub(super) fn probe() {
 }
 
 fn gicv2(device: &Device<'_>) {
-    if let (Some(distributor), Some(cpu)) = (device.map(0), device.map(1))
+    if let (Some(distributor), Some(cpu)) = (device.map(0, 0x1000), device.map(1, 0x1000))
         && irq::controller().is_none()
     {
         irq::set_controller(Box::new(GicV2::new(distributor, cpu, hal::cpu::id)));
@@ -90,7 +95,9 @@ fn gicv2(device: &Device<'_>) {
 
 fn gicv3(device: &Device<'_>) {
     let cpus = hal::boot::info().nr_cpus;
-    if let (Some(distributor), Some(redistributors)) = (device.map(0), device.map(1))
+    // A frame of 128 KiB for each CPU.
+    let frames = (cpus as u64) << 17;
+    if let (Some(distributor), Some(redistributors)) = (device.map(0, 0x1_0000), device.map(1, frames))
         && irq::controller().is_none()
         && let Some(gic) = Gic3::new(distributor, redistributors, cpus, hal::cpu::id, hal::smp::mpidr)
     {
@@ -105,13 +112,13 @@ fn pl011(device: &Device<'_>) {
     if device.is_alias("serial1") || console::is_present() {
         return;
     }
-    if let (Some(registers), Some((irq, trigger))) = (device.map(0), device.interrupt()) {
+    if let (Some(registers), Some((irq, trigger))) = (device.map(0, 0x48), device.interrupt()) {
         console::set_port(Box::new(Pl011::new(registers, BAUD, CLOCK_HZ)), irq, trigger);
     }
 }
 
 fn pl031(device: &Device<'_>) {
-    if let Some(registers) = device.map(0) {
+    if let Some(registers) = device.map(0, 0x10) {
         RTC.call_once(|| Box::new(Pl031::new(registers)));
     }
 }
