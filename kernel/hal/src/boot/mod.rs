@@ -123,6 +123,7 @@ unsafe extern "C" fn rust_primary(dtb: u64, image_phys: u64, entry_ticks: u64) -
         nr_cpus: plan.nr_cpus,
         entry_ticks,
     });
+    assert!(!plan.damaged, "the device tree is damaged: this machine's memory and devices are unknown");
     // SAFETY: defined by the kernel proper with this signature.
     unsafe { kernel_main() }
 }

@@ -81,6 +81,8 @@ pub struct Plan {
     /// Registers of the boot console and of the log port.
     pub console: Option<u64>,
     pub log: Option<u64>,
+    /// There is a tree, but it does not parse: the machine can only say so and stop.
+    pub damaged: bool,
     /// Next byte of the largest free range, and its end.
     cursor: Cell<u64>,
     limit: u64,
@@ -172,6 +174,7 @@ pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
         cpus: [CpuNode { mpidr: 0, method: EnableMethod::None }; MAX_CPUS],
         console: None,
         log: None,
+        damaged: false,
         cursor: Cell::new(0),
         limit: 0,
     };
@@ -181,7 +184,11 @@ pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
             plan.dtb = dtb;
             read_tree(fdt, dtb, &mut plan, &mut reserved);
         }
-        _ => dtb = &[],
+        _ => {
+            plan.damaged = !dtb.is_empty();
+            rescue(dtb, &mut plan);
+            dtb = &[];
+        }
     }
     if plan.memory.len == 0 {
         // No tree: the GiB the image is in is RAM, as far as anyone can tell; take a modest part of it.
@@ -299,7 +306,28 @@ fn read_serial(fdt: Fdt<'static>, plan: &mut Plan) {
             fdt.root().children().filter(|node| node.is_compatible("arm,pl011")).filter_map(|node| regs(node).next());
         plan.console = ports.next().map(|(address, _)| address);
     }
-    let valid = |address: u64| address < PHYS_LIMIT && address & (PAGE_SIZE as u64 - 1) == 0;
-    plan.console = plan.console.filter(|&address| valid(address));
-    plan.log = plan.log.filter(|&address| valid(address) && Some(address) != plan.console);
+    plan.console = plan.console.filter(|&address| is_port_address(address));
+    plan.log = plan.log.filter(|&address| is_port_address(address) && Some(address) != plan.console);
+}
+
+fn is_port_address(address: u64) -> bool {
+    address < PHYS_LIMIT && address & (PAGE_SIZE as u64 - 1) == 0
+}
+
+/// A serial port and the PSCI conduit by the names that a damaged tree's bytes still hold: enough to tell what is wrong
+/// and to power off.
+fn rescue(dtb: &[u8], plan: &mut Plan) {
+    let behind =
+        |name: &[u8]| dtb.windows(name.len()).position(|bytes| bytes == name).and_then(|at| dtb.get(at + name.len()..));
+    plan.console = behind(b"pl011@")
+        .and_then(|rest| {
+            let digits = rest.iter().take(16).map_while(|&byte| char::from(byte).to_digit(16));
+            digits.map(u64::from).reduce(|address, digit| address << 4 | digit)
+        })
+        .filter(|&address| is_port_address(address));
+    plan.cpus[0].method = match (behind(b"hvc\0"), behind(b"smc\0")) {
+        (Some(_), _) => EnableMethod::PsciHvc,
+        (None, Some(_)) => EnableMethod::PsciSmc,
+        (None, None) => EnableMethod::None,
+    };
 }
