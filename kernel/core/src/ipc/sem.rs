@@ -426,7 +426,7 @@ fn remove(id: i32) -> SysResult {
     drop(state);
     drop(gone);
     forget_adjustments(id, None);
-    waiters.iter().for_each(|waiter| drop(waiter.task.unpark()));
+    wake(waiters.into());
     Ok(0)
 }
 
