@@ -103,7 +103,7 @@ fn wake(woken: Woken) {
 
 impl State {
     fn has_room(&self, len: usize) -> bool {
-        self.bytes + len as u64 <= self.max_bytes && self.messages.len() as u64 + 1 <= self.max_bytes
+        self.bytes + len as u64 <= self.max_bytes && (self.messages.len() as u64) < self.max_bytes
     }
 
     /// Gives a message to a waiting receiver, or queues it.
