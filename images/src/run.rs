@@ -235,6 +235,9 @@ pub fn run(options: Options) -> Result<u8> {
     if options.quiet {
         append.push_str(" quiet");
     }
+    if interactive {
+        append.push_str(" banner");
+    }
     for word in &options.kernel_arg {
         append.push(' ');
         append.push_str(word);

@@ -70,7 +70,7 @@ fn banner() {
     let info = hal::boot::info();
     let stats = hal::frame::stats();
     let ticks = hal::time::ticks().wrapping_sub(info.entry_ticks);
-    crate::info!(
+    let text = alloc::format!(
         "Crannog {} on {} x {}, {} MiB of memory ({} MiB free), up in {} us",
         env!("CARGO_PKG_VERSION"),
         hal::cpu::online(),
@@ -79,13 +79,19 @@ fn banner() {
         stats.free >> 8,
         hal::time::ticks_to_ns(ticks) / 1000,
     );
+    crate::info!("{text}");
+    // For people at the console, when the command line asks for it.
+    if words().any(|word| word == "banner") {
+        hal::early::write(text.as_bytes());
+        hal::early::write(b"\r\n");
+    }
 }
 
 /// Words that the kernel itself understands; other `name=value` words go to init's environment, other plain words before
 /// `--` to its arguments, as on Linux.
 const OWN_OPTIONS: &[&str] =
     &["console", "init", "rdinit", "root", "rootfstype", "rootflags", "ip", "loglevel", "maxcpus", "mem", "panic"];
-const OWN_FLAGS: &[&str] = &["quiet", "ro", "rw", "semihosting", "nokaslr", "debug", "earlycon"];
+const OWN_FLAGS: &[&str] = &["quiet", "ro", "rw", "semihosting", "nokaslr", "debug", "earlycon", "banner"];
 
 /// Runs the first program as pid 1 and names what was looked for when there is none.
 pub fn run_init() -> Errno {
