@@ -70,3 +70,105 @@ pub trait Entropy: Send + Sync {
     /// Fills a prefix of `buf`; returns how many bytes it had.
     fn fill(&self, buf: &mut [u8]) -> usize;
 }
+
+/// What a network device computes for us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offloads {
+    /// Completes TCP and UDP checksums of sent frames ([`TxMeta::checksum`]).
+    pub tx_checksum: bool,
+    /// Says of received frames whether their checksum is known to be good ([`RxMeta::checksum_good`]).
+    pub rx_checksum: bool,
+    /// Cuts large TCP segments over IPv4 and IPv6 into ones that fit the wire ([`TxMeta::segmentation`]).
+    pub tso_v4: bool,
+    pub tso_v6: bool,
+}
+
+/// The checksum a device is to complete: the sum over the frame from `start` to its end goes into the 16 bits at
+/// `start + offset`, which hold the pseudo-header's sum (folded, not complemented).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartialChecksum {
+    /// Bytes from the frame's first byte (the Ethernet header's).
+    pub start: u16,
+    /// Bytes from `start`.
+    pub offset: u16,
+}
+
+/// A frame that is longer than the wire's: its TCP payload is cut into pieces of `mss_bytes`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segmentation {
+    pub is_ipv6: bool,
+    pub mss_bytes: u16,
+    /// Ethernet, IP and TCP headers together, repeated in front of each piece.
+    pub header_bytes: u16,
+}
+
+/// What goes with a frame to be sent. Segmentation needs a partial checksum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TxMeta {
+    pub checksum: Option<PartialChecksum>,
+    pub segmentation: Option<Segmentation>,
+}
+
+/// What is known of a received frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RxMeta {
+    /// The TCP or UDP checksum needs no look: the device verified it, or the frame never was on a wire and its checksum
+    /// field may not even be filled in.
+    pub checksum_good: bool,
+    /// TCP payload bytes of each of the wire's segments that the device joined into this frame; 0 for an ordinary frame.
+    pub joined_mss_bytes: u16,
+}
+
+/// Why an interrupt came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NetEvents {
+    /// Frames were received or sent: run the bottom half.
+    pub queue: bool,
+    /// The link or another property changed: read them again.
+    pub config: bool,
+}
+
+/// Counters of a device since boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NetStats {
+    pub rx_frames: u64,
+    pub rx_bytes: u64,
+    pub rx_dropped: u64,
+    pub rx_errors: u64,
+    pub tx_frames: u64,
+    pub tx_bytes: u64,
+    pub tx_dropped: u64,
+    pub tx_errors: u64,
+}
+
+/// No room in the device's transmit queue: the frame was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+/// A network interface card. Methods lock inside (receive and transmit each their own lock, both interrupt-safe) and may be
+/// called on any CPU, with interrupts masked or not; none sleeps.
+pub trait NetDevice: Send + Sync {
+    /// The hardware address.
+    fn mac(&self) -> [u8; 6];
+    /// The largest IP packet, in bytes (Ethernet's header comes on top).
+    fn mtu(&self) -> u16;
+    /// Whether a cable is in.
+    fn link_is_up(&self) -> bool;
+    fn offloads(&self) -> Offloads;
+    /// Sends one Ethernet frame, given in pieces that are copied before this returns. A frame the device cannot carry (too
+    /// long, malformed `meta`) is dropped and counted.
+    ///
+    /// # Errors
+    /// [`Full`]: try again when an interrupt (`NetEvents::queue`) says frames were sent, which the device then will do.
+    fn transmit(&self, parts: &[&[u8]], meta: TxMeta) -> Result<(), Full>;
+    /// Gives up to `budget` received frames to `frame`, in order; answers how many. The bytes are the callee's only during
+    /// the call, which must not call `receive` of the same device again; it may transmit.
+    fn receive(&self, budget: usize, frame: &mut dyn FnMut(&mut [u8], RxMeta)) -> usize;
+    /// Asks for an interrupt at the next received frame; true: some have arrived meanwhile, receive again.
+    fn enable_interrupt(&self) -> bool;
+    /// Suppresses interrupts for received frames.
+    fn disable_interrupt(&self);
+    /// Clears what raised the interrupt and says what it was; called in the handler.
+    fn acknowledge(&self) -> NetEvents;
+    fn stats(&self) -> NetStats;
+}
