@@ -23,7 +23,8 @@ have_rustup_rust() {
 
 # apt-get on a root of our own for arm64 packages.
 private_apt() {
-    apt-get -qq -o "Dir::State::lists=$APT_ROOT/lists" -o "Dir::State::status=$APT_ROOT/status" -o "Dir::Cache=$APT_ROOT/cache" \
+    mkdir -p "$CACHE"
+    flock "$CACHE/lock" apt-get -qq -o "Dir::State::lists=$APT_ROOT/lists" -o "Dir::State::status=$APT_ROOT/status" -o "Dir::Cache=$APT_ROOT/cache" \
         -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Debug::NoLocking=1 -o APT::Sandbox::User= "$@"
 }
 

@@ -1,5 +1,8 @@
 //! The host tool: builds images and boots programs in them.
 
+mod apt;
+#[expect(dead_code, reason = "the SD card's builder comes next")]
+mod boards;
 mod cpio;
 mod debs;
 mod image;
