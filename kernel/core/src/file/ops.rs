@@ -140,6 +140,10 @@ pub trait FileOps: Any + Send + Sync {
     fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
         None
     }
+    /// The socket it is, if it is one.
+    fn as_socket(&self) -> Option<&dyn crate::net::Socket> {
+        None
+    }
     /// For downcasts: `ops.as_any().downcast_ref::<Pipe>()`.
     fn as_any(&self) -> &dyn Any;
 }

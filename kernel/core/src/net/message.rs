@@ -1,20 +1,19 @@
 //! `struct msghdr`, ancillary data and socket addresses as programs write them.
 
-use super::unix::{Ancillary, Received, Ucred};
-use crate::file::table::{file_or_path, install};
+use super::options::SOL_SOCKET;
+use super::socket::{MsgFlags, Received};
+use crate::file::OpenFile;
+use crate::file::table::install;
 use crate::prelude::*;
-use crate::process::credentials::cap;
+use smallvec::SmallVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-pub const AF_UNIX: u16 = 1;
-/// sun_path's size.
-const PATH_MAX: usize = 108;
-const SOL_SOCKET: i32 = 1;
-const SCM_RIGHTS: i32 = 1;
-const SCM_CREDENTIALS: i32 = 2;
-/// Descriptors in one message.
-const MAX_FILES: usize = 253;
-const MSG_CTRUNC: u32 = 8;
+/// A `struct sockaddr` of any family, the family's two bytes first; empty when there is none.
+pub type Address = SmallVec<[u8; 28]>;
+/// The largest of them (`struct sockaddr_storage`).
+const ADDRESS_MAX: usize = 128;
+pub const SCM_RIGHTS: i32 = 1;
+pub const SCM_CREDENTIALS: i32 = 2;
 /// Control data of one message (net.core.optmem_max).
 const MAX_CONTROL: u64 = 128 << 10;
 
@@ -44,126 +43,122 @@ struct ControlHeader {
 
 const HEADER: usize = size_of::<ControlHeader>();
 
-/// The name in a `struct sockaddr_un`; empty for the family alone. EINVAL, EAFNOSUPPORT, EFAULT.
+/// One control message a program sent.
+pub struct Control {
+    pub level: i32,
+    pub kind: i32,
+    pub data: Vec<u8>,
+}
+
+/// One control message for a receiver.
+pub enum ControlItem {
+    Bytes {
+        level: i32,
+        kind: i32,
+        data: SmallVec<[u8; 32]>,
+    },
+    /// SCM_RIGHTS: become descriptors of the receiver.
+    Files(Vec<Arc<OpenFile>>),
+}
+
+impl ControlItem {
+    pub fn new<T: IntoBytes + Immutable>(level: i32, kind: i32, value: &T) -> Self {
+        Self::Bytes { level, kind, data: SmallVec::from_slice(value.as_bytes()) }
+    }
+}
+
+/// The `struct sockaddr` of `len` bytes at `address`: EINVAL, EFAULT.
 pub fn read_address(address: UserAddr, len: u32) -> Result<Vec<u8>, Errno> {
     let len = len as usize;
-    if !(2..=2 + PATH_MAX).contains(&len) {
+    if len > ADDRESS_MAX {
         return Err(Errno::EINVAL);
     }
-    let mut bytes = [0u8; 2 + PATH_MAX];
+    let mut bytes = [0u8; ADDRESS_MAX];
     hal::user::copy_from_user(&mut bytes[..len], address)?;
-    if u16::from_le_bytes([bytes[0], bytes[1]]) != AF_UNIX {
-        return Err(Errno::EINVAL);
-    }
-    Ok(bytes[2..len].to_vec())
+    Ok(bytes[..len].to_vec())
 }
 
 /// Writes an address and its true length; what does not fit is cut off. EINVAL for a negative length.
 pub fn write_address(name: &[u8], address: UserAddr, len: UserAddr) -> Result<(), Errno> {
     let pointer = UserPtr::<i32>::new(len);
     let room = usize::try_from(pointer.read()?).map_err(|_| Errno::EINVAL)?;
-    let full = write_address_to(name, address, room)?;
-    pointer.write(&(full as i32))
+    write_address_to(name, address, room)?;
+    pointer.write(&(name.len() as i32))
 }
 
-/// As [`write_address`], the room given; answers the true length.
-pub fn write_address_to(name: &[u8], address: UserAddr, room: usize) -> Result<usize, Errno> {
-    let mut bytes = AF_UNIX.to_le_bytes().to_vec();
-    bytes.extend_from_slice(name);
-    UserPtr::<u8>::new(address).write_slice(&bytes[..bytes.len().min(room)])?;
-    Ok(bytes.len())
+/// As [`write_address`], the room given.
+pub fn write_address_to(name: &[u8], address: UserAddr, room: usize) -> Result<(), Errno> {
+    UserPtr::<u8>::new(address).write_slice(&name[..name.len().min(room)])
 }
 
-/// What a sender put beside the bytes: EINVAL, EBADF, EPERM for credentials of others.
-pub fn read_control(header: &MsgHdr) -> Result<Ancillary, Errno> {
-    let mut ancillary = Ancillary { files: Vec::new(), creds: Ucred::current() };
-    if header.control == 0 || header.control_len < HEADER as u64 {
-        return Ok(ancillary);
-    }
+/// What a sender put beside the bytes: EINVAL, ENOBUFS, EFAULT.
+pub fn read_control(header: &MsgHdr) -> Result<Vec<Control>, Errno> {
+    let mut messages = Vec::new();
     if header.control_len > MAX_CONTROL {
         return Err(Errno::ENOBUFS);
+    }
+    if header.control_len < HEADER as u64 {
+        return Ok(messages);
     }
     let bytes = UserReader::new(UserAddr(header.control), header.control_len as usize)?.read_all()?;
     let mut rest = &bytes[..];
     while let Ok((control, _)) = ControlHeader::read_from_prefix(rest) {
         let len = usize::try_from(control.len).map_err(|_| Errno::EINVAL)?;
         let data = rest.get(HEADER..len).ok_or(Errno::EINVAL)?;
-        match (control.level, control.kind) {
-            (SOL_SOCKET, SCM_RIGHTS) => {
-                for fd in data.chunks_exact(4) {
-                    let fd = i32::from_ne_bytes([fd[0], fd[1], fd[2], fd[3]]);
-                    ancillary.files.push(file_or_path(fd)?);
-                }
-                if ancillary.files.len() > MAX_FILES {
-                    return Err(Errno::EINVAL);
-                }
-            }
-            (SOL_SOCKET, SCM_CREDENTIALS) => {
-                let claimed = Ucred::read_from_bytes(data).map_err(|_| Errno::EINVAL)?;
-                check_claim(&claimed)?;
-                ancillary.creds = claimed;
-            }
-            (SOL_SOCKET, _) => return Err(Errno::EINVAL),
-            _ => {}
-        }
+        messages.push(Control { level: control.level, kind: control.kind, data: data.to_vec() });
         rest = rest.get(len.next_multiple_of(8)..).unwrap_or(&[]);
     }
-    Ok(ancillary)
+    Ok(messages)
 }
 
-fn check_claim(claimed: &Ucred) -> Result<(), Errno> {
-    let own = current().creds();
-    let pid_ok = claimed.pid == current().process.pid || own.has_cap(cap::SYS_ADMIN);
-    let uid_ok = [own.uid, own.euid, own.suid].contains(&claimed.uid) || own.has_cap(cap::SETUID);
-    let gid_ok = [own.gid, own.egid, own.sgid].contains(&claimed.gid) || own.has_cap(cap::SETGID);
-    if pid_ok && uid_ok && gid_ok { Ok(()) } else { Err(Errno::EPERM) }
+fn append(bytes: &mut Vec<u8>, level: i32, kind: i32, data: &[u8]) {
+    let control = ControlHeader { len: (HEADER + data.len()) as u64, level, kind };
+    bytes.extend_from_slice(control.as_bytes());
+    bytes.extend_from_slice(data);
 }
 
-/// Hands a receiver what came beside the bytes: answers the control length used and flags to add.
-pub fn write_control(
-    header: &MsgHdr,
-    received: &mut Received,
-    pass_creds: bool,
-    cloexec: bool,
-) -> Result<(u64, u32), Errno> {
-    let room = header.control_len.min(MAX_CONTROL) as usize;
-    let room = if header.control == 0 { 0 } else { room };
-    let (mut bytes, mut flags): (Vec<u8>, u32) = (Vec::new(), 0);
-    let put = |bytes: &mut Vec<u8>, kind: i32, data: &[u8]| {
-        let control = ControlHeader { len: (HEADER + data.len()) as u64, level: SOL_SOCKET, kind };
-        bytes.extend_from_slice(control.as_bytes());
-        bytes.extend_from_slice(data);
-        bytes.resize(bytes.len().next_multiple_of(8), 0);
-    };
-    if pass_creds {
-        if room >= HEADER + size_of::<Ucred>() {
-            put(&mut bytes, SCM_CREDENTIALS, received.creds.as_bytes());
-        } else {
-            flags |= MSG_CTRUNC;
-        }
-    }
-    if !received.files.is_empty() {
-        let fit = room.saturating_sub(bytes.len()).saturating_sub(HEADER) / 4;
-        let mut data = Vec::new();
-        if received.files.len() > fit {
-            flags |= MSG_CTRUNC;
-        }
-        for file in received.files.drain(..).take(fit) {
-            match install(file, cloexec) {
-                Ok(fd) => data.extend_from_slice(&(fd as i32).to_ne_bytes()),
-                Err(_) => {
-                    flags |= MSG_CTRUNC;
-                    break;
+/// Hands a receiver what came beside the bytes: answers the control length used and flags to add. What does not fit is cut off
+/// (CTRUNC); descriptors that do not fit are closed.
+pub fn write_control(header: &MsgHdr, received: &mut Received, cloexec: bool) -> Result<(u64, MsgFlags), Errno> {
+    let room = if header.control == 0 { 0 } else { header.control_len.min(MAX_CONTROL) as usize };
+    let (mut bytes, mut flags): (Vec<u8>, MsgFlags) = (Vec::new(), MsgFlags::empty());
+    for item in received.control.drain(..) {
+        bytes.resize(bytes.len().next_multiple_of(8).min(room), 0);
+        let left = room.saturating_sub(bytes.len());
+        match item {
+            ControlItem::Bytes { level, kind, data } => {
+                let fit = data.len().min(left.saturating_sub(HEADER));
+                if fit < data.len() {
+                    flags |= MsgFlags::CTRUNC;
+                }
+                if left >= HEADER {
+                    append(&mut bytes, level, kind, &data[..fit]);
+                }
+            }
+            ControlItem::Files(files) => {
+                let fit = left.saturating_sub(HEADER) / 4;
+                let mut data = Vec::new();
+                if files.len() > fit {
+                    flags |= MsgFlags::CTRUNC;
+                }
+                for file in files.into_iter().take(fit) {
+                    match install(file, cloexec) {
+                        Ok(fd) => data.extend_from_slice(&(fd as i32).to_ne_bytes()),
+                        Err(_) => {
+                            flags |= MsgFlags::CTRUNC;
+                            break;
+                        }
+                    }
+                }
+                if !data.is_empty() {
+                    append(&mut bytes, SOL_SOCKET, SCM_RIGHTS, &data);
                 }
             }
         }
-        if !data.is_empty() {
-            put(&mut bytes, SCM_RIGHTS, &data);
-        }
     }
-    let len = bytes.len().min(room);
-    if len != 0 {
-        UserPtr::<u8>::new(UserAddr(header.control)).write_slice(&bytes[..len])?;
+    bytes.resize(bytes.len().next_multiple_of(8).min(room), 0);
+    if !bytes.is_empty() {
+        UserPtr::<u8>::new(UserAddr(header.control)).write_slice(&bytes)?;
     }
-    Ok((len as u64, flags))
+    Ok((bytes.len() as u64, flags))
 }

@@ -1,5 +1,12 @@
-//! Sockets: the calls, and UNIX sockets. Other families: EAFNOSUPPORT.
+//! Sockets: the calls, what every family's sockets share, and the families.
+//!
+//! Map: [`socket`] the trait behind the calls · [`options`] SOL_SOCKET · [`message`] `struct msghdr`, addresses and control data ·
+//! [`syscall`] the calls · [`unix`]. Other families: EAFNOSUPPORT.
 
 pub mod message;
+pub mod options;
+pub mod socket;
 pub mod syscall;
 pub mod unix;
+
+pub use socket::Socket;

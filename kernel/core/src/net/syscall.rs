@@ -1,70 +1,61 @@
-//! The socket calls.
+//! The socket calls. Each finds its [`Socket`] and does what every family has in common.
 
-use super::message::{self, AF_UNIX, MsgHdr};
-use super::unix::{self, Ancillary, CAPACITY, Kind, Options, Ucred, UnixSocket};
-use crate::file::OpenFile;
+use super::message::{self, Control, MsgHdr};
+use super::options::{self, OptionIn, SOL_SOCKET};
+use super::socket::{self, AF_UNIX, How, MsgFlags, Outgoing, Received, Socket};
+use super::unix;
 use crate::file::table::{file, install};
+use crate::file::{FileOps, OpenFile};
 use crate::prelude::*;
-use crate::time::Timeval;
 use crate::user::IoVec;
-use core::sync::atomic::Ordering;
 
 const SOCK_NONBLOCK: i32 = 0o4000;
 const SOCK_CLOEXEC: i32 = 0o2000000;
+/// Families and types Linux has numbers for.
+const NR_FAMILIES: i32 = 46;
+const NR_TYPES: i32 = 11;
 
-const MSG_OOB: u32 = 1;
-const MSG_PEEK: u32 = 2;
-const MSG_TRUNC: u32 = 0x20;
-const MSG_DONTWAIT: u32 = 0x40;
-const MSG_WAITALL: u32 = 0x100;
-const MSG_NOSIGNAL: u32 = 0x4000;
-const MSG_WAITFORONE: u32 = 0x1_0000;
-const MSG_CMSG_CLOEXEC: u32 = 0x4000_0000;
-
-/// The kind of a UNIX socket: EAFNOSUPPORT, EINVAL, EPROTONOSUPPORT, ESOCKTNOSUPPORT.
-fn parse(domain: i32, kind: i32, protocol: i32) -> Result<Kind, Errno> {
+/// Checks what socket(2) and socketpair(2) have in common; answers the type alone.
+fn parse(domain: i32, kind: i32) -> Result<(u16, i32), Errno> {
     if kind & !(0xf | SOCK_NONBLOCK | SOCK_CLOEXEC) != 0 {
         return Err(Errno::EINVAL);
     }
-    if domain != AF_UNIX as i32 {
+    if !(0..NR_FAMILIES).contains(&domain) {
         return Err(Errno::EAFNOSUPPORT);
     }
-    if protocol != 0 && protocol != AF_UNIX as i32 {
-        return Err(Errno::EPROTONOSUPPORT);
+    let number = kind & 0xf;
+    if number >= NR_TYPES {
+        return Err(Errno::EINVAL);
     }
-    match kind & 0xf {
-        1 => Ok(Kind::Stream),
-        // Raw UNIX sockets are datagram sockets, as on Linux.
-        2 | 3 => Ok(Kind::Datagram),
-        5 => Ok(Kind::SeqPacket),
-        _ => Err(Errno::ESOCKTNOSUPPORT),
-    }
+    Ok((domain as u16, number))
 }
 
-fn install_socket(socket: Arc<UnixSocket>, kind: i32) -> SysResult {
-    install(unix::open_file(socket, kind & SOCK_NONBLOCK != 0), kind & SOCK_CLOEXEC != 0)
+fn install_socket(socket: Arc<dyn FileOps>, kind: i32) -> SysResult {
+    install(socket::open_file(socket, kind & SOCK_NONBLOCK != 0), kind & SOCK_CLOEXEC != 0)
 }
 
 /// Runs `f` with the socket `fd`: EBADF, ENOTSOCK.
-fn with<R>(fd: i32, f: impl FnOnce(&Arc<OpenFile>, &UnixSocket) -> Result<R, Errno>) -> Result<R, Errno> {
+fn with<R>(fd: i32, f: impl FnOnce(&OpenFile, &dyn Socket) -> Result<R, Errno>) -> Result<R, Errno> {
     let file = file(fd)?;
-    let socket = file.downcast::<UnixSocket>().ok_or(Errno::ENOTSOCK)?;
+    let socket = file.ops.as_socket().ok_or(Errno::ENOTSOCK)?;
     f(&file, socket)
 }
 
-/// As its own counted reference, for what keeps one.
-fn socket_of(fd: i32) -> Result<(Arc<OpenFile>, Arc<UnixSocket>), Errno> {
-    let file = file(fd)?;
-    let socket = file.downcast::<UnixSocket>().ok_or(Errno::ENOTSOCK)?.counted()?;
-    Ok((file, socket))
-}
-
 pub fn sys_socket(domain: i32, kind: i32, protocol: i32) -> SysResult {
-    install_socket(UnixSocket::new(parse(domain, kind, protocol)?), kind)
+    let (family, number) = parse(domain, kind)?;
+    let socket: Arc<dyn FileOps> = match family {
+        AF_UNIX => unix::create(number, protocol)?,
+        _ => return Err(Errno::EAFNOSUPPORT),
+    };
+    install_socket(socket, kind)
 }
 
 pub fn sys_socketpair(domain: i32, kind: i32, protocol: i32, sv: UserAddr) -> SysResult {
-    let (one, other) = UnixSocket::pair(parse(domain, kind, protocol)?);
+    let (family, number) = parse(domain, kind)?;
+    if family != AF_UNIX {
+        return Err(Errno::EAFNOSUPPORT);
+    }
+    let (one, other) = unix::create_pair(number, protocol)?;
     let first = install_socket(one, kind)? as i32;
     let second = install_socket(other, kind).inspect_err(|_| drop(current().files.get().remove(first)))? as i32;
     if let Err(error) = UserPtr::<[i32; 2]>::new(sv).write(&[first, second]) {
@@ -76,13 +67,12 @@ pub fn sys_socketpair(domain: i32, kind: i32, protocol: i32, sv: UserAddr) -> Sy
 }
 
 pub fn sys_bind(fd: i32, address: UserAddr, len: u32) -> SysResult {
-    let (_, socket) = socket_of(fd)?;
-    socket.bind(&message::read_address(address, len)?)?;
+    with(fd, |_, socket| socket.bind(&message::read_address(address, len)?))?;
     Ok(0)
 }
 
 pub fn sys_listen(fd: i32, backlog: i32) -> SysResult {
-    with(fd, |_, socket| socket.listen(usize::try_from(backlog).unwrap_or(4096)))?;
+    with(fd, |_, socket| socket.listen(backlog))?;
     Ok(0)
 }
 
@@ -96,10 +86,9 @@ pub fn sys_accept4(fd: i32, address: UserAddr, len: UserAddr, flags: u32) -> Sys
         return Err(Errno::EINVAL);
     }
     let accepted = with(fd, |file, socket| socket.accept(file.is_nonblocking()))?;
-    let name = accepted.peer_name().unwrap_or_default();
-    let new = install_socket(accepted, flags)?;
+    let new = install_socket(accepted.socket, flags)?;
     if !address.is_null()
-        && let Err(error) = message::write_address(&name, address, len)
+        && let Err(error) = message::write_address(&accepted.peer, address, len)
     {
         drop(current().files.get().remove(new as i32));
         return Err(error);
@@ -108,22 +97,12 @@ pub fn sys_accept4(fd: i32, address: UserAddr, len: UserAddr, flags: u32) -> Sys
 }
 
 pub fn sys_connect(fd: i32, address: UserAddr, len: u32) -> SysResult {
-    const AF_UNSPEC: u16 = 0;
-    let (file, socket) = socket_of(fd)?;
-    if len >= 2 && UserPtr::<u16>::new(address).read()? == AF_UNSPEC {
-        socket.connect(&[], false)?;
-        return Ok(0);
-    }
-    let name = message::read_address(address, len)?;
-    if name.is_empty() {
-        return Err(Errno::EINVAL);
-    }
-    socket.connect(&name, file.is_nonblocking())?;
+    with(fd, |file, socket| socket.connect(&message::read_address(address, len)?, file.is_nonblocking()))?;
     Ok(0)
 }
 
 pub fn sys_getsockname(fd: i32, address: UserAddr, len: UserAddr) -> SysResult {
-    let name = with(fd, |_, socket| Ok(socket.name()))?;
+    let name = with(fd, |_, socket| socket.name())?;
     message::write_address(&name, address, len)?;
     Ok(0)
 }
@@ -134,36 +113,22 @@ pub fn sys_getpeername(fd: i32, address: UserAddr, len: UserAddr) -> SysResult {
     Ok(0)
 }
 
-fn send(fd: i32, src: &mut UserReader<'_>, ancillary: Ancillary, to: Option<&[u8]>, flags: u32) -> SysResult {
-    with(fd, |file, socket| {
-        if flags & MSG_OOB != 0 {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        let nonblocking = flags & MSG_DONTWAIT != 0 || file.is_nonblocking();
-        socket.send(src, ancillary, to, nonblocking, flags & MSG_NOSIGNAL == 0)
-    })
-}
-
 pub fn sys_sendto(fd: i32, buf: UserAddr, len: usize, flags: u32, address: UserAddr, alen: u32) -> SysResult {
-    let to = if address.is_null() || alen == 0 { None } else { Some(message::read_address(address, alen)?) };
-    let ancillary = Ancillary { files: Vec::new(), creds: Ucred::current() };
-    send(fd, &mut UserReader::new(buf, len)?, ancillary, to.as_deref(), flags)
+    let mut src = UserReader::new(buf, len)?;
+    with(fd, |file, socket| {
+        let to = if address.is_null() { None } else { Some(message::read_address(address, alen)?) };
+        socket.send(&mut src, Outgoing { to: to.as_deref(), control: &[] }, How::new(file, flags))
+    })
 }
 
-fn options(file: &OpenFile, flags: u32) -> Result<Options, Errno> {
-    if flags & MSG_OOB != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    Ok(Options {
-        nonblocking: flags & MSG_DONTWAIT != 0 || file.is_nonblocking(),
-        peek: flags & MSG_PEEK != 0,
-        wait_all: flags & MSG_WAITALL != 0,
-    })
+/// What a receive call answers: the bytes copied, or with MSG_TRUNC the datagram's own length.
+fn answer(received: &Received, flags: u32) -> usize {
+    if flags & MsgFlags::TRUNC.bits() != 0 { received.len.max(received.full_len) } else { received.len }
 }
 
 pub fn sys_recvfrom(fd: i32, buf: UserAddr, len: usize, flags: u32, address: UserAddr, alen: UserAddr) -> SysResult {
     let mut dst = UserWriter::new(buf, len)?;
-    let received = with(fd, |file, socket| socket.receive(&mut dst, options(file, flags)?))?;
+    let received = with(fd, |file, socket| socket.receive(&mut dst, How::new(file, flags)))?;
     if !address.is_null() {
         if received.from.is_empty() {
             UserPtr::<u32>::new(alen).write(&0)?;
@@ -171,20 +136,25 @@ pub fn sys_recvfrom(fd: i32, buf: UserAddr, len: usize, flags: u32, address: Use
             message::write_address(&received.from, address, alen)?;
         }
     }
-    Ok(if flags & MSG_TRUNC != 0 && received.full_len != 0 { received.full_len } else { received.len })
+    Ok(answer(&received, flags))
 }
 
 fn send_message(fd: i32, header: &MsgHdr, flags: u32) -> SysResult {
-    let to = if header.name == 0 || header.name_len == 0 {
-        None
-    } else {
-        Some(message::read_address(UserAddr(header.name), header.name_len)?)
-    };
-    with(fd, |_, _| Ok(()))?;
-    let count = usize::try_from(header.iov_len).ok().filter(|count| *count <= 1024).ok_or(Errno::EMSGSIZE)?;
-    let mut src = UserReader::from_iovec(UserPtr::<IoVec>::new(UserAddr(header.iov)), count)?;
-    let ancillary = message::read_control(header)?;
-    send(fd, &mut src, ancillary, to.as_deref(), flags)
+    with(fd, |file, socket| {
+        let name = UserAddr(header.name);
+        if header.name_len as i32 > 0 && header.name_len > 128 && header.name == 0 || (header.name_len as i32) < 0 {
+            return Err(Errno::EINVAL);
+        }
+        let to = match header.name_len {
+            0 => None,
+            _ if header.name == 0 => None,
+            len => Some(message::read_address(name, len.min(128))?),
+        };
+        let count = usize::try_from(header.iov_len).ok().filter(|count| *count <= 1024).ok_or(Errno::EMSGSIZE)?;
+        let mut src = UserReader::from_iovec(UserPtr::<IoVec>::new(UserAddr(header.iov)), count)?;
+        let control: Vec<Control> = message::read_control(header)?;
+        socket.send(&mut src, Outgoing { to: to.as_deref(), control: &control }, How::new(file, flags))
+    })
 }
 
 pub fn sys_sendmsg(fd: i32, msg: UserAddr, flags: u32) -> SysResult {
@@ -196,23 +166,17 @@ fn receive_message(fd: i32, pointer: UserPtr<MsgHdr>, flags: u32) -> SysResult {
     let mut header = pointer.read()?;
     let count = usize::try_from(header.iov_len).ok().filter(|count| *count <= 1024).ok_or(Errno::EMSGSIZE)?;
     let mut dst = UserWriter::from_iovec(UserPtr::<IoVec>::new(UserAddr(header.iov)), count)?;
-    let (mut received, pass_creds) = with(fd, |file, socket| {
-        let received = socket.receive(&mut dst, options(file, flags)?)?;
-        Ok((received, socket.pass_creds.load(Ordering::Relaxed)))
-    })?;
-    let (control_len, added) =
-        message::write_control(&header, &mut received, pass_creds, flags & MSG_CMSG_CLOEXEC != 0)?;
+    let mut received = with(fd, |file, socket| socket.receive(&mut dst, How::new(file, flags)))?;
+    let cloexec = flags & MsgFlags::CMSG_CLOEXEC.bits();
+    let (control_len, added) = message::write_control(&header, &mut received, cloexec != 0)?;
     header.control_len = control_len;
-    header.flags = added | if received.truncated { MSG_TRUNC } else { 0 } | flags & MSG_CMSG_CLOEXEC;
+    header.flags = (added | received.flags).bits() | cloexec;
     if header.name != 0 {
-        header.name_len = if received.from.is_empty() {
-            0
-        } else {
-            message::write_address_to(&received.from, UserAddr(header.name), header.name_len as usize)? as u32
-        };
+        message::write_address_to(&received.from, UserAddr(header.name), header.name_len as usize)?;
+        header.name_len = received.from.len() as u32;
     }
     pointer.write(&header)?;
-    Ok(if flags & MSG_TRUNC != 0 && received.full_len != 0 { received.full_len } else { received.len })
+    Ok(answer(&received, flags))
 }
 
 pub fn sys_recvmsg(fd: i32, msg: UserAddr, flags: u32) -> SysResult {
@@ -251,8 +215,8 @@ pub fn sys_recvmmsg(fd: i32, msgs: UserAddr, vlen: u32, flags: u32, timeout: Use
         if done > 0 && until.is_some_and(|until| crate::time::now_ns() >= until) {
             return Err(Errno::EAGAIN);
         }
-        let wait = if done > 0 && flags & MSG_WAITFORONE != 0 { MSG_DONTWAIT } else { 0 };
-        receive_message(fd, pointer, flags & !MSG_WAITFORONE | wait)
+        let wait = if done > 0 && flags & MsgFlags::WAITFORONE.bits() != 0 { MsgFlags::DONTWAIT.bits() } else { 0 };
+        receive_message(fd, pointer, flags & !MsgFlags::WAITFORONE.bits() | wait)
     })
 }
 
@@ -266,84 +230,31 @@ pub fn sys_shutdown(fd: i32, how: i32) -> SysResult {
     Ok(0)
 }
 
-const SOL_SOCKET: i32 = 1;
-const SO_REUSEADDR: i32 = 2;
-const SO_TYPE: i32 = 3;
-const SO_ERROR: i32 = 4;
-const SO_SNDBUF: i32 = 7;
-const SO_RCVBUF: i32 = 8;
-const SO_KEEPALIVE: i32 = 9;
-const SO_LINGER: i32 = 13;
-const SO_PASSCRED: i32 = 16;
-const SO_PEERCRED: i32 = 17;
-const SO_RCVTIMEO: i32 = 20;
-const SO_SNDTIMEO: i32 = 21;
-const SO_ACCEPTCONN: i32 = 30;
-const SO_PROTOCOL: i32 = 38;
-const SO_DOMAIN: i32 = 39;
-
 pub fn sys_setsockopt(fd: i32, level: i32, name: i32, value: UserAddr, len: u32) -> SysResult {
     with(fd, |_, socket| {
-        if level != SOL_SOCKET {
-            return Err(Errno::EOPNOTSUPP);
+        let len = usize::try_from(len as i32).map_err(|_| Errno::EINVAL)?;
+        let value = OptionIn::new(value, len);
+        match socket.set_option(level, name, value) {
+            Some(result) => result,
+            None if level == SOL_SOCKET => options::set(socket, name, value),
+            None => Err(socket.unknown_level()),
         }
-        if matches!(name, SO_RCVTIMEO | SO_SNDTIMEO) {
-            if (len as usize) < size_of::<Timeval>() {
-                return Err(Errno::EINVAL);
-            }
-            let time = UserPtr::<Timeval>::new(value).read()?;
-            if !(0..1_000_000).contains(&time.usec) {
-                return Err(Errno::EDOM);
-            }
-            let ns = time.to_ns().unwrap_or(0);
-            let slot = if name == SO_RCVTIMEO { &socket.receive_timeout_ns } else { &socket.send_timeout_ns };
-            slot.store(ns, Ordering::Relaxed);
-            return Ok(0);
-        }
-        if len < 4 {
-            return Err(Errno::EINVAL);
-        }
-        let number = UserPtr::<i32>::new(value).read()?;
-        match name {
-            SO_PASSCRED => socket.pass_creds.store(number != 0, Ordering::Relaxed),
-            // Buffers have one size; the rest means nothing to UNIX sockets.
-            SO_REUSEADDR | SO_SNDBUF | SO_RCVBUF | SO_KEEPALIVE | SO_LINGER => {}
-            _ => return Err(Errno::ENOPROTOOPT),
-        }
-        Ok(0)
-    })
+    })?;
+    Ok(0)
 }
 
 pub fn sys_getsockopt(fd: i32, level: i32, name: i32, value: UserAddr, len: UserAddr) -> SysResult {
-    use zerocopy::IntoBytes;
-    let bytes: Vec<u8> = with(fd, |_, socket| {
-        if level != SOL_SOCKET {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        let number = |number: i32| Ok(number.to_ne_bytes().to_vec());
-        let time = |ns: u64| Ok(Timeval::from_ns(ns).as_bytes().to_vec());
-        match name {
-            SO_TYPE => number(socket.kind as i32),
-            SO_ERROR => number(socket.take_error().map_or(0, |errno| errno.0 as i32)),
-            SO_SNDBUF | SO_RCVBUF => number(CAPACITY as i32),
-            SO_REUSEADDR | SO_KEEPALIVE | SO_PROTOCOL => number(0),
-            SO_LINGER => Ok([0u8; 8].to_vec()),
-            SO_PASSCRED => number(socket.pass_creds.load(Ordering::Relaxed) as i32),
-            SO_ACCEPTCONN => number(socket.is_listening() as i32),
-            SO_DOMAIN => number(AF_UNIX as i32),
-            SO_RCVTIMEO => time(socket.receive_timeout_ns.load(Ordering::Relaxed)),
-            SO_SNDTIMEO => time(socket.send_timeout_ns.load(Ordering::Relaxed)),
-            SO_PEERCRED => {
-                let none = Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-                Ok(socket.peer_creds().unwrap_or(none).as_bytes().to_vec())
-            }
-            _ => Err(Errno::ENOPROTOOPT),
-        }
+    with(fd, |_, socket| {
+        let pointer = UserPtr::<i32>::new(len);
+        let room = usize::try_from(pointer.read()?).map_err(|_| Errno::EINVAL)?;
+        let bytes = match socket.option(level, name, room) {
+            Some(result) => result?,
+            None if level == SOL_SOCKET => options::get(socket, name)?,
+            None => return Err(socket.unknown_level()),
+        };
+        let n = bytes.len().min(room);
+        UserPtr::<u8>::new(value).write_slice(&bytes[..n])?;
+        pointer.write(&(n as i32))
     })?;
-    let pointer = UserPtr::<i32>::new(len);
-    let room = usize::try_from(pointer.read()?).map_err(|_| Errno::EINVAL)?;
-    let n = bytes.len().min(room);
-    UserPtr::<u8>::new(value).write_slice(&bytes[..n])?;
-    pointer.write(&(n as i32))?;
     Ok(0)
 }

@@ -4,19 +4,31 @@
 //! what does not fit can be put back in order. Lock order: `reading` (sleeping) → `state` → `inbox`; `BOUND` alone. Nothing spins
 //! while bytes are copied.
 
-use crate::file::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable, pipe};
+use super::message::{Address, Control, ControlItem, SCM_CREDENTIALS, SCM_RIGHTS};
+use super::options::{Common, SO_PEERCRED, SOL_SOCKET, Switches};
+use super::socket::{
+    self, AF_UNIX, AF_UNSPEC, Accepted, How, MsgFlags, Outgoing, Received, Socket, deadline, wait_error,
+};
+use crate::file::table::file_or_path;
+use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable, pipe};
 use crate::fs::{self, FileType, Path, permission};
 use crate::prelude::*;
-use crate::sync::{Deadline, WaitReason};
+use crate::process::credentials::cap;
+use crate::sync::WaitReason;
 use alloc::collections::VecDeque;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Bytes an inbox holds before senders wait (net.core.wmem_default).
 pub const CAPACITY: usize = 212_992;
 /// The most messages of a datagram socket's inbox.
 const MAX_MESSAGES: usize = 278;
+/// sun_path's size.
+const PATH_MAX: usize = 108;
+/// Descriptors in one message.
+const MAX_FILES: usize = 253;
 /// A stream's bytes travel in pieces of at most this.
 const PIECE: usize = 32 << 10;
 
@@ -91,10 +103,7 @@ pub struct UnixSocket {
     hung_up: AtomicBool,
     /// The other side went with unread data: reported once.
     reset: AtomicBool,
-    pub pass_creds: AtomicBool,
-    /// SO_RCVTIMEO and SO_SNDTIMEO in ns; 0 is none.
-    pub receive_timeout_ns: AtomicU64,
-    pub send_timeout_ns: AtomicU64,
+    common: Common,
     readable: WaitQueue,
     /// Senders wait here for room in this inbox, or in the queue of connections.
     room: WaitQueue,
@@ -114,27 +123,82 @@ fn inode_key(place: &Path) -> Key {
     Key::Inode(Arc::as_ptr(place.inode()).cast::<()>() as usize)
 }
 
-fn deadline(timeout: &AtomicU64) -> Deadline {
-    match timeout.load(Ordering::Relaxed) {
-        0 => None,
-        ns => Some(crate::time::now_ns().saturating_add(ns)),
+/// The name in a `struct sockaddr_un`; empty for the family alone. EINVAL.
+fn parse_name(address: &[u8]) -> Result<&[u8], Errno> {
+    match address.split_first_chunk::<2>() {
+        Some((family, name)) if u16::from_le_bytes(*family) == AF_UNIX && name.len() <= PATH_MAX => Ok(name),
+        _ => Err(Errno::EINVAL),
     }
 }
 
-/// A wait's end as socket calls report it: a time-out is EAGAIN.
-fn wait_error(error: crate::sync::WaitError) -> Errno {
-    match Errno::from(error) {
-        Errno::ETIMEDOUT => Errno::EAGAIN,
-        errno => errno,
+fn to_address(name: &[u8]) -> Address {
+    let mut address = Address::from_slice(&AF_UNIX.to_le_bytes());
+    address.extend_from_slice(name);
+    address
+}
+
+/// The kind of a UNIX socket: EPROTONOSUPPORT, ESOCKTNOSUPPORT.
+fn parse_kind(kind: i32, protocol: i32) -> Result<Kind, Errno> {
+    if protocol != 0 && protocol != AF_UNIX as i32 {
+        return Err(Errno::EPROTONOSUPPORT);
     }
+    match kind {
+        1 => Ok(Kind::Stream),
+        // Raw UNIX sockets are datagram sockets, as on Linux.
+        2 | 3 => Ok(Kind::Datagram),
+        5 => Ok(Kind::SeqPacket),
+        _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
+}
+
+/// socket(2).
+pub fn create(kind: i32, protocol: i32) -> Result<Arc<UnixSocket>, Errno> {
+    Ok(UnixSocket::new(parse_kind(kind, protocol)?))
+}
+
+/// socketpair(2).
+pub fn create_pair(kind: i32, protocol: i32) -> Result<(Arc<UnixSocket>, Arc<UnixSocket>), Errno> {
+    Ok(UnixSocket::pair(parse_kind(kind, protocol)?))
+}
+
+/// What a sender's control data means: EINVAL, EBADF, EPERM for credentials of others.
+fn read_ancillary(control: &[Control]) -> Result<Ancillary, Errno> {
+    let mut ancillary = Ancillary { files: Vec::new(), creds: Ucred::current() };
+    for message in control.iter().filter(|message| message.level == SOL_SOCKET) {
+        match message.kind {
+            SCM_RIGHTS => {
+                for fd in message.data.chunks_exact(4) {
+                    let fd = i32::from_ne_bytes([fd[0], fd[1], fd[2], fd[3]]);
+                    ancillary.files.push(file_or_path(fd)?);
+                }
+                if ancillary.files.len() > MAX_FILES {
+                    return Err(Errno::EINVAL);
+                }
+            }
+            SCM_CREDENTIALS => {
+                let claimed = Ucred::read_from_bytes(&message.data).map_err(|_| Errno::EINVAL)?;
+                check_claim(&claimed)?;
+                ancillary.creds = claimed;
+            }
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    Ok(ancillary)
+}
+
+fn check_claim(claimed: &Ucred) -> Result<(), Errno> {
+    let own = current().creds();
+    let pid_ok = claimed.pid == current().process.pid || own.has_cap(cap::SYS_ADMIN);
+    let uid_ok = [own.uid, own.euid, own.suid].contains(&claimed.uid) || own.has_cap(cap::SETUID);
+    let gid_ok = [own.gid, own.egid, own.sgid].contains(&claimed.gid) || own.has_cap(cap::SETGID);
+    if pid_ok && uid_ok && gid_ok { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 impl UnixSocket {
     pub fn new(kind: Kind) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new_cyclic(|own| Self {
             kind,
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: socket::new_id(),
             own: own.clone(),
             state: SpinLock::new(State::default()),
             inbox: SpinLock::new(Inbox::default()),
@@ -143,9 +207,7 @@ impl UnixSocket {
             shut_write: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
             reset: AtomicBool::new(false),
-            pass_creds: AtomicBool::new(false),
-            receive_timeout_ns: AtomicU64::new(0),
-            send_timeout_ns: AtomicU64::new(0),
+            common: Common::new(),
             readable: WaitQueue::new(),
             room: WaitQueue::new(),
             poll_set: PollSet::new(),
@@ -172,34 +234,30 @@ impl UnixSocket {
     fn peer(&self) -> Option<Arc<Self>> {
         self.state.lock().peer.as_ref()?.upgrade()
     }
-    pub fn is_listening(&self) -> bool {
-        self.state.lock().pending.is_some()
-    }
     pub fn peer_creds(&self) -> Option<Ucred> {
         self.state.lock().peer_creds
     }
-    pub fn name(&self) -> Vec<u8> {
+    fn own_name(&self) -> Vec<u8> {
         self.state.lock().name.clone()
     }
     /// ENOTCONN.
-    pub fn peer_name(&self) -> Result<Vec<u8>, Errno> {
+    fn name_of_peer(&self) -> Result<Vec<u8>, Errno> {
         let (connected, peer) = {
             let state = self.state.lock();
             (state.connected, state.peer.clone())
         };
         match peer.and_then(|peer| peer.upgrade()) {
-            Some(peer) => Ok(peer.name()),
+            Some(peer) => Ok(peer.own_name()),
             None if connected => Ok(Vec::new()),
             None => Err(Errno::ENOTCONN),
         }
     }
-    /// SO_ERROR, which forgets it.
-    pub fn take_error(&self) -> Option<Errno> {
+    fn take_reset(&self) -> Option<Errno> {
         self.reset.swap(false, Ordering::AcqRel).then_some(Errno::ECONNRESET)
     }
 
     /// EINVAL when bound already, EADDRINUSE, and the errors of making the name.
-    pub fn bind(self: &Arc<Self>, name: &[u8]) -> Result<(), Errno> {
+    fn bind_name(self: &Arc<Self>, name: &[u8]) -> Result<(), Errno> {
         if !self.state.lock().name.is_empty() {
             return Err(Errno::EINVAL);
         }
@@ -267,7 +325,7 @@ impl UnixSocket {
     }
 
     /// EINVAL when unbound or connected, EOPNOTSUPP for datagrams.
-    pub fn listen(&self, backlog: usize) -> Result<(), Errno> {
+    fn start_listening(&self, backlog: usize) -> Result<(), Errno> {
         if self.kind == Kind::Datagram {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -288,7 +346,7 @@ impl UnixSocket {
     }
 
     /// connect(2); an empty name undoes a datagram socket's.
-    pub fn connect(self: &Arc<Self>, name: &[u8], nonblocking: bool) -> Result<(), Errno> {
+    fn connect_to(self: &Arc<Self>, name: &[u8], nonblocking: bool) -> Result<(), Errno> {
         if self.kind == Kind::Datagram {
             let target = if name.is_empty() { None } else { Some(self.find(name)?) };
             let mut state = self.state.lock();
@@ -336,7 +394,7 @@ impl UnixSocket {
             state.connected = true;
             Some(Ok(()))
         };
-        let until = deadline(&self.send_timeout_ns);
+        let until = deadline(self.common.send_timeout());
         let result = listener.room.wait_until(WaitMode::Interruptible, until, WaitReason::new("unix_connect"), attempt);
         result.map_err(wait_error)??;
         listener.readable.wake_one();
@@ -346,7 +404,7 @@ impl UnixSocket {
     }
 
     /// EINVAL unless listening; EAGAIN.
-    pub fn accept(&self, nonblocking: bool) -> Result<Arc<Self>, Errno> {
+    fn accept_one(&self, nonblocking: bool) -> Result<Arc<Self>, Errno> {
         if self.kind == Kind::Datagram {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -359,7 +417,7 @@ impl UnixSocket {
                 None => nonblocking.then_some(Err(Errno::EAGAIN)),
             }
         };
-        let until = deadline(&self.receive_timeout_ns);
+        let until = deadline(self.common.receive_timeout());
         let result = self.readable.wait_until(WaitMode::Interruptible, until, WaitReason::new("unix_accept"), attempt);
         let socket = result.map_err(wait_error)??;
         self.room.wake_one();
@@ -368,7 +426,7 @@ impl UnixSocket {
 
     /// Sends what `src` holds: all of it as one message, or a stream's bytes in pieces (answers how many went). `to` is an explicit
     /// address. EPIPE, ENOTCONN, EISCONN, EMSGSIZE, EAGAIN, ECONNREFUSED.
-    pub fn send(
+    fn send_bytes(
         &self,
         src: &mut UserReader<'_>,
         mut ancillary: Ancillary,
@@ -395,7 +453,7 @@ impl UnixSocket {
         if self.shut_write.load(Ordering::Acquire) {
             return self.broken(signal);
         }
-        let from = self.name();
+        let from = self.own_name();
         let is_stream = self.kind == Kind::Stream;
         if !is_stream && src.remaining() > CAPACITY {
             return Err(Errno::EMSGSIZE);
@@ -456,7 +514,7 @@ impl UnixSocket {
             inbox.messages.extend(message.take());
             Some(Ok(()))
         };
-        let until = deadline(&self.send_timeout_ns);
+        let until = deadline(self.common.send_timeout());
         let result =
             target.room.wait_until(WaitMode::Interruptible, until, WaitReason::on("unix_send", target.id), attempt);
         result.map_err(wait_error)??;
@@ -466,27 +524,30 @@ impl UnixSocket {
     }
 
     /// What a receive got beside the bytes.
-    pub fn receive(&self, dst: &mut UserWriter<'_>, options: Options) -> Result<Received, Errno> {
+    fn receive_bytes(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Taken, Errno> {
         if self.kind != Kind::Datagram && !self.state.lock().connected {
             return Err(if self.kind == Kind::Stream { Errno::EINVAL } else { Errno::ENOTCONN });
         }
-        let mut received = Received::default();
+        let mut received = Taken::default();
         if self.kind == Kind::Stream && dst.remaining() == 0 {
             return Ok(received);
         }
         loop {
             let reading = self.reading.lock();
             let progress = if self.kind == Kind::Stream {
-                self.take_stream(dst, options.peek, &mut received)?
+                self.take_stream(dst, how.peeks(), &mut received)?
             } else {
-                self.take_packet(dst, options.peek, &mut received)?
+                self.take_packet(dst, how.peeks(), &mut received)?
             };
             drop(reading);
-            if !options.peek && progress {
+            if !how.peeks() && progress {
                 self.made_room();
             }
             let enough = received.len > 0
-                && !(options.wait_all && dst.remaining() > 0 && !options.peek && received.files.is_empty());
+                && !(how.flags.contains(MsgFlags::WAITALL)
+                    && dst.remaining() > 0
+                    && !how.peeks()
+                    && received.files.is_empty());
             if progress && (self.kind != Kind::Stream || enough) {
                 return Ok(received);
             }
@@ -495,11 +556,11 @@ impl UnixSocket {
                     return Some(Ok(true));
                 }
                 if self.end_of_input.load(Ordering::Acquire) {
-                    return Some(self.take_error().map_or(Ok(false), Err));
+                    return Some(self.take_reset().map_or(Ok(false), Err));
                 }
-                options.nonblocking.then_some(Err(Errno::EAGAIN))
+                how.nonblocking.then_some(Err(Errno::EAGAIN))
             };
-            let until = deadline(&self.receive_timeout_ns);
+            let until = deadline(self.common.receive_timeout());
             let reason = WaitReason::on("unix_receive", self.id);
             match self
                 .readable
@@ -516,7 +577,7 @@ impl UnixSocket {
     }
 
     /// Bytes of a stream, up to the end of a piece that carried descriptors.
-    fn take_stream(&self, dst: &mut UserWriter<'_>, peek: bool, received: &mut Received) -> Result<bool, Errno> {
+    fn take_stream(&self, dst: &mut UserWriter<'_>, peek: bool, received: &mut Taken) -> Result<bool, Errno> {
         let mut progress = false;
         let mut peeked: Vec<Message> = Vec::new();
         let result = loop {
@@ -556,7 +617,7 @@ impl UnixSocket {
         result.map(|()| progress)
     }
 
-    fn take_packet(&self, dst: &mut UserWriter<'_>, peek: bool, received: &mut Received) -> Result<bool, Errno> {
+    fn take_packet(&self, dst: &mut UserWriter<'_>, peek: bool, received: &mut Taken) -> Result<bool, Errno> {
         let Some(mut message) = self.pop() else { return Ok(false) };
         let n = message.bytes.len().min(dst.remaining());
         let copied = if n == 0 { Ok(0) } else { dst.write(&message.bytes[..n]) };
@@ -600,7 +661,7 @@ impl UnixSocket {
     }
 
     /// shutdown(2), of an unconnected socket too.
-    pub fn shutdown(&self, read: bool, write: bool) -> Result<(), Errno> {
+    fn shut_down(&self, read: bool, write: bool) -> Result<(), Errno> {
         if read {
             self.end_input();
         }
@@ -712,32 +773,108 @@ impl UnixSocket {
     }
 }
 
-#[derive(Clone, Copy, Default)]
-pub struct Options {
-    pub nonblocking: bool,
-    pub peek: bool,
-    pub wait_all: bool,
+/// What a receive took.
+#[derive(Default)]
+struct Taken {
+    len: usize,
+    /// Length of the whole packet.
+    full_len: usize,
+    truncated: bool,
+    files: Vec<Arc<OpenFile>>,
+    creds: Ucred,
+    /// The sender's name.
+    from: Vec<u8>,
 }
 
-#[derive(Default)]
-pub struct Received {
-    pub len: usize,
-    /// Length of the whole packet.
-    pub full_len: usize,
-    pub truncated: bool,
-    pub files: Vec<Arc<OpenFile>>,
-    pub creds: Ucred,
-    /// The sender's name.
-    pub from: Vec<u8>,
+impl Socket for UnixSocket {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+    fn domain(&self) -> u16 {
+        AF_UNIX
+    }
+    fn kind(&self) -> i32 {
+        self.kind as i32
+    }
+    fn bind(&self, address: &[u8]) -> Result<(), Errno> {
+        self.counted()?.bind_name(parse_name(address)?)
+    }
+    fn listen(&self, backlog: i32) -> Result<(), Errno> {
+        self.start_listening(usize::try_from(backlog).unwrap_or(4096))
+    }
+    fn accept(&self, nonblocking: bool) -> Result<Accepted, Errno> {
+        let socket = self.accept_one(nonblocking)?;
+        let peer = to_address(&socket.name_of_peer().unwrap_or_default());
+        Ok(Accepted { socket, peer })
+    }
+    fn connect(&self, address: &[u8], nonblocking: bool) -> Result<(), Errno> {
+        let own = self.counted()?;
+        if address.first_chunk::<2>().is_some_and(|family| u16::from_le_bytes(*family) == AF_UNSPEC) {
+            return own.connect_to(&[], false);
+        }
+        let name = parse_name(address)?;
+        if name.is_empty() { Err(Errno::EINVAL) } else { own.connect_to(name, nonblocking) }
+    }
+    fn name(&self) -> Result<Address, Errno> {
+        Ok(to_address(&self.own_name()))
+    }
+    fn peer_name(&self) -> Result<Address, Errno> {
+        Ok(to_address(&self.name_of_peer()?))
+    }
+    fn send(&self, src: &mut UserReader<'_>, out: Outgoing<'_>, how: How) -> SysResult {
+        let to = match out.to {
+            Some(address) if !address.is_empty() => Some(parse_name(address)?),
+            _ => None,
+        };
+        let ancillary = read_ancillary(out.control)?;
+        if how.flags.contains(MsgFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.send_bytes(src, ancillary, to, how.nonblocking, how.signals())
+    }
+    fn receive(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Received, Errno> {
+        if how.flags.contains(MsgFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let taken = self.receive_bytes(dst, how)?;
+        let mut received = Received { len: taken.len, full_len: taken.full_len, ..Received::default() };
+        received.flags.set(MsgFlags::TRUNC, taken.truncated);
+        if !taken.from.is_empty() {
+            received.from = to_address(&taken.from);
+        }
+        if self.common.is_on(Switches::PASS_CRED) {
+            received.control.push(ControlItem::new(SOL_SOCKET, SCM_CREDENTIALS, &taken.creds));
+        }
+        if !taken.files.is_empty() {
+            received.control.push(ControlItem::Files(taken.files));
+        }
+        Ok(received)
+    }
+    fn shutdown(&self, read: bool, write: bool) -> Result<(), Errno> {
+        self.shut_down(read, write)
+    }
+    fn take_error(&self) -> Option<Errno> {
+        self.take_reset()
+    }
+    fn is_listening(&self) -> bool {
+        self.state.lock().pending.is_some()
+    }
+    fn option(&self, level: i32, name: i32, _room: usize) -> Option<Result<Vec<u8>, Errno>> {
+        if (level, name) != (SOL_SOCKET, SO_PEERCRED) {
+            return None;
+        }
+        let none = Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+        Some(Ok(self.peer_creds().unwrap_or(none).as_bytes().to_vec()))
+    }
 }
 
 impl FileOps for UnixSocket {
     fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
-        Ok(self.receive(dst, Options { nonblocking: file.is_nonblocking(), ..Options::default() })?.len)
+        Ok(self.receive_bytes(dst, How::new(file, 0))?.len)
     }
     fn write(&self, file: &OpenFile, _offset: u64, src: &mut UserReader<'_>) -> SysResult {
         let ancillary = Ancillary { files: Vec::new(), creds: Ucred::current() };
-        self.send(src, ancillary, None, file.is_nonblocking(), true)
+        self.send_bytes(src, ancillary, None, file.is_nonblocking(), true)
     }
     fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
         if let Some(table) = table {
@@ -763,23 +900,12 @@ impl FileOps for UnixSocket {
         Some(alloc::format!("socket:[{}]", self.id))
     }
     fn stat(&self, _file: &OpenFile) -> Option<fs::Stat> {
-        Some(fs::Stat {
-            dev: 9,
-            ino: self.id,
-            mode: 0o140_777,
-            nlink: 1,
-            block_size: PAGE_SIZE as u32,
-            ..Default::default()
-        })
+        Some(socket::stat(self.id))
+    }
+    fn as_socket(&self) -> Option<&dyn Socket> {
+        Some(self)
     }
     fn as_any(&self) -> &dyn Any {
         self
     }
-}
-
-/// The open file of a socket.
-pub fn open_file(socket: Arc<UnixSocket>, nonblocking: bool) -> Arc<OpenFile> {
-    let mut flags = OpenFlags::RDWR;
-    flags.set(OpenFlags::NONBLOCK, nonblocking);
-    OpenFile::anonymous(socket, flags)
 }
