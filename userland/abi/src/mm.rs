@@ -14,6 +14,7 @@ pub const TESTS: Tests = &[
     ("mprotect_splits_and_faults", mprotect),
     ("mprotect_errors", mprotect_errors),
     ("mremap_grows_moves_and_shrinks", mremap_basic),
+    ("mremap_keeps_what_moves_next_door", mremap_next_door),
     ("mremap_errors", mremap_errors),
     ("mremap_fixed_and_dontunmap", mremap_fixed),
     ("brk_grows_and_shrinks", brk_works),
@@ -246,6 +247,29 @@ fn mremap_basic() {
         assert!(twin.cast() != MAP_FAILED);
         *shared.add(PAGE) = 77;
         assert_eq!(*twin.add(PAGE), 77);
+    }
+}
+
+/// The new place is in the hole below the old one and shares its translation table.
+fn mremap_next_door() {
+    const BLOCK: usize = 2 << 20;
+    const LEN: usize = 8 * PAGE;
+    unsafe {
+        let whole = map(4 * BLOCK, PROT_NONE, ANON);
+        // `at` ends where a table's reach ends; what lies above stands in the way, below is a hole.
+        let end = (whole as usize + 3 * BLOCK) & !(BLOCK - 1);
+        let at = (end - LEN) as *mut u8;
+        assert_eq!(libc::mprotect(at.cast(), LEN, RW), 0);
+        assert_eq!(munmap(whole.cast(), at as usize - whole as usize), 0);
+        for page in 0..8 {
+            *at.add(page * PAGE) = 10 + page as u8;
+        }
+        let moved: *mut u8 = mremap(at.cast(), LEN, 2 * LEN, MREMAP_MAYMOVE).cast();
+        assert!(moved != at && moved.cast() != MAP_FAILED);
+        for page in 0..8 {
+            assert_eq!(*moved.add(page * PAGE), 10 + page as u8);
+        }
+        assert_eq!(*moved.add(2 * LEN - 1), 0);
     }
 }
 

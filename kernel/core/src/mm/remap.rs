@@ -128,35 +128,33 @@ impl AddressSpace {
     ) -> Result<(), Errno> {
         let vma = &inner.map.areas()[index];
         let duplicate = from.is_empty();
-        let keep_commit = area.flags.contains(AreaFlags::COMMITTED);
-        area.flags.remove(AreaFlags::COMMITTED);
         debug_assert!(vma.start <= from.start && (duplicate || from.end <= vma.end));
         if area.attachment.is_none() {
             area.offset = to;
         }
         if !duplicate {
             inner.table.move_range(from.clone(), to)?;
-            if dont_unmap {
-                // The old area stays, empty; it is no longer locked.
-                let mut cleared = Vec::new();
-                inner.map.update(from.clone(), |span, data| {
-                    if data.flags.contains(AreaFlags::LOCKED) {
-                        let before = data.clone();
-                        data.flags.remove(AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT);
-                        cleared.push((before, data.clone(), span.end - span.start));
-                    }
-                });
-                for (before, after, len) in cleared {
-                    inner.account(&before, len, -1);
-                    inner.account(&after, len, 1);
-                }
-            } else {
-                inner.remove_range(from, removed);
-            }
         }
-        area.flags.set(AreaFlags::COMMITTED, keep_commit);
+        // The new area is there before the old one goes: a removal frees the tables around it that no area needs.
         inner.account(&area, new_len, 1);
         inner.map.insert(to..to + new_len, area);
+        if dont_unmap {
+            // The old area stays, empty; it is no longer locked.
+            let mut cleared = Vec::new();
+            inner.map.update(from, |span, data| {
+                if data.flags.contains(AreaFlags::LOCKED) {
+                    let before = data.clone();
+                    data.flags.remove(AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT);
+                    cleared.push((before, data.clone(), span.end - span.start));
+                }
+            });
+            for (before, after, len) in cleared {
+                inner.account(&before, len, -1);
+                inner.account(&after, len, 1);
+            }
+        } else if !duplicate {
+            inner.remove_range(from, removed);
+        }
         Ok(())
     }
 }
