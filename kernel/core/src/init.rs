@@ -36,6 +36,7 @@ pub fn kernel_main() -> ! {
 fn finish_boot() {
     banner();
     crate::file::tty::init();
+    crate::net::init();
     if let Err(errno) = fs::init() {
         panic!("cannot set up the root file system: {errno}");
     }

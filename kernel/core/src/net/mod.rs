@@ -1,8 +1,10 @@
 //! Sockets: the calls, what every family's sockets share, and the families.
 //!
 //! Map: [`socket`] the trait behind the calls · [`options`] SOL_SOCKET · [`message`] `struct msghdr`, addresses and control data ·
-//! [`syscall`] the calls · [`unix`]. Other families: EAFNOSUPPORT.
+//! [`syscall`] the calls · [`unix`] · [`iface`] interfaces, addresses, routes · [`inet`] the internet families. Others: EAFNOSUPPORT.
 
+pub mod iface;
+pub mod inet;
 pub mod message;
 pub mod options;
 pub mod socket;
@@ -10,3 +12,9 @@ pub mod syscall;
 pub mod unix;
 
 pub use socket::Socket;
+
+/// Makes `lo` and whatever else needs no device.
+pub fn init() {
+    iface::init();
+    inet::init();
+}
