@@ -1,5 +1,8 @@
 //! Signals: delivery order, masks, flags of sigaction, frames, restart rules, waiting, stops, faults.
 
+mod group;
+mod stack;
+
 use crate::harness::{Tests, child_dies_of, child_succeeds, expect_errno, in_child};
 use std::mem::zeroed;
 use std::ptr::null_mut;
@@ -11,11 +14,11 @@ pub const TESTS: Tests = &[
     ("number_order_and_queues", number_order_and_queues),
     ("mask_during_handler", mask_during_handler),
     ("resethand_and_nodefer", resethand_and_nodefer),
-    ("alternate_stack", alternate_stack),
-    ("alternate_stack_errors", alternate_stack_errors),
-    ("floating_point_survives", floating_point_survives),
-    ("faults", faults),
-    ("fault_blocked_kills", fault_blocked_kills),
+    ("alternate_stack", stack::alternate_stack),
+    ("alternate_stack_errors", stack::alternate_stack_errors),
+    ("floating_point_survives", stack::floating_point_survives),
+    ("faults", stack::faults),
+    ("fault_blocked_kills", stack::fault_blocked_kills),
     ("restart_and_eintr", restart_and_eintr),
     ("sleep_never_restarts_with_handler", sleep_never_restarts_with_handler),
     ("sigsuspend_restores", sigsuspend_restores),
@@ -25,14 +28,14 @@ pub const TESTS: Tests = &[
     ("errors", errors),
     ("ignored_are_dropped", ignored_are_dropped),
     ("thread_directed", thread_directed),
-    ("default_actions", default_actions),
-    ("stop_and_continue", stop_and_continue),
-    ("stop_storm", stop_storm),
-    ("between_processes", between_processes),
+    ("default_actions", group::default_actions),
+    ("stop_and_continue", group::stop_and_continue),
+    ("stop_storm", group::stop_storm),
+    ("between_processes", group::between_processes),
     ("signalfd_reads", signalfd_reads),
-    ("kill_ends_all_threads", kill_ends_all_threads),
-    ("permissions", permissions),
-    ("storm", storm),
+    ("kill_ends_all_threads", group::kill_ends_all_threads),
+    ("permissions", group::permissions),
+    ("storm", group::storm),
 ];
 
 static LOG: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];
@@ -171,135 +174,6 @@ fn resethand_and_nodefer() {
     unsafe { libc::sigaction(libc::SIGUSR1, std::ptr::null(), &mut action) };
     assert_eq!(action.sa_sigaction, libc::SIG_DFL);
     child_dies_of(libc::SIGUSR1, || kill_self(libc::SIGUSR1));
-}
-
-static STACK_AT: AtomicU64 = AtomicU64::new(0);
-static STACK_FLAGS: AtomicI32 = AtomicI32::new(0);
-
-extern "C" fn note_stack(_signal: i32, _info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    let local = 0u8;
-    STACK_AT.store(&raw const local as u64, SeqCst);
-    unsafe {
-        let mut stack: libc::stack_t = zeroed();
-        libc::sigaltstack(std::ptr::null(), &mut stack);
-        STACK_FLAGS.store(stack.ss_flags, SeqCst);
-        let none = libc::stack_t { ss_sp: null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-        if stack.ss_flags & libc::SS_ONSTACK != 0 {
-            expect_errno(i64::from(libc::sigaltstack(&none, null_mut())), libc::EPERM);
-        }
-    }
-}
-
-fn alternate_stack() {
-    let size = 64 << 10;
-    let memory = vec![0u8; size].leak();
-    let start = memory.as_ptr() as u64;
-    unsafe {
-        let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: size };
-        assert_eq!(libc::sigaltstack(&stack, null_mut()), 0);
-        handle(libc::SIGUSR1, libc::SA_ONSTACK, note_stack);
-        handle(libc::SIGUSR2, 0, note_stack);
-        kill_self(libc::SIGUSR1);
-        assert!((start..start + size as u64).contains(&STACK_AT.load(SeqCst)));
-        assert_eq!(STACK_FLAGS.load(SeqCst), libc::SS_ONSTACK);
-        kill_self(libc::SIGUSR2);
-        assert!(!(start..start + size as u64).contains(&STACK_AT.load(SeqCst)));
-        assert_eq!(STACK_FLAGS.load(SeqCst), 0);
-        // Autodisarm: none while the handler runs, back afterwards.
-        let auto = libc::stack_t { ss_flags: i32::MIN, ..stack };
-        assert_eq!(libc::sigaltstack(&auto, null_mut()), 0);
-        kill_self(libc::SIGUSR1);
-        assert_eq!(STACK_FLAGS.load(SeqCst), libc::SS_DISABLE);
-        let mut now: libc::stack_t = zeroed();
-        libc::sigaltstack(std::ptr::null(), &mut now);
-        assert_eq!((now.ss_sp as u64, now.ss_size, now.ss_flags), (start, size, i32::MIN));
-    }
-}
-
-fn alternate_stack_errors() {
-    unsafe {
-        let mut stack = libc::stack_t { ss_sp: null_mut(), ss_flags: 0, ss_size: 100 };
-        expect_errno(libc::syscall(libc::SYS_sigaltstack, &stack, 0usize), libc::ENOMEM);
-        stack.ss_flags = 8;
-        expect_errno(libc::syscall(libc::SYS_sigaltstack, &stack, 0usize), libc::EINVAL);
-        expect_errno(libc::syscall(libc::SYS_sigaltstack, 8usize, 0usize), libc::EFAULT);
-    }
-}
-
-extern "C" fn clobber(_signal: i32, _info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    unsafe {
-        std::arch::asm!("movi v0.16b, #255", "movi v31.16b, #255", "msr fpsr, {0}", in(reg) 0x9fu64, out("v0") _, out("v31") _)
-    };
-}
-
-fn floating_point_survives() {
-    handle(libc::SIGUSR1, 0, clobber);
-    let (mut low, mut high): (u64, u64);
-    let pid = std::process::id();
-    unsafe {
-        std::arch::asm!(
-            "movi v8.16b, #17", "movi v31.16b, #34", "msr fpsr, xzr", "svc #0", "umov {0}, v31.d[1]", "mrs {1}, fpsr",
-            out(reg) low, out(reg) high, inout("x0") u64::from(pid) => _, in("x1") 10u64, in("x8") libc::SYS_kill,
-            out("v8") _, out("v31") _,
-        );
-    }
-    assert_eq!((low, high), (0x2222_2222_2222_2222, 0));
-}
-
-static FAULT: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
-
-extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    unsafe {
-        FAULT[0].store(signal as u64, SeqCst);
-        FAULT[1].store((*info).si_code as u64, SeqCst);
-        FAULT[2].store((*info).si_addr() as u64, SeqCst);
-        let context = context.cast::<libc::ucontext_t>();
-        (*context).uc_mcontext.pc += 4;
-    }
-}
-
-fn fault() -> (i32, i32, u64) {
-    (FAULT[0].load(SeqCst) as i32, FAULT[1].load(SeqCst) as i32, FAULT[2].load(SeqCst))
-}
-
-fn faults() {
-    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGTRAP] {
-        handle(signal, 0, on_fault);
-    }
-    unsafe {
-        std::arch::asm!("str xzr, [{0}]", in(reg) 0x1238u64);
-        assert_eq!(fault(), (libc::SIGSEGV, 1, 0x1238));
-        std::arch::asm!("ldr {1}, [{0}]", in(reg) 0xffff_0000_1234_0000u64, out(reg) _);
-        assert_eq!((fault().0, fault().1), (libc::SIGSEGV, 1));
-        let page = libc::mmap(null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) as u64;
-        std::arch::asm!("str xzr, [{0}]", in(reg) page + 8);
-        assert_eq!(fault(), (libc::SIGSEGV, 2, page + 8));
-        let file = libc::memfd_create(c"x".as_ptr(), 0);
-        let page = libc::mmap(null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, file, 0) as u64;
-        std::arch::asm!("ldr {1}, [{0}]", in(reg) page, out(reg) _);
-        assert_eq!(fault(), (libc::SIGBUS, 2, page));
-        std::arch::asm!(".inst 0x00000000");
-        assert_eq!((fault().0, fault().1), (libc::SIGILL, 1));
-        std::arch::asm!("brk #1");
-        assert_eq!((fault().0, fault().1), (libc::SIGTRAP, 1));
-        std::arch::asm!("ldxr {1}, [{0}]", in(reg) &raw const FAULT as u64 + 1, out(reg) _);
-        assert_eq!(fault(), (libc::SIGBUS, 1, &raw const FAULT as u64 + 1));
-    }
-}
-
-fn fault_blocked_kills() {
-    child_dies_of(libc::SIGSEGV, || {
-        handle(libc::SIGSEGV, 0, on_fault);
-        block(&[libc::SIGSEGV]);
-        unsafe { std::arch::asm!("str xzr, [{0}]", in(reg) 8u64) };
-    });
-    child_dies_of(libc::SIGSEGV, || {
-        unsafe { libc::signal(libc::SIGSEGV, libc::SIG_IGN) };
-        unsafe { std::arch::asm!("str xzr, [{0}]", in(reg) 8u64) };
-    });
-    child_dies_of(libc::SIGILL, || unsafe { std::arch::asm!(".inst 0") });
-    let status = in_child(|| unsafe { std::arch::asm!("str xzr, [{0}]", in(reg) 8u64) });
-    assert_eq!(status & 0x7f, libc::SIGSEGV);
 }
 
 fn restart_and_eintr() {
@@ -531,124 +405,6 @@ fn thread_directed() {
     assert_eq!(TAKER.load(SeqCst), TID.load(SeqCst));
 }
 
-fn default_actions() {
-    // The run-time system of the tests ignores it.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    for signal in [1, 2, 3, 6, 9, 10, 13, 14, 15, 16, 24, 25, 26, 27, 29, 30, 31, libc::SIGRTMIN(), 64] {
-        child_dies_of(signal, || kill_self(signal));
-    }
-    for signal in [17, 18, 23, 28] {
-        child_succeeds(|| kill_self(signal));
-    }
-    child_dies_of(libc::SIGKILL, || {
-        unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
-        kill_self(libc::SIGTERM);
-        kill_self(libc::SIGKILL);
-    });
-}
-
-fn stop_and_continue() {
-    unsafe {
-        handle(libc::SIGCHLD, 0, log);
-        let child = libc::fork();
-        if child == 0 {
-            loop {
-                libc::pause();
-            }
-        }
-        let mut status = 0;
-        for signal in [libc::SIGSTOP, libc::SIGTSTP] {
-            libc::kill(child, signal);
-            let got = loop {
-                match libc::waitpid(child, &mut status, libc::WUNTRACED) {
-                    -1 => assert_eq!(crate::harness::errno(), libc::EINTR),
-                    got => break got,
-                }
-            };
-            assert_eq!(got, child);
-            assert!(libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == signal, "{status:#x}");
-            assert_eq!(libc::waitpid(child, &mut status, libc::WUNTRACED | libc::WNOHANG), 0);
-            libc::kill(child, libc::SIGCONT);
-            let got = loop {
-                match libc::waitpid(child, &mut status, libc::WCONTINUED) {
-                    -1 => assert_eq!(crate::harness::errno(), libc::EINTR),
-                    got => break got,
-                }
-            };
-            assert_eq!(got, child);
-            assert!(libc::WIFCONTINUED(status));
-            assert_eq!(libc::waitpid(child, &mut status, libc::WCONTINUED | libc::WNOHANG), 0);
-        }
-        assert!(LOGGED.load(SeqCst) >= 2);
-        // A stopped process dies of SIGKILL, and of SIGTERM once it goes on.
-        libc::kill(child, libc::SIGSTOP);
-        while libc::waitpid(child, &mut status, libc::WUNTRACED) != child {}
-        libc::kill(child, libc::SIGTERM);
-        libc::usleep(5000);
-        assert_eq!(libc::waitpid(child, &mut status, libc::WNOHANG), 0);
-        libc::kill(child, libc::SIGCONT);
-        while libc::waitpid(child, &mut status, 0) != child {}
-        assert_eq!(libc::WTERMSIG(status), libc::SIGTERM);
-    }
-}
-
-/// STOP, then CONT: whatever the timing, the process goes on.
-fn stop_storm() {
-    unsafe {
-        let mut pipe = [0; 2];
-        libc::pipe(pipe.as_mut_ptr());
-        let child = libc::fork();
-        if child == 0 {
-            let others: Vec<_> = (0..2)
-                .map(|_| {
-                    std::thread::spawn(|| {
-                        loop {
-                            std::hint::spin_loop();
-                        }
-                    })
-                })
-                .collect();
-            libc::write(pipe[1], c"r".as_ptr().cast(), 1);
-            for other in others {
-                let _ = other.join();
-            }
-        }
-        let mut byte = 0u8;
-        libc::read(pipe[0], (&raw mut byte).cast(), 1);
-        for _ in 0..500 {
-            libc::kill(child, libc::SIGSTOP);
-            libc::kill(child, libc::SIGCONT);
-        }
-        libc::kill(child, libc::SIGTERM);
-        let mut status = 0;
-        assert_eq!(libc::waitpid(child, &mut status, 0), child);
-        assert_eq!(libc::WTERMSIG(status), libc::SIGTERM);
-    }
-}
-
-fn between_processes() {
-    block(&[libc::SIGUSR1, libc::SIGUSR2]);
-    unsafe {
-        let parent = libc::getpid();
-        let child = libc::fork();
-        let rounds = 500;
-        if child == 0 {
-            for _ in 0..rounds {
-                libc::sigwaitinfo(&set_of(&[libc::SIGUSR1]), null_mut());
-                libc::kill(parent, libc::SIGUSR2);
-            }
-            libc::_exit(0);
-        }
-        for _ in 0..rounds {
-            libc::kill(child, libc::SIGUSR1);
-            assert_eq!(libc::sigwaitinfo(&set_of(&[libc::SIGUSR2]), null_mut()), libc::SIGUSR2);
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(child, &mut status, 0), child);
-        assert_eq!(status, 0);
-    }
-}
-
 fn signalfd_reads() {
     block(&[libc::SIGUSR1, libc::SIGCHLD]);
     unsafe {
@@ -673,74 +429,4 @@ fn signalfd_reads() {
         libc::waitpid(child, null_mut(), 0);
         expect_errno(i64::from(libc::signalfd(0, &set_of(&[]), 0)), libc::EINVAL);
     }
-}
-
-fn kill_ends_all_threads() {
-    for _ in 0..10 {
-        child_dies_of(libc::SIGKILL, || {
-            for kind in 0..4 {
-                std::thread::spawn(move || {
-                    loop {
-                        match kind {
-                            0 => std::hint::spin_loop(),
-                            1 => std::thread::yield_now(),
-                            2 => std::thread::sleep(Duration::from_secs(100)),
-                            _ => {
-                                unsafe { libc::getppid() };
-                            }
-                        }
-                    }
-                });
-            }
-            std::thread::sleep(Duration::from_millis(2));
-            kill_self(libc::SIGKILL);
-        });
-    }
-}
-
-fn permissions() {
-    child_succeeds(|| unsafe {
-        assert_eq!(libc::setresuid(1000, 1000, 1000), 0);
-        expect_errno(i64::from(libc::kill(1, libc::SIGTERM)), libc::EPERM);
-        expect_errno(i64::from(libc::kill(1, 0)), libc::EPERM);
-        expect_errno(i64::from(libc::kill(libc::getppid(), libc::SIGUSR1)), libc::EPERM);
-        assert_eq!(libc::kill(libc::getpid(), 0), 0);
-    });
-}
-
-fn storm() {
-    handle(libc::SIGUSR1, libc::SA_RESTART, log);
-    let rounds = 300;
-    unsafe {
-        let parent = libc::getpid();
-        let children: Vec<i32> = (0..3)
-            .map(|_| {
-                let child = libc::fork();
-                if child == 0 {
-                    for _ in 0..rounds {
-                        libc::kill(parent, libc::SIGUSR1);
-                    }
-                    libc::_exit(0);
-                }
-                child
-            })
-            .collect();
-        let mut pipe = [0; 2];
-        libc::pipe(pipe.as_mut_ptr());
-        let mut byte = 7u8;
-        for round in 0..2000u32 {
-            byte = round as u8;
-            assert_eq!(libc::write(pipe[1], (&raw const byte).cast(), 1), 1);
-            let mut back = 0u8;
-            assert_eq!(libc::read(pipe[0], (&raw mut back).cast(), 1), 1);
-            assert_eq!(back, byte);
-        }
-        let _ = byte;
-        for child in children {
-            let mut status = 0;
-            assert_eq!(libc::waitpid(child, &mut status, 0), child);
-            assert_eq!(status, 0);
-        }
-    }
-    assert!(LOGGED.load(SeqCst) > 0);
 }

@@ -1,5 +1,8 @@
 //! futex(2): waiting, waking, requeueing, time-outs, priority inheritance, robust lists, and storms of all of it.
 
+mod pi;
+mod storm;
+
 use crate::harness::{Tests, child_succeeds, errno, expect_errno};
 use std::mem::zeroed;
 use std::ptr::null_mut;
@@ -18,16 +21,16 @@ pub const TESTS: Tests = &[
     ("shared_between_processes", shared_between_processes),
     ("a_signal_interrupts", a_signal_interrupts),
     ("robust_mutex", robust_mutex),
-    ("pi_errors", pi_errors),
-    ("pi_hands_over", pi_hands_over),
-    ("pi_deadlock", pi_deadlock),
-    ("pi_timeout", pi_timeout),
-    ("pi_mutex_threads", pi_mutex_threads),
+    ("pi_errors", pi::pi_errors),
+    ("pi_hands_over", pi::pi_hands_over),
+    ("pi_deadlock", pi::pi_deadlock),
+    ("pi_timeout", pi::pi_timeout),
+    ("pi_mutex_threads", pi::pi_mutex_threads),
     ("pi_robust_mutex", pi_robust_mutex),
-    ("pi_boosts_the_owner", pi_boosts_the_owner),
-    ("storm_of_mutexes", storm_of_mutexes),
-    ("storm_of_conditions", storm_of_conditions),
-    ("storm_of_timeouts", storm_of_timeouts),
+    ("pi_boosts_the_owner", pi::pi_boosts_the_owner),
+    ("storm_of_mutexes", storm::storm_of_mutexes),
+    ("storm_of_conditions", storm::storm_of_conditions),
+    ("storm_of_timeouts", storm::storm_of_timeouts),
 ];
 
 const WAIT: i32 = 0;
@@ -319,205 +322,4 @@ fn robust_mutex() {
 
 fn pi_robust_mutex() {
     robust(libc::PTHREAD_PRIO_INHERIT);
-}
-
-fn pi_errors() {
-    let word = AtomicU32::new(0);
-    expect_errno(futex(&word, UNLOCK_PI, 0, 0, 0, 0), libc::EPERM);
-    assert_eq!(futex(&word, LOCK_PI, 0, 0, 0, 0), 0);
-    assert_eq!(word.load(Ordering::SeqCst) & 0x3fff_ffff, tid());
-    expect_errno(futex(&word, LOCK_PI, 0, 0, 0, 0), libc::EDEADLK);
-    expect_errno(futex(&word, TRYLOCK_PI, 0, 0, 0, 0), libc::EDEADLK);
-    assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
-    assert_eq!(word.load(Ordering::SeqCst), 0);
-    assert_eq!(futex(&word, TRYLOCK_PI, 0, 0, 0, 0), 0);
-    assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
-    word.store(99_999, Ordering::SeqCst);
-    expect_errno(futex(&word, LOCK_PI, 0, 0, 0, 0), libc::ESRCH);
-    // SAFETY: a bad address is the point.
-    unsafe { expect_errno(libc::syscall(libc::SYS_futex, 16usize, LOCK_PI, 0, 0usize), libc::EFAULT) };
-}
-
-fn pi_hands_over() {
-    let word = Arc::new(AtomicU32::new(0));
-    assert_eq!(futex(&word, LOCK_PI, 0, 0, 0, 0), 0);
-    let other = word.clone();
-    let thread = std::thread::spawn(move || {
-        expect_errno(futex(&other, TRYLOCK_PI, 0, 0, 0, 0), libc::EAGAIN);
-        assert_eq!(futex(&other, LOCK_PI, 0, 0, 0, 0), 0);
-        assert_eq!(other.load(Ordering::SeqCst) & 0x3fff_ffff, tid());
-        assert_eq!(futex(&other, UNLOCK_PI, 0, 0, 0, 0), 0);
-    });
-    std::thread::sleep(Duration::from_millis(30));
-    assert_eq!(word.load(Ordering::SeqCst), tid() | 0x8000_0000);
-    assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
-    thread.join().unwrap();
-}
-
-fn pi_deadlock() {
-    let words = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
-    assert_eq!(futex(&words[0], LOCK_PI, 0, 0, 0, 0), 0);
-    let other = words.clone();
-    let thread = std::thread::spawn(move || {
-        assert_eq!(futex(&other[1], LOCK_PI, 0, 0, 0, 0), 0);
-        assert_eq!(futex(&other[0], LOCK_PI, 0, 0, 0, 0), 0);
-        assert_eq!(futex(&other[0], UNLOCK_PI, 0, 0, 0, 0), 0);
-        assert_eq!(futex(&other[1], UNLOCK_PI, 0, 0, 0, 0), 0);
-    });
-    while words[0].load(Ordering::SeqCst) & 0x8000_0000 == 0 {
-        std::thread::yield_now();
-    }
-    std::thread::sleep(Duration::from_millis(10));
-    expect_errno(futex(&words[1], LOCK_PI, 0, 0, 0, 0), libc::EDEADLK);
-    assert_eq!(futex(&words[0], UNLOCK_PI, 0, 0, 0, 0), 0);
-    thread.join().unwrap();
-}
-
-fn pi_timeout() {
-    let word = Arc::new(AtomicU32::new(0));
-    assert_eq!(futex(&word, LOCK_PI, 0, 0, 0, 0), 0);
-    let other = word.clone();
-    std::thread::spawn(move || {
-        expect_errno(futex(&other, LOCK_PI, 0, at(&after(0, 20_000_000)), 0, 0), libc::ETIMEDOUT);
-        expect_errno(futex(&other, LOCK_PI2, 0, at(&after(1, 20_000_000)), 0, 0), libc::ETIMEDOUT);
-    })
-    .join()
-    .unwrap();
-    assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
-    assert_eq!(word.load(Ordering::SeqCst), 0);
-}
-
-struct SendPointer(*mut libc::pthread_mutex_t);
-// SAFETY: a pthread mutex may be used from any thread.
-unsafe impl Send for SendPointer {}
-
-fn pi_mutex_threads() {
-    static SUM: AtomicU64 = AtomicU64::new(0);
-    let mutex = mutex(libc::PTHREAD_PRIO_INHERIT, false);
-    let threads: Vec<_> = (0..6)
-        .map(|_| {
-            let pointer = SendPointer(mutex);
-            std::thread::spawn(move || {
-                let pointer = pointer;
-                for round in 0..500 {
-                    // SAFETY: the mutex is initialised and stays mapped.
-                    unsafe {
-                        assert_eq!(libc::pthread_mutex_lock(pointer.0), 0);
-                        let sum = SUM.load(Ordering::Relaxed);
-                        if round % 16 == 0 {
-                            std::thread::yield_now();
-                        }
-                        SUM.store(sum + 1, Ordering::Relaxed);
-                        assert_eq!(libc::pthread_mutex_unlock(pointer.0), 0);
-                    }
-                }
-            })
-        })
-        .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert_eq!(SUM.load(Ordering::Relaxed), 3000);
-}
-
-fn set_fifo(priority: i32) {
-    // SAFETY: plain call on a local.
-    assert_eq!(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, 1, &priority) }, 0, "errno {}", errno());
-}
-
-fn pi_boosts_the_owner() {
-    let mask = 1u64;
-    // SAFETY: plain call on a local.
-    unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &mask) };
-    let word = Arc::new(AtomicU32::new(0));
-    let order = Arc::new(AtomicU32::new(0));
-    set_fifo(10);
-    assert_eq!(futex(&word, LOCK_PI, 0, 0, 0, 0), 0);
-    let (high_word, high_order) = (word.clone(), order.clone());
-    let high = std::thread::spawn(move || {
-        set_fifo(50);
-        assert_eq!(futex(&high_word, LOCK_PI, 0, 0, 0, 0), 0);
-        assert_eq!(high_order.fetch_add(1, Ordering::SeqCst), 0, "the one in the middle ran first");
-        assert_eq!(futex(&high_word, UNLOCK_PI, 0, 0, 0, 0), 0);
-    });
-    while word.load(Ordering::SeqCst) & 0x8000_0000 == 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    // The owner now runs with priority 50: one of priority 30 must wait until the lock is given back.
-    let middle_order = order.clone();
-    let middle = std::thread::spawn(move || {
-        set_fifo(30);
-        middle_order.fetch_add(1, Ordering::SeqCst);
-    });
-    std::thread::yield_now();
-    let end = Instant::now() + Duration::from_millis(20);
-    while Instant::now() < end {}
-    assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
-    high.join().unwrap();
-    middle.join().unwrap();
-}
-
-fn storm_of_mutexes() {
-    static LOCKS: [std::sync::Mutex<u64>; 3] = [const { std::sync::Mutex::new(0) }; 3];
-    let threads: Vec<_> = (0..8usize)
-        .map(|index| {
-            std::thread::spawn(move || {
-                for round in 0..3000 {
-                    let mut guard = LOCKS[(index + round) % 3].lock().unwrap();
-                    *guard += 1;
-                    if round % 64 == 0 {
-                        std::thread::yield_now();
-                    }
-                }
-            })
-        })
-        .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert_eq!(LOCKS.iter().map(|lock| *lock.lock().unwrap()).sum::<u64>(), 24_000);
-}
-
-fn storm_of_conditions() {
-    let pair = Arc::new((std::sync::Mutex::new(0u32), std::sync::Condvar::new()));
-    let threads: Vec<_> = (0..8u32)
-        .map(|index| {
-            let pair = pair.clone();
-            std::thread::spawn(move || {
-                for _ in 0..300 {
-                    let mut turn = pair.0.lock().unwrap();
-                    while *turn % 8 != index {
-                        turn = pair.1.wait(turn).unwrap();
-                    }
-                    *turn += 1;
-                    pair.1.notify_all();
-                }
-            })
-        })
-        .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert_eq!(*pair.0.lock().unwrap(), 2400);
-}
-
-fn storm_of_timeouts() {
-    let word = Arc::new(AtomicU32::new(0));
-    let slept = Arc::new(AtomicU64::new(0));
-    let threads: Vec<_> = (0..8i64)
-        .map(|index| {
-            let (word, slept) = (word.clone(), slept.clone());
-            std::thread::spawn(move || {
-                for round in 0..200 {
-                    let time = ts(20_000 * (1 + (index + round) % 9));
-                    if futex(&word, WAIT | PRIVATE, 0, at(&time), 0, 0) == 0 {
-                        slept.fetch_add(1, Ordering::Relaxed);
-                    } else {
-                        assert_eq!(errno(), libc::ETIMEDOUT);
-                    }
-                }
-            })
-        })
-        .collect();
-    let mut woken = 0;
-    while threads.iter().any(|thread| !thread.is_finished()) {
-        woken += futex(&word, WAKE | PRIVATE, 2, 0, 0, 0);
-        std::thread::yield_now();
-    }
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert_eq!(woken as u64, slept.load(Ordering::Relaxed), "a wake was lost");
 }
