@@ -13,6 +13,7 @@ pub mod elf;
 pub mod epoll;
 pub mod errno;
 pub mod line_discipline;
+pub mod priority;
 pub mod radix;
 pub mod ring;
 pub mod semaphore;

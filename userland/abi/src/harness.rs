@@ -80,7 +80,7 @@ fn run_one(name: &str, test: fn(), fork: bool) -> bool {
         loop {
             let mut status = 0;
             match libc::waitpid(pid, &mut status, libc::WNOHANG) {
-                0 if start.elapsed() > LIMIT => {
+                0 if start.elapsed() > LIMIT * crate::stress::patience() => {
                     libc::kill(-pid, libc::SIGKILL);
                     libc::kill(pid, libc::SIGKILL);
                     libc::waitpid(pid, &mut status, 0);

@@ -15,6 +15,7 @@ mod process;
 mod sched;
 mod shm;
 mod signal;
+mod stress;
 mod sysv;
 mod time;
 mod unix;

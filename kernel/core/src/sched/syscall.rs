@@ -91,6 +91,7 @@ fn set_scheduler(task: &Arc<Task>, request: &Request) -> Result<(), Errno> {
         sched.nice.store(nice, Ordering::Relaxed);
     }
     change::requeue(task);
+    crate::ipc::futex::priority_changed(task);
     Ok(())
 }
 

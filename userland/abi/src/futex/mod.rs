@@ -1,6 +1,7 @@
 //! futex(2): waiting, waking, requeueing, time-outs, priority inheritance, robust lists, and storms of all of it.
 
 mod pi;
+mod requeue_pi;
 mod storm;
 
 use crate::harness::{Tests, child_succeeds, errno, expect_errno};
@@ -28,6 +29,14 @@ pub const TESTS: Tests = &[
     ("pi_mutex_threads", pi::pi_mutex_threads),
     ("pi_robust_mutex", pi_robust_mutex),
     ("pi_boosts_the_owner", pi::pi_boosts_the_owner),
+    ("requeue_pi_errors", requeue_pi::requeue_pi_errors),
+    ("requeue_pi_hands_over", requeue_pi::requeue_pi_hands_over),
+    ("requeue_pi_to_held_lock", requeue_pi::requeue_pi_to_held_lock),
+    ("requeue_pi_mismatch", requeue_pi::requeue_pi_mismatch),
+    ("requeue_pi_bad_owner", requeue_pi::requeue_pi_bad_owner),
+    ("wakes_by_priority", requeue_pi::wakes_by_priority),
+    ("requeue_pi_storm", requeue_pi::requeue_pi_storm),
+    ("pi_chain", pi::pi_chain),
     ("storm_of_mutexes", storm::storm_of_mutexes),
     ("storm_of_conditions", storm::storm_of_conditions),
     ("storm_of_timeouts", storm::storm_of_timeouts),

@@ -135,3 +135,56 @@ pub fn pi_boosts_the_owner() {
     high.join().unwrap();
     middle.join().unwrap();
 }
+
+/// The real-time priority a thread runs with, from /proc.
+fn running_priority(tid: u32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    -1 - fields[15].parse::<i32>().unwrap()
+}
+
+fn until(what: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < Duration::from_secs(5));
+        std::thread::yield_now();
+    }
+}
+
+/// A waits for B, which waits for C: C runs with A's priority, also when that changes while it sleeps, and until it unlocks.
+pub fn pi_chain() {
+    let words = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+    assert_eq!(futex(&words[0], LOCK_PI, 0, 0, 0, 0), 0);
+    let tids = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+    let own = tid();
+    let (other, number) = (words.clone(), tids.clone());
+    let middle = std::thread::spawn(move || {
+        assert_eq!(futex(&other[1], LOCK_PI, 0, 0, 0, 0), 0);
+        number[0].store(tid(), Ordering::SeqCst);
+        assert_eq!(futex(&other[0], LOCK_PI, 0, 0, 0, 0), 0);
+        assert_eq!(futex(&other[0], UNLOCK_PI, 0, 0, 0, 0), 0);
+        assert_eq!(futex(&other[1], UNLOCK_PI, 0, 0, 0, 0), 0);
+    });
+    until(|| words[0].load(Ordering::SeqCst) & 0x8000_0000 != 0);
+    assert!(running_priority(own) < 0);
+    let (other, number) = (words.clone(), tids.clone());
+    let high = std::thread::spawn(move || {
+        set_fifo(20);
+        number[1].store(tid(), Ordering::SeqCst);
+        assert_eq!(futex(&other[1], LOCK_PI, 0, 0, 0, 0), 0);
+        assert_eq!(futex(&other[1], UNLOCK_PI, 0, 0, 0, 0), 0);
+    });
+    until(|| running_priority(own) == 20);
+    assert_eq!(running_priority(tids[0].load(Ordering::SeqCst)), 20);
+    // SAFETY: plain call on a local.
+    unsafe {
+        let parameter = libc::sched_param { sched_priority: 33 };
+        let tid = tids[1].load(Ordering::SeqCst) as i32;
+        assert_eq!(libc::sched_setscheduler(tid, libc::SCHED_FIFO, &parameter), 0);
+    }
+    until(|| running_priority(own) == 33);
+    assert_eq!(futex(&words[0], UNLOCK_PI, 0, 0, 0, 0), 0);
+    assert!(running_priority(own) < 0);
+    middle.join().unwrap();
+    high.join().unwrap();
+}

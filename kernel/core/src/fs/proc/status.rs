@@ -62,7 +62,7 @@ fn signals(subject: &Subject) -> Signals {
 
 /// Priority as ps shows it: 20 + nice, or -1 - real-time priority.
 fn priority(task: &Task) -> i64 {
-    match task.sched.rt_priority() {
+    match task.sched.effective_rt() {
         0 => 20 + task.sched.nice() as i64,
         rt => -1 - rt as i64,
     }

@@ -1,16 +1,19 @@
-//! Futexes: wait, wake, requeue ([`pi`]: priority inheritance, [`robust`]: robust lists).
+//! Futexes: wait, wake, requeue ([`pi`]: priority inheritance, [`requeue_pi`]: both together, [`robust`]: robust lists).
 //!
 //! Waiters hang in hashed buckets, each under a spin lock. The futex word is read under the bucket's lock without resolving
 //! faults; on a fault the lock is dropped, the page brought in, and all begins again. A waker marks a waiter woken under the
 //! bucket's lock and unparks it after: a waiter that leaves by signal or time-out looks at the mark under that lock, so no
-//! wake is lost. Requeueing moves a waiter between buckets; it knows its key.
+//! wake is lost. Requeueing moves a waiter between buckets; it knows its key. Waiters stand in order of real-time priority, then
+//! of arrival.
 //!
-//! Lock order: buckets by index, then run queues.
+//! Lock order: buckets by index, then [`pi`]'s locks, then run queues.
 
 mod pi;
+mod requeue_pi;
 pub mod robust;
 mod syscall;
 
+pub use pi::priority_changed;
 pub use robust::exit_robust_list;
 pub use syscall::*;
 
@@ -29,6 +32,11 @@ struct Waiter {
     task: Arc<Task>,
     key: SpinLock<FutexKey>,
     bitset: u32,
+    /// Its thread's real-time priority when it came.
+    priority: u8,
+    /// Set for FUTEX_WAIT_REQUEUE_PI, whose waiters only FUTEX_CMP_REQUEUE_PI takes.
+    target: Option<requeue_pi::Target>,
+    /// Left its bucket: woken, or moved on to its target.
     woken: AtomicBool,
 }
 
@@ -63,8 +71,19 @@ impl Word {
     }
 }
 
+/// Puts a waiter where its priority belongs.
+fn insert(queue: &mut VecDeque<Arc<Waiter>>, waiter: Arc<Waiter>) {
+    if queue.back().is_none_or(|last| last.priority >= waiter.priority) {
+        queue.push_back(waiter);
+    } else {
+        let at = queue.partition_point(|other| other.priority >= waiter.priority);
+        queue.insert(at, waiter);
+    }
+}
+
 /// Queues the caller on `word` if it still holds `expected`: EAGAIN when not.
-fn enqueue(word: Word, expected: u32, bitset: u32) -> Result<Arc<Waiter>, Errno> {
+fn enqueue(word: Word, expected: u32, bitset: u32, target: Option<requeue_pi::Target>) -> Result<Arc<Waiter>, Errno> {
+    let mut target = target;
     loop {
         let key = word.key()?;
         let bucket = &TABLE[index(&key)];
@@ -72,13 +91,17 @@ fn enqueue(word: Word, expected: u32, bitset: u32) -> Result<Arc<Waiter>, Errno>
         match user::load_u32_nofault(word.addr) {
             Ok(value) if value != expected => return Err(Errno::EAGAIN),
             Ok(_) => {
+                let task = crate::process::current_arc();
+                let priority = task.sched.rt_priority();
                 let waiter = Arc::new(Waiter {
-                    task: crate::process::current_arc(),
+                    task,
                     key: SpinLock::new(key),
                     bitset,
+                    priority,
+                    target: target.take(),
                     woken: AtomicBool::new(false),
                 });
-                queue.push_back(waiter.clone());
+                insert(&mut queue, waiter.clone());
                 return Ok(waiter);
             }
             Err(_) => {
@@ -107,7 +130,7 @@ fn dequeue(waiter: &Arc<Waiter>) -> bool {
 
 /// FUTEX_WAIT: 0, EAGAIN, EINTR-like restarts, ETIMEDOUT.
 pub(crate) fn wait(word: Word, expected: u32, bitset: u32, deadline: Deadline) -> Result<(), Errno> {
-    let waiter = enqueue(word, expected, bitset)?;
+    let waiter = enqueue(word, expected, bitset, None)?;
     let reason = WaitReason::on("futex", word.addr.0);
     let woken = || waiter.woken.load(Ordering::Acquire).then_some(());
     match Park::park_until(WaitMode::Interruptible, deadline, reason, woken) {
@@ -126,13 +149,23 @@ pub(crate) fn wait(word: Word, expected: u32, bitset: u32, deadline: Deadline) -
 
 type Woken = SmallVec<[Arc<Waiter>; 8]>;
 
-/// Takes up to `count` waiters of `key` out of a locked bucket.
-fn take(queue: &mut VecDeque<Arc<Waiter>>, key: &FutexKey, bitset: u32, count: usize, woken: &mut Woken) -> usize {
+/// Takes up to `count` waiters of `key` out of a locked bucket. EINVAL at one that waits to be moved to a lock.
+fn take(
+    queue: &mut VecDeque<Arc<Waiter>>,
+    key: &FutexKey,
+    bitset: u32,
+    count: usize,
+    woken: &mut Woken,
+) -> Result<usize, Errno> {
     let mut taken = 0;
     let mut at = 0;
     while taken < count && at < queue.len() {
         let waiter = &queue[at];
-        if waiter.bitset & bitset != 0 && *waiter.key.lock() == *key {
+        if *waiter.key.lock() != *key {
+            at += 1;
+        } else if waiter.target.is_some() {
+            return Err(Errno::EINVAL);
+        } else if waiter.bitset & bitset != 0 {
             if let Some(waiter) = queue.remove(at) {
                 waiter.woken.store(true, Ordering::Release);
                 woken.push(waiter);
@@ -142,7 +175,12 @@ fn take(queue: &mut VecDeque<Arc<Waiter>>, key: &FutexKey, bitset: u32, count: u
             at += 1;
         }
     }
-    taken
+    Ok(taken)
+}
+
+/// Whether anybody waits on `key` without asking for a priority-inheriting lock.
+fn has_plain_waiters(key: &FutexKey) -> bool {
+    TABLE[index(key)].lock().iter().any(|waiter| *waiter.key.lock() == *key)
 }
 
 fn unpark(woken: Woken) {
@@ -151,14 +189,17 @@ fn unpark(woken: Woken) {
     }
 }
 
-/// FUTEX_WAKE: answers how many were woken.
+/// FUTEX_WAKE: answers how many were woken. EINVAL for a word that is a priority-inheriting lock with waiters.
 pub(crate) fn wake_word(word: Word, count: usize, bitset: u32) -> Result<usize, Errno> {
     let key = word.key()?;
     let mut woken = Woken::new();
     let bucket = &TABLE[index(&key)];
     let taken = take(&mut bucket.lock(), &key, bitset, count, &mut woken);
     unpark(woken);
-    Ok(taken)
+    match taken {
+        Ok(0) if pi::is_contended(&key) => Err(Errno::EINVAL),
+        taken => taken,
+    }
 }
 
 /// Locks the buckets of two keys in order and runs `f` on them (the second is `None` when it is the same).
@@ -202,7 +243,10 @@ pub(crate) fn requeue(
                     Err(_) => return None,
                 }
             }
-            let taken = take(queue, &source, MATCH_ANY, nr_wake, &mut woken);
+            let taken = match take(queue, &source, MATCH_ANY, nr_wake, &mut woken) {
+                Ok(taken) => taken,
+                Err(errno) => return Some(Err(errno)),
+            };
             if source == target {
                 let rest = queue.iter().filter(|waiter| *waiter.key.lock() == source).count().min(nr_requeue);
                 return Some(Ok((taken, rest)));
@@ -210,7 +254,11 @@ pub(crate) fn requeue(
             let mut moved = Vec::new();
             let mut at = 0;
             while moved.len() < nr_requeue && at < queue.len() {
-                if *queue[at].key.lock() == source {
+                let is_one = *queue[at].key.lock() == source;
+                if is_one && queue[at].target.is_some() {
+                    break;
+                }
+                if is_one {
                     if let Some(waiter) = queue.remove(at) {
                         *waiter.key.lock() = target;
                         moved.push(waiter);
@@ -219,9 +267,13 @@ pub(crate) fn requeue(
                     at += 1;
                 }
             }
+            let is_refused = moved.len() < nr_requeue && at < queue.len();
             let count = moved.len();
-            other.unwrap_or(queue).extend(moved);
-            Some(Ok((taken, count)))
+            let to = other.unwrap_or(queue);
+            for waiter in moved {
+                insert(to, waiter);
+            }
+            Some(if is_refused { Err(Errno::EINVAL) } else { Ok((taken, count)) })
         });
         unpark(woken);
         match result {
@@ -271,7 +323,10 @@ pub(crate) fn wake_op(
                     Err(_) => return None,
                 }
             };
-            let mut taken = take(queue, &key1, MATCH_ANY, nr_wake, &mut woken);
+            let mut taken = match take(queue, &key1, MATCH_ANY, nr_wake, &mut woken) {
+                Ok(taken) => taken,
+                Err(errno) => return Some(Err(errno)),
+            };
             let holds = match compare {
                 0 => old == against,
                 1 => old != against,
@@ -281,13 +336,16 @@ pub(crate) fn wake_op(
                 _ => old >= against,
             };
             if holds {
-                taken += take(other.unwrap_or(queue), &key2, MATCH_ANY, nr_wake2, &mut woken);
+                match take(other.unwrap_or(queue), &key2, MATCH_ANY, nr_wake2, &mut woken) {
+                    Ok(more) => taken += more,
+                    Err(errno) => return Some(Err(errno)),
+                }
             }
-            Some(taken)
+            Some(Ok(taken))
         });
         unpark(woken);
         match result {
-            Some(taken) => return Ok(taken),
+            Some(result) => return result,
             None => user::fault_in(second.addr, 4, true)?,
         }
     }
@@ -313,7 +371,7 @@ pub(crate) fn wait_many(entries: &[WaitEntry], deadline: Deadline) -> Result<usi
         woken
     };
     for entry in entries {
-        match enqueue(entry.word, entry.expected, MATCH_ANY) {
+        match enqueue(entry.word, entry.expected, MATCH_ANY, None) {
             Ok(waiter) => waiters.push(waiter),
             Err(errno) => {
                 return match release(&waiters) {

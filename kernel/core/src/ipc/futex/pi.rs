@@ -3,10 +3,10 @@
 //! The word holds the owner's thread number, FUTEX_WAITERS and FUTEX_OWNER_DIED. A thread comes here only when the lock is
 //! contended. Waiters stand in order of priority; unlocking hands the lock to the first by writing its number into the word.
 //! Whoever owns a lock runs with the highest priority among its waiters, along the whole chain of locks that wait for each
-//! other; a chain that comes back to its beginning is EDEADLK.
+//! other (the rules are `base::priority`); a chain that comes back to its beginning is EDEADLK.
 //!
-//! All of it is under one spin lock: contended locks of this kind are rare. Lock order: `LOCKS`, then the table of tasks, then
-//! run queues.
+//! All of it is under one spin lock: contended locks of this kind are rare. Lock order: futex buckets, then `LOCKS`, then the
+//! table of tasks, then run queues.
 
 use super::Word;
 use crate::mm::FutexKey;
@@ -15,14 +15,13 @@ use crate::process::{current_arc, find_task};
 use crate::sched::change::requeue;
 use crate::sync::{Deadline, Park, WaitError, WaitReason};
 use alloc::collections::BTreeMap;
-use core::sync::atomic::{AtomicU8, Ordering};
+use base::priority::{Changes, PriorityGraph};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use hal::user;
 
 const WAITERS: u32 = 0x8000_0000;
 const OWNER_DIED: u32 = 0x4000_0000;
 const TID_MASK: u32 = 0x3fff_ffff;
-/// Longer chains are not followed: EDEADLK, as Linux has it.
-const MAX_CHAIN: usize = 1024;
 
 const WAITING: u8 = 0;
 /// The lock is the waiter's, and the word says so.
@@ -30,104 +29,81 @@ const GRANTED: u8 = 1;
 /// The owner ended with the lock in its hands: the waiter is to take it.
 const OWNER_GONE: u8 = 2;
 
-struct Waiter {
+pub(super) struct Waiter {
     task: Arc<Task>,
     state: AtomicU8,
+    /// Whose end made it OWNER_GONE.
+    gone: core::sync::atomic::AtomicU32,
 }
 
-struct Lock {
-    owner: Arc<Task>,
-    /// In the order of arrival; the first of the highest priority goes next.
-    waiters: Vec<Arc<Waiter>>,
-}
-
-impl Lock {
-    /// Where the waiter that goes next is.
-    fn first(&self) -> Option<usize> {
-        let priority = |at: usize| self.waiters[at].task.sched.effective_rt();
-        (0..self.waiters.len()).reduce(|best, at| if priority(at) > priority(best) { at } else { best })
+impl Waiter {
+    pub(super) fn new(task: Arc<Task>) -> Arc<Self> {
+        Arc::new(Self { task, state: AtomicU8::new(WAITING), gone: 0.into() })
+    }
+    /// Whether there is something for its thread to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.state.load(Ordering::Acquire) != WAITING
     }
 }
 
-struct Locks {
-    /// Locks with waiters.
-    contended: BTreeMap<FutexKey, Lock>,
-    /// Which lock a thread waits for.
-    waits_for: BTreeMap<u32, FutexKey>,
+pub(super) struct Locks {
+    graph: PriorityGraph<FutexKey>,
+    waiters: BTreeMap<u32, Arc<Waiter>>,
 }
 
-static LOCKS: SpinLock<Locks> = SpinLock::new(Locks { contended: BTreeMap::new(), waits_for: BTreeMap::new() });
+static LOCKS: SpinLock<Locks> = SpinLock::new(Locks { graph: PriorityGraph::new(), waiters: BTreeMap::new() });
+/// How many threads wait, so that others need not take `LOCKS` to see that nobody does. Written under `LOCKS`.
+static NR_WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Gives tasks the priorities they are lent now.
+fn apply(changes: Changes) {
+    for (tid, lent) in changes {
+        if let Some(task) = find_task(tid) {
+            task.sched.boost.store(lent, Ordering::Relaxed);
+            requeue(&task);
+        }
+    }
+}
 
 impl Locks {
-    /// Whether waiting for `owner` would wait for `tid`.
-    fn closes_circle(&self, owner: u32, tid: u32) -> bool {
-        let mut at = owner;
-        for _ in 0..MAX_CHAIN {
-            if at == tid {
-                return true;
-            }
-            match self.waits_for.get(&at).and_then(|key| self.contended.get(key)) {
-                Some(lock) => at = lock.owner.tid,
-                None => return false,
-            }
-        }
-        true
+    fn enqueue(&mut self, key: FutexKey, owner: u32, waiter: &Arc<Waiter>) {
+        let mut changes = Changes::new();
+        let own = waiter.task.sched.rt_priority();
+        self.graph.wait(key, owner, waiter.task.tid, own, &mut changes);
+        self.waiters.insert(waiter.task.tid, waiter.clone());
+        NR_WAITING.store(self.waiters.len(), Ordering::Relaxed);
+        apply(changes);
     }
 
-    /// Gives `task` the priority its locks' waiters lend it, and so on along the chain it waits in.
-    fn lend(&self, task: &Arc<Task>) {
-        let mut task = task.clone();
-        for _ in 0..MAX_CHAIN {
-            let lent = self
-                .contended
-                .values()
-                .filter(|lock| lock.owner.tid == task.tid)
-                .flat_map(|lock| lock.waiters.iter())
-                .map(|waiter| waiter.task.sched.effective_rt())
-                .max()
-                .unwrap_or(0);
-            if task.sched.boost.swap(lent, Ordering::Relaxed) == lent {
-                return;
-            }
-            requeue(&task);
-            match self.waits_for.get(&task.tid).and_then(|key| self.contended.get(key)) {
-                Some(lock) => task = lock.owner.clone(),
-                None => return,
-            }
-        }
-    }
-
-    fn enqueue(&mut self, key: FutexKey, owner: &Arc<Task>, waiter: &Arc<Waiter>) {
-        let lock = self.contended.entry(key).or_insert_with(|| Lock { owner: owner.clone(), waiters: Vec::new() });
-        // The word is what counts: an owner that took the lock in user mode is not known here.
-        lock.owner = owner.clone();
-        lock.waiters.push(waiter.clone());
-        self.waits_for.insert(waiter.task.tid, key);
-        self.lend(owner);
+    fn forget(&mut self, tid: u32) -> Option<Arc<Waiter>> {
+        let waiter = self.waiters.remove(&tid);
+        NR_WAITING.store(self.waiters.len(), Ordering::Relaxed);
+        waiter
     }
 
     /// Takes a waiter out of its queue.
-    fn leave(&mut self, key: &FutexKey, waiter: &Arc<Waiter>) {
-        self.waits_for.remove(&waiter.task.tid);
-        let Some(lock) = self.contended.get_mut(key) else { return };
-        lock.waiters.retain(|other| !Arc::ptr_eq(other, waiter));
-        let owner = lock.owner.clone();
-        if lock.waiters.is_empty() {
-            self.contended.remove(key);
-        }
-        self.lend(&owner);
-    }
-
-    fn has_waiters(&self, key: &FutexKey) -> bool {
-        self.contended.contains_key(key)
+    fn leave(&mut self, tid: u32) {
+        let mut changes = Changes::new();
+        self.graph.leave(tid, &mut changes);
+        self.forget(tid);
+        apply(changes);
     }
 
     /// `task` owns the lock of `key` now (if it has waiters at all).
     fn set_owner(&mut self, key: &FutexKey, task: &Arc<Task>) {
-        let Some(lock) = self.contended.get_mut(key) else { return };
-        let old = core::mem::replace(&mut lock.owner, task.clone());
-        self.lend(&old);
-        self.lend(task);
+        let mut changes = Changes::new();
+        self.graph.set_owner(key, task.tid, &mut changes);
+        apply(changes);
+    }
+
+    /// Makes the first waiter the owner; its thread is to be woken after `LOCKS` is free.
+    fn hand_over(&mut self, key: &FutexKey, state: u8) -> Option<Arc<Waiter>> {
+        let mut changes = Changes::new();
+        let next = self.graph.hand_over(key, &mut changes)?;
+        apply(changes);
+        let next = self.forget(next)?;
+        next.state.store(state, Ordering::Release);
+        Some(next)
     }
 }
 
@@ -148,7 +124,7 @@ fn try_take(locks: &mut Locks, word: Word, key: &FutexKey, task: &Arc<Task>, gon
             return Err(Errno::EDEADLK);
         }
         let (new, taken) = if owner == 0 || owner == gone {
-            let waiters = if locks.has_waiters(key) { WAITERS } else { 0 };
+            let waiters = if locks.graph.is_contended(key) { WAITERS } else { 0 };
             (value & OWNER_DIED | waiters | task.tid, true)
         } else {
             (value | WAITERS, false)
@@ -165,54 +141,114 @@ fn try_take(locks: &mut Locks, word: Word, key: &FutexKey, task: &Arc<Task>, gon
     }
 }
 
-/// FUTEX_LOCK_PI: EDEADLK, ESRCH for a word that names no living thread, ETIMEDOUT.
+/// What came of asking for a lock on behalf of a waiter.
+pub(super) enum Asked {
+    /// It is the waiter's.
+    Taken,
+    /// The waiter stands in line behind this thread.
+    Queued(u32),
+    /// The word must be brought into memory first.
+    Fault,
+    /// The owner ended just now: look at the word again.
+    OwnerEnds(u32),
+}
+
+/// Takes the lock for `waiter`, or queues it. EDEADLK; EINVAL for a word that plain waiters wait on.
+fn ask(word: Word, key: &FutexKey, waiter: &Arc<Waiter>, gone: u32) -> Result<Asked, Errno> {
+    let mut locks = LOCKS.lock();
+    let owner = match try_take(&mut locks, word, key, &waiter.task, gone)? {
+        Attempt::Taken => return Ok(Asked::Taken),
+        Attempt::Fault => return Ok(Asked::Fault),
+        Attempt::Owned(owner) => owner,
+    };
+    let living = find_task(owner).filter(|owner| owner.sched.pi_ended.load(Ordering::Relaxed) == 0);
+    if living.is_none() {
+        return Ok(Asked::OwnerEnds(owner));
+    }
+    if locks.graph.closes_circle(owner, waiter.task.tid) {
+        return Err(Errno::EDEADLK);
+    }
+    locks.enqueue(*key, owner, waiter);
+    Ok(Asked::Queued(owner))
+}
+
+/// As [`ask`], for a waiter that FUTEX_CMP_REQUEUE_PI moves: a lock it gets at once is marked so, and its thread is woken.
+/// ESRCH for a word that names no living thread.
+pub(super) fn ask_for(word: Word, key: &FutexKey, waiter: &Arc<Waiter>) -> Result<Asked, Errno> {
+    match ask(word, key, waiter, 0)? {
+        Asked::Taken => {
+            waiter.state.store(GRANTED, Ordering::Release);
+            waiter.task.unpark();
+            Ok(Asked::Taken)
+        }
+        // Unless its robust list has just cleared the word.
+        Asked::OwnerEnds(owner) if user::load_u32_nofault(word.addr).is_ok_and(|value| value & TID_MASK == owner) => {
+            Err(Errno::ESRCH)
+        }
+        asked => Ok(asked),
+    }
+}
+
+/// How a waiter's sleep in line ended.
+pub(super) enum Ended {
+    Granted,
+    /// The thread that owned the lock ended: take it from its number.
+    OwnerGone(u32),
+    Failed(WaitError),
+}
+
+/// The end of a queued waiter's sleep: it leaves the line if it stands there still.
+pub(super) fn finish(waiter: &Arc<Waiter>, result: Result<(), WaitError>) -> Ended {
+    let mut locks = LOCKS.lock();
+    match (waiter.state.load(Ordering::Acquire), result) {
+        (GRANTED, _) => Ended::Granted,
+        (OWNER_GONE, _) => Ended::OwnerGone(waiter.gone.load(Ordering::Relaxed)),
+        (_, Err(error)) => {
+            locks.leave(waiter.task.tid);
+            Ended::Failed(error)
+        }
+        (_, Ok(())) => unreachable!("parked until done"),
+    }
+}
+
+/// FUTEX_LOCK_PI: EDEADLK, ESRCH for a word that names no living thread, ETIMEDOUT, EINVAL for a word with plain waiters.
 pub(crate) fn lock(word: Word, deadline: Deadline) -> Result<(), Errno> {
+    lock_from(word, deadline, 0)
+}
+
+/// As [`lock`]; the thread `gone`, which ended, may still be named as the owner.
+pub(super) fn lock_from(word: Word, deadline: Deadline, gone: u32) -> Result<(), Errno> {
     let task = current_arc();
-    let mut gone = 0;
+    let mut gone = gone;
     loop {
         let key = word.key()?;
-        let mut locks = LOCKS.lock();
-        let owner = match try_take(&mut locks, word, &key, &task, gone)? {
-            Attempt::Taken => return Ok(()),
-            Attempt::Fault => {
-                drop(locks);
+        if super::has_plain_waiters(&key) {
+            return Err(Errno::EINVAL);
+        }
+        let waiter = Waiter::new(task.clone());
+        let owner = match ask(word, &key, &waiter, gone)? {
+            Asked::Taken => return Ok(()),
+            Asked::Fault => {
                 user::fault_in(word.addr, 4, true)?;
                 continue;
             }
-            Attempt::Owned(owner) => owner,
-        };
-        let living = find_task(owner).filter(|owner| owner.sched.pi_ended.load(Ordering::Relaxed) == 0);
-        let Some(owner) = living else {
-            drop(locks);
-            // It may have ended just now, and its robust list have cleared the word.
-            if user::load_u32(word.addr)? & TID_MASK == owner {
-                return Err(Errno::ESRCH);
-            }
-            continue;
-        };
-        if locks.closes_circle(owner.tid, task.tid) {
-            return Err(Errno::EDEADLK);
-        }
-        let waiter = Arc::new(Waiter { task: task.clone(), state: AtomicU8::new(WAITING) });
-        locks.enqueue(key, &owner, &waiter);
-        drop(locks);
-        let reason = WaitReason::held_by("futex_pi", word.addr.0, owner.tid);
-        let changed = || (waiter.state.load(Ordering::Acquire) != WAITING).then_some(());
-        let result = Park::park_until(WaitMode::Interruptible, deadline, reason, changed);
-        let mut locks = LOCKS.lock();
-        match waiter.state.load(Ordering::Acquire) {
-            GRANTED => return Ok(()),
-            OWNER_GONE => {
-                gone = owner.tid;
+            Asked::OwnerEnds(owner) => {
+                // Its robust list may have cleared the word.
+                if user::load_u32(word.addr)? & TID_MASK == owner {
+                    return Err(Errno::ESRCH);
+                }
                 continue;
             }
-            _ => {}
-        }
-        locks.leave(&key, &waiter);
-        match result {
-            Err(WaitError::TimedOut) => return Err(Errno::ETIMEDOUT),
-            Err(WaitError::Interrupted) => return Err(Errno::ERESTARTNOINTR),
-            Ok(()) => {}
+            Asked::Queued(owner) => owner,
+        };
+        let reason = WaitReason::held_by("futex_pi", word.addr.0, owner);
+        let done = || waiter.is_done().then_some(());
+        let result = Park::park_until(WaitMode::Interruptible, deadline, reason, done);
+        match finish(&waiter, result) {
+            Ended::Granted => return Ok(()),
+            Ended::OwnerGone(owner) => gone = owner,
+            Ended::Failed(WaitError::TimedOut) => return Err(Errno::ETIMEDOUT),
+            Ended::Failed(WaitError::Interrupted) => return Err(Errno::ERESTARTNOINTR),
         }
     }
 }
@@ -237,14 +273,13 @@ pub(crate) fn try_lock(word: Word) -> Result<(), Errno> {
 
 /// FUTEX_UNLOCK_PI: EPERM when the caller is not the owner.
 pub(crate) fn unlock(word: Word) -> Result<(), Errno> {
-    let task = current_arc();
+    let task = current();
     loop {
         let key = word.key()?;
         let mut locks = LOCKS.lock();
-        let next = locks.contended.get(&key).and_then(|lock| Some(lock.waiters[lock.first()?].clone()));
-        let others = locks.contended.get(&key).is_some_and(|lock| lock.waiters.len() > 1);
-        let new = match &next {
-            Some(waiter) => waiter.task.tid | if others { WAITERS } else { 0 },
+        let new = match locks.graph.first(&key) {
+            Some(next) if locks.graph.nr_waiters(&key) > 1 => next | WAITERS,
+            Some(next) => next,
             None => 0,
         };
         let faulted = loop {
@@ -263,14 +298,7 @@ pub(crate) fn unlock(word: Word) -> Result<(), Errno> {
             user::fault_in(word.addr, 4, true)?;
             continue;
         }
-        if let Some(next) = &next {
-            if let Some(lock) = locks.contended.get_mut(&key) {
-                lock.owner = next.task.clone();
-            }
-            locks.leave(&key, next);
-            next.state.store(GRANTED, Ordering::Release);
-        }
-        locks.lend(&task);
+        let next = locks.hand_over(&key, GRANTED);
         drop(locks);
         if let Some(next) = next {
             next.task.unpark();
@@ -279,23 +307,32 @@ pub(crate) fn unlock(word: Word) -> Result<(), Errno> {
     }
 }
 
+/// Whether threads wait in line for the lock of `key`: plain wakes of it are EINVAL.
+pub(super) fn is_contended(key: &FutexKey) -> bool {
+    NR_WAITING.load(Ordering::Relaxed) != 0 && LOCKS.lock().graph.is_contended(key)
+}
+
+/// The real-time priority of `task` has changed: what it lends goes with it.
+pub fn priority_changed(task: &Task) {
+    if NR_WAITING.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let mut changes = Changes::new();
+    let mut locks = LOCKS.lock();
+    locks.graph.set_priority(task.tid, task.sched.rt_priority(), &mut changes);
+    apply(changes);
+}
+
 /// The calling thread is ending: the first waiter of each lock it holds is to take it.
 pub(super) fn on_exit() {
     let task = current();
     let mut woken: Vec<Arc<Waiter>> = Vec::new();
     let mut locks = LOCKS.lock();
     task.sched.pi_ended.store(1, Ordering::Relaxed);
-    let held: Vec<FutexKey> =
-        locks.contended.iter().filter(|(_, lock)| lock.owner.tid == task.tid).map(|(key, _)| *key).collect();
-    for key in held {
-        let next = locks.contended.get(&key).and_then(|lock| Some(lock.waiters[lock.first()?].clone()));
-        if let Some(next) = next {
-            // It becomes the owner here at once, so that others lend it their priority until it has written the word.
-            if let Some(lock) = locks.contended.get_mut(&key) {
-                lock.owner = next.task.clone();
-            }
-            locks.leave(&key, &next);
-            next.state.store(OWNER_GONE, Ordering::Release);
+    for key in locks.graph.held_by(task.tid) {
+        // It becomes the owner here at once, so that others lend it their priority until it has written the word.
+        if let Some(next) = locks.hand_over(&key, OWNER_GONE) {
+            next.gone.store(task.tid, Ordering::Relaxed);
             woken.push(next);
         }
     }

@@ -1,6 +1,6 @@
 //! futex(2), futex_waitv(2), set_robust_list(2), get_robust_list(2).
 
-use super::{MATCH_ANY, WaitEntry, Word, pi};
+use super::{MATCH_ANY, WaitEntry, Word, pi, requeue_pi};
 use crate::prelude::*;
 use crate::process::{find_task, may_inspect};
 use crate::time::{Timespec, clock};
@@ -20,6 +20,8 @@ const UNLOCK_PI: u32 = 7;
 const TRYLOCK_PI: u32 = 8;
 const WAIT_BITSET: u32 = 9;
 const WAKE_BITSET: u32 = 10;
+const WAIT_REQUEUE_PI: u32 = 11;
+const CMP_REQUEUE_PI: u32 = 12;
 const LOCK_PI2: u32 = 13;
 
 /// A time-out argument as a monotonic deadline.
@@ -51,7 +53,7 @@ pub fn sys_futex(uaddr: UserAddr, op: u32, val: u32, timeout: UserAddr, uaddr2: 
     let command = op & !(PRIVATE_FLAG | CLOCK_REALTIME_FLAG);
     let word = Word { addr: uaddr.untagged(), shared };
     let word2 = Word { addr: uaddr2.untagged(), shared };
-    if realtime && !matches!(command, WAIT_BITSET | LOCK_PI2) {
+    if realtime && !matches!(command, WAIT_BITSET | WAIT_REQUEUE_PI | LOCK_PI2) {
         return Err(Errno::ENOSYS);
     }
     // Counts are ints: what a negative one means is "none" for waking here, as on Linux it is refused for requeueing.
@@ -63,9 +65,13 @@ pub fn sys_futex(uaddr: UserAddr, op: u32, val: u32, timeout: UserAddr, uaddr2: 
         WAKE => super::wake_word(word, count.max(1), MATCH_ANY),
         WAKE_BITSET if val3 == 0 => Err(Errno::EINVAL),
         WAKE_BITSET => super::wake_word(word, count.max(1), val3),
-        REQUEUE | CMP_REQUEUE => {
+        WAIT_REQUEUE_PI => requeue_pi::wait(word, val, word2, deadline(timeout, realtime, true)?).map(|()| 0),
+        REQUEUE | CMP_REQUEUE | CMP_REQUEUE_PI => {
             if (val as i32) < 0 || (count2 as i32) < 0 {
                 return Err(Errno::EINVAL);
+            }
+            if command == CMP_REQUEUE_PI {
+                return requeue_pi::requeue(word, word2, count, count2, val3);
             }
             let expected = (command == CMP_REQUEUE).then_some(val3);
             let (woken, moved) = super::requeue(word, word2, count, count2, expected)?;
