@@ -1,19 +1,20 @@
 //! The host tool: builds images and boots programs in them.
 
 mod apt;
-#[expect(dead_code, reason = "the SD card's builder comes next")]
 mod boards;
+mod card;
 mod cpio;
 mod debs;
+mod flash;
 mod image;
 mod program;
 mod qemu;
 mod recipe;
 mod run;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit status of the tool's own errors.
@@ -31,20 +32,49 @@ enum Command {
     /// Boot one program and return its exit status
     #[command(args_override_self = true)]
     Run(run::Options),
-    /// Pack kernel and root file system as a recipe says: OUT/Image and OUT/initramfs.cpio
+    /// Pack kernel and root file system as a recipe says: OUT/Image and OUT/initramfs.cpio, or the card image OUT
     Build {
         recipe: PathBuf,
-        #[arg(short, long)]
+        #[arg(short, long, value_name = "OUT")]
         output: PathBuf,
+        /// What to build for
+        #[arg(long, value_enum, default_value_t = Target::Virt)]
+        target: Target,
+        #[command(flatten)]
+        card: card::Options,
     },
+    /// Write a card image to a card, and read it back
+    Flash(flash::Options),
+    /// Look into a card image and check that a board can start from it
+    Inspect(card::InspectOptions),
     /// Turn the kernel's ELF file into a bootable Image with its symbol table
     Image { kernel: PathBuf, output: PathBuf },
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Target {
+    /// A directory with kernel and initramfs for any boot loader
+    Virt,
+    /// A card image for the Raspberry Pi 3 and 4
+    Rpi,
+}
+
+fn build(recipe: &Path, output: &Path, target: Target, card: &card::Options) -> Result<()> {
+    if target == Target::Rpi {
+        return card::build(recipe, output, card);
+    }
+    if let Some(option) = card.given() {
+        bail!("{option} goes with --target rpi");
+    }
+    recipe::build(recipe, output)
 }
 
 fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Run(options) => run::run(options),
-        Command::Build { recipe, output } => recipe::build(&recipe, &output).map(|()| 0),
+        Command::Build { recipe, output, target, card } => build(&recipe, &output, target, &card).map(|()| 0),
+        Command::Flash(options) => flash::flash(&options),
+        Command::Inspect(options) => card::inspect(&options).map(|()| 0),
         Command::Image { kernel, output } => image::convert(&kernel, &output).map(|()| 0),
     }
 }

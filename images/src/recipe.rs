@@ -6,6 +6,10 @@
 //! links = { "/bin/sh" = "busybox" }  # guest path = target
 //! busybox = true                     # a link in /bin for every usual applet
 //! tools = true                       # the project's own programs in /usr/local/bin
+//! command = ["/bin/sh", "-l"]        # what init starts
+//! [rpi]                              # for --target rpi
+//! config = ["hdmi_force_hotplug=1"]  # more lines for config.txt
+//! cmdline = "loglevel=7"             # more words for the kernel's command line
 //! ```
 
 use crate::cpio::Archive;
@@ -32,6 +36,16 @@ pub struct Recipe {
     /// The program and its arguments that init starts.
     #[serde(default)]
     pub command: Vec<String>,
+    #[serde(default)]
+    pub rpi: Rpi,
+}
+
+/// What only the SD card of a Raspberry Pi has.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rpi {
+    pub config: Vec<String>,
+    pub cmdline: String,
 }
 
 const APPLETS: &str = "ash awk basename bzip2 cal cat chgrp chmod chown chroot clear cmp cp cpio cut date dd df diff dirname \
@@ -79,15 +93,24 @@ impl Recipe {
     }
 }
 
-pub fn build(path: &Path, output: &Path) -> Result<()> {
-    let recipe = Recipe::load(path)?;
+/// The recipe's initramfs: its root file system, init and what init starts.
+pub fn initramfs(recipe: &Recipe, path: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     recipe.pack(path.parent().unwrap_or(Path::new(".")), &mut archive)?;
     let command = if recipe.command.is_empty() { vec![String::from("/bin/sh")] } else { recipe.command.clone() };
     run::pack_init(&mut archive, &run::Start { arguments: command, ..run::Start::default() })?;
-    fs::create_dir_all(output)?;
-    fs::write(output.join("initramfs.cpio"), archive.finish())?;
-    fs::copy(run::artifact("Image")?, output.join("Image"))?;
+    Ok(archive.finish())
+}
+
+/// Builds for a boot loader: `output`/Image and `output`/initramfs.cpio.
+pub fn build(path: &Path, output: &Path) -> Result<()> {
+    let initramfs = initramfs(&Recipe::load(path)?, path)?;
+    fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+    let put = |name: &str, data: &[u8]| {
+        fs::write(output.join(name), data).with_context(|| output.join(name).display().to_string())
+    };
+    put("initramfs.cpio", &initramfs)?;
+    put("Image", &fs::read(run::artifact("Image")?)?)?;
     println!("{}: Image and initramfs.cpio; boot with -append 'rdinit=/.crannog/init'", output.display());
     Ok(())
 }
