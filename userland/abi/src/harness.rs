@@ -54,6 +54,40 @@ pub fn child_dies_of(signal: i32, body: impl FnOnce()) {
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == signal, "child ended with status {status:#x}");
 }
 
+/// The state letter of a thread in /proc, if it is there.
+fn state(stat: &str) -> Option<char> {
+    let text = std::fs::read_to_string(stat).ok()?;
+    text[text.rfind(')')? + 1..].trim_start().chars().next()
+}
+
+/// Waits until `process` sleeps in all its threads but the caller, or is gone: however busy the host is, what was started has
+/// come to where it blocks.
+#[track_caller]
+pub fn until_asleep(process: i32) {
+    // SAFETY: plain call.
+    let own = unsafe { libc::gettid() }.to_string();
+    let asleep = || {
+        std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten().all(|thread| {
+            thread.file_name().to_str() == Some(&own)
+                || !matches!(state(&format!("{}/stat", thread.path().display())), Some('R' | 'D'))
+        })
+    };
+    let start = Instant::now();
+    let mut seen = 0;
+    // Twice in a row: a thread that sleeps on its way there is up again by the second look.
+    while seen < 2 {
+        assert!(start.elapsed() < LIMIT / 2, "process {process} does not come to rest");
+        std::thread::sleep(Duration::from_millis(5));
+        seen = if asleep() { seen + 1 } else { 0 };
+    }
+}
+
+/// [`until_asleep`] for the caller's own process: its other threads have blocked.
+#[track_caller]
+pub fn others_asleep() {
+    until_asleep(std::process::id() as i32);
+}
+
 fn run_one(name: &str, test: fn(), fork: bool) -> bool {
     print!("{name} ... ");
     let _ = std::io::stdout().flush();

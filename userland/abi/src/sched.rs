@@ -16,6 +16,7 @@ pub const TESTS: Tests = &[
     ("yield_lets_others_run", yield_lets_others_run),
     ("fifo_goes_first", fifo_goes_first),
     ("nice_shares_the_cpu", nice_shares_the_cpu),
+    ("equals_take_turns", equals_take_turns),
 ];
 
 fn set(pid: i32, policy: i32, priority: i32) -> i64 {
@@ -232,14 +233,19 @@ fn fifo_goes_first() {
 fn nice_shares_the_cpu() {
     pin();
     static WORK: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
-    let end = std::time::Instant::now() + std::time::Duration::from_millis(600);
+    let start = std::time::Instant::now();
+    // A host that takes its CPU away for long counts against who runs just then: both have had a turn before it ends.
+    let goes_on = move || {
+        let elapsed = start.elapsed().as_millis();
+        elapsed < 600 || WORK[1].load(Ordering::Relaxed) == 0 && elapsed < 10_000
+    };
     let threads: Vec<_> = [0usize, 1]
         .into_iter()
         .map(|index| {
             std::thread::spawn(move || {
                 // SAFETY: plain call: the second thread is nice.
                 unsafe { libc::syscall(libc::SYS_setpriority, 0, 0, index as i32 * 10) };
-                while std::time::Instant::now() < end {
+                while goes_on() {
                     WORK[index].fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -250,4 +256,25 @@ fn nice_shares_the_cpu() {
     }
     let (plain, nice) = (WORK[0].load(Ordering::Relaxed), WORK[1].load(Ordering::Relaxed));
     assert!(nice > 0 && plain > nice * 3, "plain {plain}, nice {nice}");
+}
+
+/// Three threads that never sleep on one CPU: none is left out, the starter of the others included.
+fn equals_take_turns() {
+    pin();
+    static WORK: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+    let start = std::time::Instant::now();
+    let work = move |index: usize| {
+        while start.elapsed().as_millis() < 800 {
+            WORK[index].fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let threads: Vec<_> = [0, 1].into_iter().map(|index| std::thread::spawn(move || work(index))).collect();
+    assert!(start.elapsed().as_millis() < 600, "starting threads took {:?}", start.elapsed());
+    work(2);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let done: Vec<u64> = WORK.iter().map(|work| work.load(Ordering::Relaxed)).collect();
+    let (least, most) = (done.iter().min().unwrap(), done.iter().max().unwrap());
+    assert!(least * 4 > *most, "{done:?}");
 }

@@ -270,8 +270,10 @@ pub fn hangup() {
             sleep_ms(5000);
             write(w, b"survived");
         });
-        assert!(member > 0);
-        sleep_ms(50);
+        // The member sleeps: it has said so and waits for the hang-up.
+        assert_eq!(read(r, 1), Ok(b"r".to_vec()));
+        write(w, b"r");
+        crate::harness::until_asleep(member);
     });
     close(w);
     reap(leader);

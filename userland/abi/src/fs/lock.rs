@@ -93,7 +93,7 @@ pub fn deadlock() {
         unsafe { _exit(i32::from(first != 0 || second != 0)) }
     }
     ok(unsafe { read(ends[0], [0u8; 1].as_mut_ptr().cast(), 1) } as i64);
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    crate::harness::until_asleep(pid);
     assert_eq!(set(fd, F_SETLKW, F_WRLCK, 1, 1), EDEADLK);
     assert_eq!(set(fd, F_SETLK, F_UNLCK, 0, 1), 0);
     let mut status = 0;

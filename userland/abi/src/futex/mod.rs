@@ -4,7 +4,7 @@ mod pi;
 mod requeue_pi;
 mod storm;
 
-use crate::harness::{Tests, child_succeeds, errno, expect_errno};
+use crate::harness::{Tests, child_succeeds, errno, expect_errno, others_asleep, until_asleep};
 use std::mem::zeroed;
 use std::ptr::null_mut;
 use std::sync::Arc;
@@ -127,7 +127,7 @@ fn wait_and_wake() {
                 std::thread::spawn(move || assert_eq!(futex(&word, WAIT | private, 0, 0, 0, 0), 0))
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(20));
+        others_asleep();
         assert_eq!(futex(&word, WAKE | private, 1, 0, 0, 0), 1);
         wake_all(&word, WAKE | private, 3, 0);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -154,7 +154,7 @@ fn bitsets() {
             std::thread::spawn(move || assert_eq!(futex(&word, WAIT_BITSET, 0, 0, 0, bits), 0))
         })
         .collect();
-    std::thread::sleep(Duration::from_millis(20));
+    others_asleep();
     assert_eq!(futex(&word, WAKE_BITSET, 1000, 0, 0, 8), 0);
     wake_all(&word, WAKE_BITSET, 2, 5);
     assert_eq!(futex(&word, WAKE_BITSET, 1000, 0, 0, 5), 0);
@@ -171,7 +171,7 @@ fn requeue() {
                 std::thread::spawn(move || assert_eq!(futex(&words[0], WAIT, 0, 0, 0, 0), 0))
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(50));
+        others_asleep();
         assert_eq!(futex(&words[0], op, 1, 2, words[1].as_ptr() as usize, 0), 3);
         assert_eq!(futex(&words[1], WAKE, 1000, 0, 0, 0), 2);
         assert_eq!(futex(&words[0], WAKE, 1000, 0, 0, 0), 2);
@@ -180,9 +180,9 @@ fn requeue() {
     // A waiter that was moved still times out where it is now.
     let moved = words.clone();
     let thread = std::thread::spawn(move || {
-        expect_errno(futex(&moved[0], WAIT, 0, at(&ts(100_000_000)), 0, 0), libc::ETIMEDOUT);
+        expect_errno(futex(&moved[0], WAIT, 0, at(&ts(1_000_000_000)), 0, 0), libc::ETIMEDOUT);
     });
-    std::thread::sleep(Duration::from_millis(30));
+    others_asleep();
     assert_eq!(futex(&words[0], REQUEUE, 0, 1, words[1].as_ptr() as usize, 0), 1);
     thread.join().unwrap();
     assert_eq!(futex(&words[1], WAKE, 1, 0, 0, 0), 0);
@@ -311,7 +311,7 @@ fn robust(protocol: i32) {
                 libc::_exit(0);
             }
             if waits {
-                std::thread::sleep(Duration::from_millis(20));
+                until_asleep(holder);
             } else {
                 let mut status = 0;
                 libc::waitpid(holder, &mut status, 0);

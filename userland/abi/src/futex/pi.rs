@@ -29,7 +29,7 @@ pub fn pi_hands_over() {
         assert_eq!(other.load(Ordering::SeqCst) & 0x3fff_ffff, tid());
         assert_eq!(futex(&other, UNLOCK_PI, 0, 0, 0, 0), 0);
     });
-    std::thread::sleep(Duration::from_millis(30));
+    crate::harness::others_asleep();
     assert_eq!(word.load(Ordering::SeqCst), tid() | 0x8000_0000);
     assert_eq!(futex(&word, UNLOCK_PI, 0, 0, 0, 0), 0);
     thread.join().unwrap();
@@ -48,7 +48,7 @@ pub fn pi_deadlock() {
     while words[0].load(Ordering::SeqCst) & 0x8000_0000 == 0 {
         std::thread::yield_now();
     }
-    std::thread::sleep(Duration::from_millis(10));
+    crate::harness::others_asleep();
     expect_errno(futex(&words[1], LOCK_PI, 0, 0, 0, 0), libc::EDEADLK);
     assert_eq!(futex(&words[0], UNLOCK_PI, 0, 0, 0, 0), 0);
     thread.join().unwrap();

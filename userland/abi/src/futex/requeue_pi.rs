@@ -178,7 +178,7 @@ pub fn wakes_by_priority() {
             std::thread::yield_now();
         }
         // Until it sleeps: nothing else tells.
-        std::thread::sleep(Duration::from_millis(30));
+        crate::harness::others_asleep();
     }
     for woken in 1..=6 {
         assert_eq!(futex(&word, WAKE, 1, 0, 0, 0), 1);

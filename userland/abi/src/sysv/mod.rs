@@ -1,6 +1,6 @@
 //! System V semaphores and message queues.
 
-use crate::harness::{Tests, child_succeeds, expect_errno, in_child};
+use crate::harness::{Tests, child_succeeds, expect_errno, in_child, others_asleep};
 use std::time::Duration;
 
 pub const TESTS: Tests = &[
@@ -120,13 +120,13 @@ fn sem_blocks_and_wakes() {
     let id = new_set(1);
     let threads: Vec<_> =
         (0..3).map(|_| std::thread::spawn(move || assert_eq!(semop(id, &mut [op(0, -1, 0)]), 0))).collect();
-    pause(30);
+    others_asleep();
     assert_eq!(semctl(id, 0, GETNCNT, 0), 3);
     assert_eq!(semop(id, &mut [op(0, 3, 0)]), 0);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     semctl(id, 0, SETVAL, 2);
     let zero = std::thread::spawn(move || assert_eq!(semop(id, &mut [op(0, 0, 0)]), 0));
-    pause(30);
+    others_asleep();
     assert_eq!(semctl(id, 0, GETZCNT, 0), 1);
     semctl(id, 0, SETVAL, 0);
     zero.join().unwrap();
@@ -137,7 +137,7 @@ fn sem_all_or_nothing() {
     let id = new_set(2);
     semctl(id, 0, SETVAL, 1);
     let thread = std::thread::spawn(move || assert_eq!(semop(id, &mut [op(0, -1, 0), op(1, -1, 0)]), 0));
-    pause(30);
+    others_asleep();
     assert_eq!(semctl(id, 0, GETVAL, 0), 1);
     assert_eq!(semop(id, &mut [op(1, 1, 0)]), 0);
     thread.join().unwrap();
@@ -163,7 +163,7 @@ fn sem_undo() {
             pause(1);
         }
         let waiter = std::thread::spawn(move || assert_eq!(semop(id, &mut [op(0, -1, 0)]), 0));
-        pause(20);
+        others_asleep();
         libc::kill(holder, libc::SIGKILL);
         libc::waitpid(holder, std::ptr::null_mut(), 0);
         waiter.join().unwrap();
@@ -174,7 +174,7 @@ fn sem_undo() {
 fn sem_removed() {
     let id = new_set(1);
     let thread = std::thread::spawn(move || expect_errno(semop(id, &mut [op(0, -1, 0)]), libc::EIDRM));
-    pause(30);
+    others_asleep();
     assert_eq!(semctl(id, 0, libc::IPC_RMID, 0), 0);
     thread.join().unwrap();
 }
@@ -280,7 +280,7 @@ fn msg_blocks_and_wakes() {
     let id = new_queue();
     let one = std::thread::spawn(move || assert_eq!(receive(id, 2, 64, 0), Ok((2, b"two".to_vec()))));
     let two = std::thread::spawn(move || assert_eq!(receive(id, 7, 64, 0), Ok((7, b"seven".to_vec()))));
-    pause(30);
+    others_asleep();
     assert_eq!(send(id, 7, b"seven", 0), 0);
     assert_eq!(send(id, 2, b"two", 0), 0);
     one.join().unwrap();
@@ -297,7 +297,7 @@ fn msg_full_queue() {
     }
     assert_eq!(sent, 256);
     let sender = std::thread::spawn(move || assert_eq!(send(id, 2, b"late", 0), 0));
-    pause(30);
+    others_asleep();
     assert!(receive(id, 1, 64, 0).is_ok());
     sender.join().unwrap();
     assert_eq!(receive(id, 2, 64, 0), Ok((2, b"late".to_vec())));
@@ -307,7 +307,7 @@ fn msg_full_queue() {
 fn msg_removed() {
     let id = new_queue();
     let thread = std::thread::spawn(move || expect_errno(receive(id, 0, 64, 0).unwrap_err(), libc::EIDRM));
-    pause(30);
+    others_asleep();
     remove_queue(id);
     thread.join().unwrap();
 }
