@@ -198,8 +198,10 @@ fn schedule(leave: Leave) {
         },
     };
     if core::ptr::eq(&*next, task) {
+        // Still the one to run; the others get their look at the end of its next slice.
         task.sched.run_start.store(now, Ordering::Relaxed);
         account::arrive(task);
+        arm_slice(waiting);
         return;
     }
     if matches!(leave, Leave::Asleep) {
