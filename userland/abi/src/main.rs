@@ -4,6 +4,7 @@
 //! As pid 1 it mounts what tests need, runs everything and powers the machine off. A family is a module with a `TESTS` table; a
 //! test panics to fail.
 
+mod exec;
 mod file;
 mod fs;
 mod futex;
@@ -19,12 +20,14 @@ mod stress;
 mod sysv;
 mod time;
 mod unix;
+mod wild;
 
 fn main() {
-    if let Some(code) = process::helper() {
+    if let Some(code) = process::helper().or_else(exec::helper) {
         std::process::exit(code);
     }
     let families: &[(&str, harness::Tests)] = &[
+        ("exec", exec::TESTS),
         ("file", file::TESTS),
         ("fs", fs::TESTS),
         ("futex", futex::TESTS),
@@ -38,6 +41,7 @@ fn main() {
         ("sysv", sysv::TESTS),
         ("time", time::TESTS),
         ("unix", unix::TESTS),
+        ("wild", wild::TESTS),
     ];
     harness::main(families);
 }

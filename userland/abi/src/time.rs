@@ -13,6 +13,7 @@ pub const TESTS: Tests = &[
     ("nanosleep_is_exact", nanosleep_is_exact),
     ("nanosleep_tells_the_rest", nanosleep_tells_the_rest),
     ("absolute_sleep", absolute_sleep),
+    ("sleep_on_cpu_time", sleep_on_cpu_time),
     ("itimer_real", itimer_real),
     ("itimer_virtual_and_prof", itimer_virtual_and_prof),
     ("itimer_errors", itimer_errors),
@@ -188,6 +189,53 @@ fn absolute_sleep() {
     }
     // SAFETY: as above; an instant in the past.
     assert_eq!(unsafe { libc::clock_nanosleep(1, libc::TIMER_ABSTIME, &ts(5), null_mut()) }, 0);
+}
+
+/// The id of a process's or (`thread`) thread's CPU-time clock, as clock_getcpuclockid(3) makes it.
+fn cpu_clock(id: i32, thread: bool) -> i32 {
+    !id << 3 | 2 | if thread { 4 } else { 0 }
+}
+
+fn sleep_on_cpu_time() {
+    let sleep = |clock: i32, flags: i32, time: i64, rest: *mut libc::timespec| unsafe {
+        libc::syscall(libc::SYS_clock_nanosleep, clock, flags, &ts(time), rest)
+    };
+    // SAFETY: plain calls on locals.
+    unsafe {
+        let own = libc::gettid();
+        expect_errno(sleep(cpu_clock(own, true), 0, 1, null_mut()), libc::EINVAL);
+        expect_errno(sleep(cpu_clock(0, true), 0, 1, null_mut()), libc::EINVAL);
+        expect_errno(sleep(cpu_clock(0x7fff_ff0, false), 0, 1, null_mut()), libc::EINVAL);
+        expect_errno(sleep(!0 << 3 | 3, 0, 1, null_mut()), libc::EOPNOTSUPP);
+        expect_errno(libc::syscall(libc::SYS_clock_nanosleep, 2, 0, 8usize, 0), libc::EFAULT);
+        expect_errno(sleep(2, 0, -1, null_mut()), libc::EINVAL);
+        // An instant that has passed.
+        assert_eq!(sleep(2, libc::TIMER_ABSTIME, 1, null_mut()), 0);
+        // Nobody uses CPU time: the sleep ends by the signal, and most of it is left.
+        on_signal(libc::SIGALRM, libc::SA_RESTART);
+        alarm_after(20_000_000);
+        let mut rest: libc::timespec = zeroed();
+        expect_errno(sleep(2, 0, 500_000_000, &mut rest), libc::EINTR);
+        assert!((300_000_000..=500_000_000).contains(&ns(rest)), "{}", ns(rest));
+        // A working thread moves the clock for the sleeper.
+        let stop = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while stop.load(Ordering::Relaxed) == 0 {
+                    std::hint::spin_loop();
+                }
+            });
+            for clock in [2, cpu_clock(0, false), cpu_clock(libc::getpid(), false)] {
+                let before = now(2);
+                assert_eq!(sleep(clock, 0, 30_000_000, null_mut()), 0);
+                assert!(now(2) - before >= 30_000_000);
+                let end = now(2) + 10_000_000;
+                assert_eq!(sleep(clock, libc::TIMER_ABSTIME, end, null_mut()), 0);
+                assert!(now(2) >= end);
+            }
+            stop.store(1, Ordering::Relaxed);
+        });
+    }
 }
 
 fn itimer(which: i32, value_us: i64, interval_us: i64) -> libc::itimerval {

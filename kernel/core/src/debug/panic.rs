@@ -45,7 +45,7 @@ fn report(info: &core::panic::PanicInfo<'_>) {
     print_frames(&frames[..count], "  ");
     if crate::process::task::CURRENT.is_set() {
         let task = current();
-        let _ = writeln!(Port, "current: tid {} ({})", task.tid, task.comm());
+        let _ = writeln!(Port, "current: tid {} ({})", task.tid(), task.comm());
     }
     print_tasks();
 }
@@ -66,7 +66,7 @@ fn print_tasks() {
     for process in crate::process::all_processes_if_unlocked() {
         let Some(threads) = process.threads.try_lock() else { continue };
         for task in threads.iter() {
-            let _ = write!(Port, "tid {:5} pid {:5} {} {}", task.tid, process.pid, task.state_letter(), task.comm());
+            let _ = write!(Port, "tid {:5} pid {:5} {} {}", task.tid(), process.pid, task.state_letter(), task.comm());
             let _ = match task.wait_reason() {
                 Some((reason, since)) => writeln!(
                     Port,

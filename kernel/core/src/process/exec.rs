@@ -6,13 +6,13 @@
 use super::exit;
 use super::process::rlimit;
 use super::task::comm_bytes;
-use super::{Credentials, credentials::cap};
+use super::{Credentials, credentials::cap, tree};
 use crate::file::OpenFile;
 use crate::mm::space::Layout;
 use crate::mm::{AddressSpace, MapFlags, MemObject, Prot, aslr};
 use crate::prelude::*;
 use crate::sync::WaitReason;
-use crate::{fs, sched, signal, time};
+use crate::{fs, ipc, sched, signal, time};
 use base::addr::{page_down, page_up};
 use base::elf::{self, HeaderPage, LoadPlan};
 use core::sync::atomic::Ordering;
@@ -347,7 +347,7 @@ fn become_single_thread() -> Result<(), Errno> {
     if process.nr_threads() == 1 {
         return Ok(());
     }
-    if process.life.exec_by.compare_exchange(0, task.tid, Ordering::AcqRel, Ordering::Acquire).is_err() {
+    if process.life.exec_by.compare_exchange(0, task.tid(), Ordering::AcqRel, Ordering::Acquire).is_err() {
         return Err(Errno::EAGAIN);
     }
     exit::kill_siblings();
@@ -388,9 +388,17 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
 
     become_single_thread()?;
     // From here on nothing can fail.
+    // Locks that inherit priority are known by the number the thread has had so far; robust ones, as on Linux, by the new one.
+    ipc::futex::pass_on_pi_locks();
+    if task.tid() != task.process.pid {
+        tree::take_leader_id(task);
+    }
+    ipc::futex::exit_robust_list();
+    ipc::futex::begin_anew(task);
+    // A parent that cloned with another exit signal hears of the new program's end as of any child's.
+    task.process.life.exit_signal.store(signal::SIGCHLD, Ordering::Relaxed);
     let name = comm_path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
     *task.name.lock() = comm_bytes(name);
-    task.robust_list.store(0, Ordering::Relaxed);
     exit::release_memory(task);
     sched::switch_address_space(Some(&space));
     task.mm.replace(Some(space));

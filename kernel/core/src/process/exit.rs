@@ -26,7 +26,7 @@ pub fn leave_dying_group() -> ! {
 /// Tells every other thread of the group to end. Answers how many there are.
 pub fn kill_siblings() -> usize {
     let own = current();
-    let others: Vec<_> = own.process.threads.lock().iter().filter(|task| task.tid != own.tid).cloned().collect();
+    let others: Vec<_> = own.process.threads.lock().iter().filter(|task| task.tid() != own.tid()).cloned().collect();
     for task in &others {
         task.set_attention(attention::KILL);
         task.unpark();
@@ -61,10 +61,10 @@ pub fn exit_thread(status: Status) -> ! {
     signal::on_thread_exit(task);
     let last = {
         let mut threads = process.threads.lock();
-        threads.retain(|other| other.tid != task.tid);
+        threads.retain(|other| other.tid() != task.tid());
         threads.is_empty()
     };
-    tree::unregister_task(task.tid);
+    tree::unregister_task(task.tid());
     if last {
         process.life.set_status(status);
         exit_process(&process);

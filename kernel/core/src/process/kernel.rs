@@ -59,8 +59,8 @@ fn enter(_argument: usize) -> ! {
         body();
     }
     let task = current();
-    tree::unregister_task(task.tid);
-    task.process.threads.lock().retain(|other| other.tid != task.tid);
+    tree::unregister_task(task.tid());
+    task.process.threads.lock().retain(|other| other.tid() != task.tid());
     sched::exit_current()
 }
 

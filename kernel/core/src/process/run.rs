@@ -18,7 +18,7 @@ pub fn enter(_argument: usize) -> ! {
     let set_tid = task.set_child_tid.load(Ordering::Relaxed);
     if set_tid != 0 {
         // As on Linux, a bad address is the program's own problem.
-        let _ = UserPtr::<u32>::new(UserAddr(set_tid)).write(&task.tid);
+        let _ = UserPtr::<u32>::new(UserAddr(set_tid)).write(&task.tid());
     }
     run(*context)
 }

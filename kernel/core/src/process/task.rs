@@ -30,7 +30,8 @@ pub fn current_arc() -> Arc<Task> {
 /// Fields that only the owner thread changes but others read are atomics or short-lock cells; `Shared<T>` is a cell holding
 /// an `Arc` that the owner replaces (unshare, exec) and others may clone.
 pub struct Task {
-    pub tid: u32,
+    /// Changes once at most: execve from another thread than the leader makes the caller the leader.
+    tid: AtomicU32,
     pub process: Arc<Process>,
     pub thread: KernelThread,
     pub sched: sched::TaskSched,
@@ -92,7 +93,7 @@ pub struct Parts {
 impl Task {
     pub fn new(tid: u32, process: Arc<Process>, thread: KernelThread, parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            tid,
+            tid: AtomicU32::new(tid),
             process,
             thread,
             sched: parts.sched,
@@ -115,6 +116,14 @@ impl Task {
         })
     }
 
+    #[inline(always)]
+    pub fn tid(&self) -> u32 {
+        self.tid.load(Ordering::Relaxed)
+    }
+    /// For `tree::take_leader_id` alone, which keeps the table of numbers true.
+    pub(super) fn set_tid(&self, tid: u32) {
+        self.tid.store(tid, Ordering::Relaxed);
+    }
     pub fn is_kernel_thread(&self) -> bool {
         self.mm.get().is_none()
     }

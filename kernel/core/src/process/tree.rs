@@ -63,7 +63,7 @@ pub fn release_id(id: u32) {
 pub fn register_task(task: &Arc<Task>) {
     let mut table = TABLE.lock();
     table.nr_tasks += 1;
-    table.slots().entry(task.tid).or_default().task = Some(task.clone());
+    table.slots().entry(task.tid()).or_default().task = Some(task.clone());
 }
 
 pub fn register_process(process: &Arc<Process>) {
@@ -87,6 +87,17 @@ pub fn unregister_process(pid: u32) {
     table.forget_if_empty(pid);
     drop(table);
     drop(process);
+}
+
+/// Gives the only thread of a process the leader's number (execve from another thread): its own is free again.
+pub fn take_leader_id(task: &Task) {
+    let (old, new) = (task.tid(), task.process.pid);
+    let mut table = TABLE.lock();
+    let slots = table.slots();
+    let entry = slots.get_mut(&old).and_then(|slot| slot.task.take());
+    slots.entry(new).or_default().task = entry;
+    task.set_tid(new);
+    table.forget_if_empty(old);
 }
 
 pub fn nr_tasks() -> usize {

@@ -128,7 +128,7 @@ fn kick_idle() {
 }
 
 fn is_idle_task() -> bool {
-    current().tid == 0
+    current().tid() == 0
 }
 
 /// Puts a new task into a run queue for the first time.
@@ -158,7 +158,7 @@ fn schedule(leave: Leave) {
     charge_vruntime(task, now);
 
     let mut queue = cpu.queue.lock();
-    let idle = task.tid == 0;
+    let idle = task.tid() == 0;
     if !matches!(leave, Leave::Asleep) && !idle && task.sched.may_run_on(own) {
         // Keep running when nobody better waits.
         if queue.len() == 0 {
@@ -276,7 +276,7 @@ pub fn finish_switch() {
     let previous = CPUS.get().previous.lock().take();
     if let Some(task) = previous
         && task.sched.state.load(Ordering::Acquire) == RUNNABLE
-        && task.tid != 0
+        && task.tid() != 0
         && !task.sched.may_run_on(hal::cpu::id())
         && task.sched.migrate.swap(0, Ordering::AcqRel) != 0
     {
@@ -353,7 +353,7 @@ fn arm_slice(waiting: usize) {
     }
     let task = current();
     let slice = match task.sched.policy() {
-        _ if task.tid == 0 => return,
+        _ if task.tid() == 0 => return,
         policy::FIFO => return,
         policy::RR => RR_SLICE_NS,
         _ => SLICE_NS,

@@ -119,8 +119,8 @@ fn choose(process: &Process, signal: u32) -> Option<Arc<Task>> {
     let threads = process.threads.lock();
     let open = |task: &&Arc<Task>| !SigSet(task.signal.mask()).contains(signal);
     let waiting = threads.iter().find(|task| waits_for(task, signal));
-    let own = if crate::process::task::CURRENT.is_set() { current().tid } else { 0 };
-    let own = threads.iter().filter(open).find(|task| task.tid == own);
+    let own = if crate::process::task::CURRENT.is_set() { current().tid() } else { 0 };
+    let own = threads.iter().filter(open).find(|task| task.tid() == own);
     waiting.or(own).or_else(|| threads.iter().find(open)).cloned()
 }
 

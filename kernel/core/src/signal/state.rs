@@ -248,7 +248,8 @@ pub fn on_thread_exit(task: &Task) {
     if left == 0 {
         return;
     }
-    let others: Vec<_> = task.process.threads.lock().iter().filter(|other| other.tid != task.tid).cloned().collect();
+    let others: Vec<_> =
+        task.process.threads.lock().iter().filter(|other| other.tid() != task.tid()).cloned().collect();
     for other in others.iter().filter(|other| left & !other.signal.mask() != 0) {
         super::send::kick(other);
     }

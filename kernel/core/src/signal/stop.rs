@@ -35,7 +35,8 @@ pub fn stop(signal: u32, nr_continues: u32) {
         fresh
     };
     if fresh {
-        let others: Vec<_> = process.threads.lock().iter().filter(|task| task.tid != current().tid).cloned().collect();
+        let others: Vec<_> =
+            process.threads.lock().iter().filter(|task| task.tid() != current().tid()).cloned().collect();
         for task in &others {
             super::send::kick(task);
         }

@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod clock;
+mod cpu_sleep;
 pub mod posix;
 pub mod syscall;
 pub mod timer;

@@ -122,7 +122,7 @@ fn receiver(event: &Sigevent) -> Result<Receiver, Errno> {
 }
 
 /// The source of a CPU-time clock, `None` for the others: EINVAL, EOPNOTSUPP for clocks that have no timers.
-fn cpu_source(clockid: i32) -> Result<Option<Source>, Errno> {
+pub(super) fn cpu_source(clockid: i32) -> Result<Option<Source>, Errno> {
     let own = &current().process;
     match clockid {
         clock::REALTIME | clock::MONOTONIC | clock::BOOTTIME | clock::TAI => Ok(None),

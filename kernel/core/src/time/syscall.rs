@@ -1,6 +1,6 @@
 //! Clocks and sleeps: clock_gettime(2), clock_settime(2), nanosleep(2), gettimeofday(2), adjtimex(2).
 
-use super::{NSEC_PER_SEC, Timespec, Timeval, clock};
+use super::{NSEC_PER_SEC, Timespec, Timeval, clock, cpu_sleep};
 use crate::prelude::*;
 use crate::process::credentials::cap;
 use crate::sync::{Park, WaitError, WaitReason};
@@ -30,9 +30,15 @@ pub fn sys_nanosleep(req: UserAddr, rem: UserAddr) -> SysResult {
 }
 
 pub fn sys_clock_nanosleep(clockid: i32, flags: u32, req: UserAddr, rem: UserAddr) -> SysResult {
-    clock::deadline(clockid, 0, false)?;
+    let on_cpu_time = cpu_sleep::is_cpu_clock(clockid);
+    if !on_cpu_time {
+        clock::deadline(clockid, 0, false)?;
+    }
     let request = UserPtr::<Timespec>::new(req).read()?.to_ns()?;
     let absolute = flags & TIMER_ABSTIME != 0;
+    if on_cpu_time {
+        return cpu_sleep::nanosleep(clockid, absolute, request, UserPtr::new(rem));
+    }
     let deadline = clock::deadline(clockid, request, absolute)?;
     sleep(deadline, (!absolute).then(|| UserPtr::new(rem)))
 }

@@ -238,13 +238,13 @@ struct Threads {
 impl Directory for Threads {
     fn lookup(&self, name: &str) -> Option<Arc<Node>> {
         let tid: u32 = name.parse().ok()?;
-        let task = self.process.threads.lock().iter().find(|task| task.tid == tid).cloned()?;
+        let task = self.process.threads.lock().iter().find(|task| task.tid() == tid).cloned()?;
         let ino = number(self.ino, name);
         let directory = ProcessDirectory { ino, process: self.process.clone(), task: Some(task) };
         Some(Node::directory(ino, 0o555, owner_of(&self.process), directory))
     }
     fn list(&self) -> Vec<Listed> {
-        let mut tids: Vec<u32> = self.process.threads.lock().iter().map(|task| task.tid).collect();
+        let mut tids: Vec<u32> = self.process.threads.lock().iter().map(|task| task.tid()).collect();
         tids.sort_unstable();
         let listed =
             |tid: u32| Listed { position: tid as u64, name: alloc::format!("{tid}"), kind: FileType::Directory };

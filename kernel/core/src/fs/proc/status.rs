@@ -87,7 +87,7 @@ pub fn stat(subject: &Subject) -> String {
     let may_see = crate::process::may_inspect(process);
     let field = |value: Option<u64>| if may_see { value.unwrap_or(0) } else { 0 };
     let signals = signals(subject);
-    let id = subject.thread.as_ref().map_or(process.pid, |thread| thread.tid);
+    let id = subject.thread.as_ref().map_or(process.pid, |thread| thread.tid());
     let rss_limit = process.limit(rlimit::RSS);
     let mut out = String::new();
     let _ = write!(
@@ -182,7 +182,7 @@ pub fn status(subject: &Subject) -> String {
     let creds = task.as_ref().map_or_else(|| process.creds(), |task| task.creds());
     let letter = letter(subject);
     let umask = task.as_ref().map_or(0, |task| task.fs.get().umask());
-    let id = subject.thread.as_ref().map_or(process.pid, |thread| thread.tid);
+    let id = subject.thread.as_ref().map_or(process.pid, |thread| thread.tid());
     let mut out = String::new();
     let _ = writeln!(out, "Name:\t{}\nUmask:\t{umask:04o}\nState:\t{letter} ({})", name(subject), state_name(letter));
     let _ = writeln!(out, "Tgid:\t{}\nNgid:\t0\nPid:\t{id}\nPPid:\t{}\nTracerPid:\t0", process.pid, process.ppid());
@@ -328,7 +328,7 @@ pub fn oom_score(subject: &Subject) -> i64 {
 pub fn sched(task: &Task) -> String {
     let (user, system) = task.cpu_times();
     let runtime = user + system;
-    let mut out = alloc::format!("{} ({}, #threads: {})\n", task.comm(), task.tid, task.process.nr_threads());
+    let mut out = alloc::format!("{} ({}, #threads: {})\n", task.comm(), task.tid(), task.process.nr_threads());
     out.push_str("-------------------------------------------------------------------\n");
     let _ = writeln!(out, "{:<45}:{:>21}.{:06}", "se.sum_exec_runtime", runtime / 1_000_000, runtime % 1_000_000);
     let (voluntary, involuntary) = (load(&task.sched.voluntary_switches), load(&task.sched.involuntary_switches));

@@ -16,7 +16,7 @@ pub const TICK_NS: u64 = NSEC_PER_SEC / 100;
 
 const FILES: &[(&str, Fixed)] = &[
     ("self", Fixed::Link(|| alloc::format!("{}", current().process.pid))),
-    ("thread-self", Fixed::Link(|| alloc::format!("{}/task/{}", current().process.pid, current().tid))),
+    ("thread-self", Fixed::Link(|| alloc::format!("{}/task/{}", current().process.pid, current().tid()))),
     ("cmdline", Fixed::Text(|| alloc::format!("{}\n", hal::boot::info().cmdline))),
     ("cpuinfo", Fixed::Text(cpuinfo)),
     ("devices", Fixed::Text(devices)),

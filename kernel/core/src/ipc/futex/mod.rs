@@ -14,6 +14,7 @@ pub mod robust;
 mod syscall;
 
 pub use pi::priority_changed;
+pub(crate) use pi::{begin_anew, on_exit as pass_on_pi_locks};
 pub use robust::exit_robust_list;
 pub use syscall::*;
 

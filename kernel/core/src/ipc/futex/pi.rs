@@ -69,8 +69,8 @@ impl Locks {
     fn enqueue(&mut self, key: FutexKey, owner: u32, waiter: &Arc<Waiter>) {
         let mut changes = Changes::new();
         let own = waiter.task.sched.rt_priority();
-        self.graph.wait(key, owner, waiter.task.tid, own, &mut changes);
-        self.waiters.insert(waiter.task.tid, waiter.clone());
+        self.graph.wait(key, owner, waiter.task.tid(), own, &mut changes);
+        self.waiters.insert(waiter.task.tid(), waiter.clone());
         NR_WAITING.store(self.waiters.len(), Ordering::Relaxed);
         apply(changes);
     }
@@ -92,7 +92,7 @@ impl Locks {
     /// `task` owns the lock of `key` now (if it has waiters at all).
     fn set_owner(&mut self, key: &FutexKey, task: &Arc<Task>) {
         let mut changes = Changes::new();
-        self.graph.set_owner(key, task.tid, &mut changes);
+        self.graph.set_owner(key, task.tid(), &mut changes);
         apply(changes);
     }
 
@@ -120,12 +120,12 @@ fn try_take(locks: &mut Locks, word: Word, key: &FutexKey, task: &Arc<Task>, gon
     loop {
         let Ok(value) = user::load_u32_nofault(word.addr) else { return Ok(Attempt::Fault) };
         let owner = value & TID_MASK;
-        if owner == task.tid {
+        if owner == task.tid() {
             return Err(Errno::EDEADLK);
         }
         let (new, taken) = if owner == 0 || owner == gone {
             let waiters = if locks.graph.is_contended(key) { WAITERS } else { 0 };
-            (value & OWNER_DIED | waiters | task.tid, true)
+            (value & OWNER_DIED | waiters | task.tid(), true)
         } else {
             (value | WAITERS, false)
         };
@@ -165,7 +165,7 @@ fn ask(word: Word, key: &FutexKey, waiter: &Arc<Waiter>, gone: u32) -> Result<As
     if living.is_none() {
         return Ok(Asked::OwnerEnds(owner));
     }
-    if locks.graph.closes_circle(owner, waiter.task.tid) {
+    if locks.graph.closes_circle(owner, waiter.task.tid()) {
         return Err(Errno::EDEADLK);
     }
     locks.enqueue(*key, owner, waiter);
@@ -204,7 +204,7 @@ pub(super) fn finish(waiter: &Arc<Waiter>, result: Result<(), WaitError>) -> End
         (GRANTED, _) => Ended::Granted,
         (OWNER_GONE, _) => Ended::OwnerGone(waiter.gone.load(Ordering::Relaxed)),
         (_, Err(error)) => {
-            locks.leave(waiter.task.tid);
+            locks.leave(waiter.task.tid());
             Ended::Failed(error)
         }
         (_, Ok(())) => unreachable!("parked until done"),
@@ -284,7 +284,7 @@ pub(crate) fn unlock(word: Word) -> Result<(), Errno> {
         };
         let faulted = loop {
             let Ok(value) = user::load_u32_nofault(word.addr) else { break true };
-            if value & TID_MASK != task.tid {
+            if value & TID_MASK != task.tid() {
                 return Err(Errno::EPERM);
             }
             match user::compare_exchange_u32_nofault(word.addr, value, new) {
@@ -319,20 +319,20 @@ pub fn priority_changed(task: &Task) {
     }
     let mut changes = Changes::new();
     let mut locks = LOCKS.lock();
-    locks.graph.set_priority(task.tid, task.sched.rt_priority(), &mut changes);
+    locks.graph.set_priority(task.tid(), task.sched.rt_priority(), &mut changes);
     apply(changes);
 }
 
 /// The calling thread is ending: the first waiter of each lock it holds is to take it.
-pub(super) fn on_exit() {
+pub(crate) fn on_exit() {
     let task = current();
     let mut woken: Vec<Arc<Waiter>> = Vec::new();
     let mut locks = LOCKS.lock();
     task.sched.pi_ended.store(1, Ordering::Relaxed);
-    for key in locks.graph.held_by(task.tid) {
+    for key in locks.graph.held_by(task.tid()) {
         // It becomes the owner here at once, so that others lend it their priority until it has written the word.
         if let Some(next) = locks.hand_over(&key, OWNER_GONE) {
-            next.gone.store(task.tid, Ordering::Relaxed);
+            next.gone.store(task.tid(), Ordering::Relaxed);
             woken.push(next);
         }
     }
@@ -340,4 +340,9 @@ pub(super) fn on_exit() {
     for waiter in woken {
         waiter.task.unpark();
     }
+}
+
+/// The thread goes on as a new program (execve): it may own locks again.
+pub(crate) fn begin_anew(task: &Task) {
+    task.sched.pi_ended.store(0, Ordering::Relaxed);
 }

@@ -62,12 +62,12 @@ fn walk(head: UserAddr, tid: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Walks the calling thread's robust list at exit. What user memory makes impossible is left undone.
+/// Walks the calling thread's robust list at exit and execve. What user memory makes impossible is left undone.
 pub fn exit_robust_list() {
     let task = current();
     let head = task.robust_list.swap(0, Ordering::Relaxed);
     if head != 0 {
-        let _ = walk(UserAddr(head), task.tid);
+        let _ = walk(UserAddr(head), task.tid());
     }
     super::pi::on_exit();
 }

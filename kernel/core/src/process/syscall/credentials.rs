@@ -258,7 +258,7 @@ pub fn sys_capget(header: UserAddr, data: UserAddr) -> SysResult {
 
 pub fn sys_capset(header: UserAddr, data: UserAddr) -> SysResult {
     let (words, pid) = cap_header(header)?;
-    if pid != 0 && pid as u32 != current().tid {
+    if pid != 0 && pid as u32 != current().tid() {
         return Err(Errno::EPERM);
     }
     let mut sets = [0u64; 3];

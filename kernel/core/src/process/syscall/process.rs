@@ -26,7 +26,7 @@ pub fn sys_exit_group(status: i32) -> SysResult {
 pub fn sys_set_tid_address(tidptr: UserAddr) -> SysResult {
     let task = current();
     task.clear_child_tid.store(tidptr.0, Ordering::Relaxed);
-    Ok(task.tid as usize)
+    Ok(task.tid() as usize)
 }
 
 pub fn sys_prctl(option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResult {
@@ -42,7 +42,7 @@ pub fn sys_getppid() -> SysResult {
 }
 
 pub fn sys_gettid() -> SysResult {
-    Ok(current().tid as usize)
+    Ok(current().tid() as usize)
 }
 
 pub fn sys_kcmp(pid1: i32, pid2: i32, kind: i32, idx1: u64, idx2: u64) -> SysResult {
