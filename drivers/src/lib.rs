@@ -6,10 +6,13 @@
 
 extern crate alloc;
 
+pub mod dma;
 pub mod gicv2;
 #[cfg(target_arch = "aarch64")]
 pub mod gicv3;
+pub mod lock;
 pub mod mmio;
 pub mod pl011;
 pub mod pl031;
 pub mod traits;
+pub mod virtio;

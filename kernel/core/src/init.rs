@@ -35,6 +35,7 @@ pub fn kernel_main() -> ! {
 /// The rest of boot, where sleeping is allowed.
 fn finish_boot() {
     banner();
+    machine::seed_random();
     crate::file::tty::init();
     crate::net::init();
     if let Err(errno) = fs::init() {

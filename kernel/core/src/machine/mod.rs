@@ -1,10 +1,12 @@
-//! The devices of this machine, found in the device tree: interrupt controller, console and log ports, clock.
+//! The devices of this machine, found in the device tree: interrupt controller, console and log ports, clock, virtio.
 
 pub mod console;
 mod irq;
 mod probe;
+mod virtio;
 
 pub use irq::{handle_irq, init_cpu, interrupt_counts, register_irq, send_ipi};
+pub use virtio::{NetPort, net_ports, seed_random};
 
 use drivers::traits::Rtc;
 use spin::Once;

@@ -1,6 +1,6 @@
 //! Device discovery: each `compatible` string names a probe function.
 
-use super::{RTC, console, irq};
+use super::{RTC, console, irq, virtio};
 use crate::prelude::*;
 use base::addr::PhysAddr;
 use drivers::gicv2::GicV2;
@@ -17,7 +17,12 @@ type Probe = fn(&Device<'_>);
 
 /// Interrupt controllers come first: the others translate their interrupts through them.
 const CONTROLLERS: &[(&str, Probe)] = &[("arm,cortex-a15-gic", gicv2), ("arm,gic-400", gicv2), ("arm,gic-v3", gicv3)];
-const DEVICES: &[(&str, Probe)] = &[("arm,pl011", pl011), ("arm,pl031", pl031)];
+const DEVICES: &[(&str, Probe)] = &[
+    ("arm,pl011", pl011),
+    ("arm,pl031", pl031),
+    ("virtio,mmio", virtio::mmio),
+    ("pci-host-ecam-generic", virtio::pci_host),
+];
 
 /// A node of the tree as probes see it.
 pub struct Device<'a> {
@@ -51,6 +56,30 @@ impl Device<'_> {
         }
         irq::controller()?.translate(&cells)
     }
+    pub fn name(&self) -> &str {
+        self.node.name()
+    }
+    /// A property's value as cells; empty when there is none.
+    pub fn cells(&self, name: &str) -> Vec<u32> {
+        let Some(property) = self.node.property(name) else { return Vec::new() };
+        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_be_bytes);
+        property.value().chunks_exact(4).map(word).collect()
+    }
+    /// `#address-cells` and `#interrupt-cells` of the interrupt controller that `phandle` names.
+    pub fn interrupt_parent_cells(&self, phandle: u32) -> Option<(usize, usize)> {
+        fn find<'a>(node: FdtNode<'a>, phandle: u32, depth: usize) -> Option<FdtNode<'a>> {
+            node.children().find_map(|child| {
+                if cell(&child, "phandle") == Some(phandle) {
+                    return Some(child);
+                }
+                if depth > 0 { find(child, phandle, depth - 1) } else { None }
+            })
+        }
+        let node = find(self.fdt.root(), phandle, 3)?;
+        let address = cell(&node, "#address-cells").unwrap_or(0);
+        let interrupt = cell(&node, "#interrupt-cells")?;
+        (address <= 4 && interrupt <= 8).then_some((address as usize, interrupt as usize))
+    }
     /// Whether `/aliases/NAME` names this node.
     fn is_alias(&self, name: &str) -> bool {
         let Some(aliases) = self.fdt.find_node("/aliases") else { return false };
@@ -61,6 +90,11 @@ impl Device<'_> {
             .and_then(|path| self.fdt.find_node(path))
             .is_some_and(|node| node.name() == self.node.name())
     }
+}
+
+/// A property of one cell.
+fn cell(node: &FdtNode<'_>, name: &str) -> Option<u32> {
+    Some(u32::from_be_bytes(node.property(name)?.value().try_into().ok()?))
 }
 
 fn visit<'a>(fdt: Fdt<'a>, node: FdtNode<'a>, depth: usize, table: &[(&str, Probe)]) {

@@ -1,0 +1,261 @@
+//! The network device (virtio 1.2, 5.1): one receive and one transmit queue.
+//!
+//! Frames are copied between the caller and buffers that belong to the rings for ever ([`receive`], [`transmit`]): a device
+//! that changes a buffer later changes nothing that anybody looks at, and buffers go back to the ring at once.
+//!
+//! Interrupts: received frames by `enable_interrupt`'s wish; sent ones only while somebody waits for room.
+
+mod header;
+mod receive;
+mod transmit;
+
+#[cfg(test)]
+mod tests;
+
+use super::{Bus, EVENT_IDX, Error, config_u16, negotiate};
+use crate::dma::DmaSource;
+use crate::lock::IrqLock;
+use crate::traits::{Full, NetDevice, NetEvents, NetStats, Offloads, RxMeta, TxMeta};
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use receive::Receiver;
+use transmit::Transmitter;
+
+const CSUM: u64 = 1 << 0;
+const GUEST_CSUM: u64 = 1 << 1;
+const MTU: u64 = 1 << 3;
+const MAC: u64 = 1 << 5;
+const GUEST_TSO4: u64 = 1 << 7;
+const GUEST_TSO6: u64 = 1 << 8;
+const HOST_TSO4: u64 = 1 << 11;
+const HOST_TSO6: u64 = 1 << 12;
+const MRG_RXBUF: u64 = 1 << 15;
+const STATUS: u64 = 1 << 16;
+
+/// Offsets in the configuration.
+const CONFIG_STATUS: usize = 6;
+const CONFIG_MTU: usize = 10;
+const LINK_UP: u16 = 1;
+
+const RECEIVE_QUEUE: u16 = 0;
+const TRANSMIT_QUEUE: u16 = 1;
+
+const ETHERNET_HEADER: usize = 14;
+const VLAN_TAG: usize = 4;
+/// The longest frame of a TCP segment that the device joined or is to cut.
+const LONGEST_FRAME: usize = ETHERNET_HEADER + 65535;
+const DEFAULT_MTU: u16 = 1500;
+/// What Linux takes as an MTU: IPv4's least, and what an IP packet can be.
+const LEAST_MTU: u16 = 68;
+
+/// Counters, each its own.
+#[derive(Default)]
+struct Counters {
+    rx_frames: AtomicU64,
+    rx_bytes: AtomicU64,
+    rx_errors: AtomicU64,
+    tx_frames: AtomicU64,
+    tx_bytes: AtomicU64,
+    tx_dropped: AtomicU64,
+    tx_errors: AtomicU64,
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+pub struct Net {
+    bus: Box<dyn Bus>,
+    mac: [u8; 6],
+    mtu: u16,
+    offloads: Offloads,
+    has_status: bool,
+    link_is_up: AtomicBool,
+    rx: IrqLock<Receiver>,
+    /// Where a frame is while the caller looks at it; taken by who receives.
+    scratch: IrqLock<Option<Box<[u8]>>>,
+    tx: IrqLock<Transmitter>,
+    counters: Counters,
+}
+
+/// Features to accept: those whose own needs are met (5.1.3.1).
+fn choose(offered: u64) -> u64 {
+    let mut features = MTU | MAC | STATUS | MRG_RXBUF | EVENT_IDX | CSUM | GUEST_CSUM;
+    if offered & CSUM != 0 {
+        features |= HOST_TSO4 | HOST_TSO6;
+    }
+    // Joined frames are 64 KiB long: only with buffers that merge.
+    if offered & GUEST_CSUM != 0 && offered & MRG_RXBUF != 0 {
+        features |= GUEST_TSO4 | GUEST_TSO6;
+    }
+    features
+}
+
+impl Net {
+    /// Takes the device over. `fallback_mac` is for a device that has no address of its own.
+    pub fn new(bus: Box<dyn Bus>, source: DmaSource, fallback_mac: [u8; 6]) -> Result<Self, Error> {
+        let features = negotiate(&*bus, choose)?;
+        let has = |feature: u64| features & feature != 0;
+        match Self::set_up(&*bus, source, features) {
+            Ok((rx, tx, mtu)) => {
+                let mut mac = fallback_mac;
+                if has(MAC) {
+                    mac = core::array::from_fn(|index| bus.config(index));
+                }
+                let device = Self {
+                    mac,
+                    mtu,
+                    offloads: Offloads {
+                        tx_checksum: has(CSUM),
+                        rx_checksum: has(GUEST_CSUM),
+                        tso_v4: has(HOST_TSO4) && tx.has_long(),
+                        tso_v6: has(HOST_TSO6) && tx.has_long(),
+                    },
+                    has_status: has(STATUS),
+                    link_is_up: AtomicBool::new(true),
+                    rx: IrqLock::new(rx),
+                    scratch: IrqLock::new(Some(alloc::vec![0; LONGEST_FRAME + VLAN_TAG].into_boxed_slice())),
+                    tx: IrqLock::new(tx),
+                    counters: Counters::default(),
+                    bus,
+                };
+                device.bus.start();
+                device.read_link();
+                // The buffers are there; the device may be waiting to hear of them.
+                device.bus.notify(RECEIVE_QUEUE);
+                Ok(device)
+            }
+            Err(error) => {
+                bus.fail();
+                Err(error)
+            }
+        }
+    }
+
+    fn set_up(bus: &dyn Bus, source: DmaSource, features: u64) -> Result<(Receiver, Transmitter, u16), Error> {
+        let has = |feature: u64| features & feature != 0;
+        let mtu = if has(MTU) { config_u16(bus, CONFIG_MTU) } else { DEFAULT_MTU };
+        if mtu < LEAST_MTU {
+            return Err(Error::Malformed);
+        }
+        let frame = ETHERNET_HEADER + VLAN_TAG + usize::from(mtu);
+        let rx = Receiver::new(bus, frame, has(MRG_RXBUF), has(EVENT_IDX), source)?;
+        let cuts = has(HOST_TSO4) || has(HOST_TSO6);
+        let tx = Transmitter::new(bus, frame, cuts, has(EVENT_IDX), source)?;
+        Ok((rx, tx, mtu))
+    }
+
+    fn read_link(&self) {
+        let up = !self.has_status || config_u16(&*self.bus, CONFIG_STATUS) & LINK_UP != 0;
+        self.link_is_up.store(up, Ordering::Relaxed);
+    }
+}
+
+impl NetDevice for Net {
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn link_is_up(&self) -> bool {
+        self.link_is_up.load(Ordering::Relaxed)
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
+    fn transmit(&self, parts: &[&[u8]], meta: TxMeta) -> Result<(), Full> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let Some(header) = header::for_transmit(len, meta, self.offloads) else {
+            Counters::add(&self.counters.tx_errors, 1);
+            return Ok(());
+        };
+        let mut tx = self.tx.lock();
+        match tx.send(&header, parts, len) {
+            transmit::Outcome::Sent { notify } => {
+                drop(tx);
+                if notify {
+                    self.bus.notify(TRANSMIT_QUEUE);
+                }
+                Counters::add(&self.counters.tx_frames, 1);
+                Counters::add(&self.counters.tx_bytes, len as u64);
+                Ok(())
+            }
+            transmit::Outcome::TooLong => {
+                Counters::add(&self.counters.tx_errors, 1);
+                Ok(())
+            }
+            transmit::Outcome::Broken => {
+                Counters::add(&self.counters.tx_dropped, 1);
+                Ok(())
+            }
+            transmit::Outcome::Full => Err(Full),
+        }
+    }
+
+    fn receive(&self, budget: usize, frame: &mut dyn FnMut(&mut [u8], RxMeta)) -> usize {
+        let Some(mut scratch) = self.scratch.lock().take() else { return 0 };
+        let mut count = 0;
+        while count < budget {
+            let taken = self.rx.lock().take_frame(&mut scratch);
+            match taken {
+                receive::Taken::Nothing => break,
+                // Damaged ones count against the budget: the device must not keep us here.
+                receive::Taken::Damaged => Counters::add(&self.counters.rx_errors, 1),
+                receive::Taken::Frame { len, meta } => {
+                    Counters::add(&self.counters.rx_frames, 1);
+                    Counters::add(&self.counters.rx_bytes, len as u64);
+                    frame(&mut scratch[..len], meta);
+                }
+            }
+            count += 1;
+        }
+        // The buffers went back one by one; the device hears of them once.
+        let notify = self.rx.lock().publish();
+        if notify {
+            self.bus.notify(RECEIVE_QUEUE);
+        }
+        *self.scratch.lock() = Some(scratch);
+        count
+    }
+
+    fn enable_interrupt(&self) -> bool {
+        self.rx.lock().queue.enable_interrupt()
+    }
+
+    fn disable_interrupt(&self) {
+        self.rx.lock().queue.disable_interrupt();
+    }
+
+    fn acknowledge(&self) -> NetEvents {
+        let events = self.bus.acknowledge();
+        if events.config {
+            self.read_link();
+        }
+        if events.queue {
+            self.tx.lock().interrupted();
+        }
+        NetEvents { queue: events.queue, config: events.config }
+    }
+
+    fn stats(&self) -> NetStats {
+        let counters = &self.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        NetStats {
+            rx_frames: get(&counters.rx_frames),
+            rx_bytes: get(&counters.rx_bytes),
+            rx_dropped: 0,
+            rx_errors: get(&counters.rx_errors),
+            tx_frames: get(&counters.tx_frames),
+            tx_bytes: get(&counters.tx_bytes),
+            tx_dropped: get(&counters.tx_dropped),
+            tx_errors: get(&counters.tx_errors),
+        }
+    }
+}

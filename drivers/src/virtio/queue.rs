@@ -1,0 +1,188 @@
+//! A split virtqueue (virtio 1.2, 2.7) of single-buffer requests.
+//!
+//! Our own, and not virtio-drivers' `VirtQueue`: that one (0.13) neither moves `used_event` when interrupts are not wanted nor
+//! compares `avail_event` across the wrap of the 16-bit index, which stalls a queue after 65,536 frames.
+//!
+//! A request is one descriptor whose buffer belongs to it for ever: the descriptor's number names both. The device may write
+//! anything anywhere in this memory: what comes back is checked against our own record, and a queue whose device breaks the
+//! rules is shut for good.
+
+use super::{Bus, Error};
+use crate::dma::{Dma, DmaSource};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::{Ordering, fence};
+
+const DESCRIPTOR_BYTES: usize = 16;
+const FLAG_DEVICE_WRITES: u32 = 2;
+const AVAIL_NO_INTERRUPT: u16 = 1;
+const USED_NO_NOTIFY: u16 = 1;
+
+/// Where a queue's three parts are, as the device addresses them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Layout {
+    pub descriptors: u64,
+    pub avail: u64,
+    pub used: u64,
+}
+
+/// Offsets of the parts for a queue of `size`: avail, used, total bytes.
+fn offsets(size: usize) -> (usize, usize, usize) {
+    let avail = DESCRIPTOR_BYTES * size;
+    let used = (avail + 6 + 2 * size).next_multiple_of(4);
+    (avail, used, used + 6 + 8 * size)
+}
+
+/// Whether going from `old` to `new` passes `event` (2.7.7.2).
+fn passes(event: u16, new: u16, old: u16) -> bool {
+    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+}
+
+pub struct Queue {
+    memory: Dma,
+    avail: usize,
+    used: usize,
+    size: u16,
+    event_idx: bool,
+    /// Next free place in the avail ring; what the device was last told.
+    posted: u16,
+    announced: u16,
+    /// Used entries taken.
+    taken: u16,
+    /// Which descriptors the device has, and how long their buffers are.
+    lent: Vec<Option<u32>>,
+    nr_lent: u16,
+    broken: bool,
+}
+
+impl Queue {
+    /// Makes the queue `index` of the device, of at most `max_size` entries, and tells the device of it.
+    pub fn new(bus: &dyn Bus, index: u16, max_size: u16, event_idx: bool, source: DmaSource) -> Result<Self, Error> {
+        let offered = bus.max_queue_size(index).min(max_size);
+        if offered == 0 {
+            return Err(Error::NoQueue);
+        }
+        // The largest power of two.
+        let size = 1u16 << (15 - offered.leading_zeros());
+        let (avail, used, bytes) = offsets(usize::from(size));
+        let memory = source(bytes).ok_or(Error::NoMemory)?;
+        let layout = Layout { descriptors: memory.phys(0), avail: memory.phys(avail), used: memory.phys(used) };
+        bus.set_queue(index, size, layout);
+        let lent = vec![None; usize::from(size)];
+        Ok(Self {
+            memory,
+            avail,
+            used,
+            size,
+            event_idx,
+            posted: 0,
+            announced: 0,
+            taken: 0,
+            lent,
+            nr_lent: 0,
+            broken: false,
+        })
+    }
+
+    pub fn size(&self) -> u16 {
+        self.size
+    }
+
+    /// The device broke the rules: nothing is posted or taken any more.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Lends the device `len` bytes at `phys` as request `number`, which must not be lent already.
+    pub fn post(&mut self, number: u16, phys: u64, len: u32, device_writes: bool) {
+        let lent = &mut self.lent[usize::from(number)];
+        assert!(lent.is_none(), "a buffer lent twice");
+        *lent = Some(len);
+        self.nr_lent += 1;
+        let at = DESCRIPTOR_BYTES * usize::from(number);
+        self.memory.set_u64(at, phys);
+        self.memory.u32(at + 8).store(len, Ordering::Relaxed);
+        self.memory.u32(at + 12).store(if device_writes { FLAG_DEVICE_WRITES } else { 0 }, Ordering::Relaxed);
+        let slot = usize::from(self.posted & (self.size - 1));
+        self.memory.u16(self.avail + 4 + 2 * slot).store(number, Ordering::Relaxed);
+        self.posted = self.posted.wrapping_add(1);
+    }
+
+    /// Shows the device what was posted; true: it wants to be notified.
+    #[must_use]
+    pub fn publish(&mut self) -> bool {
+        if self.announced == self.posted || self.broken {
+            return false;
+        }
+        let old = self.announced;
+        self.announced = self.posted;
+        // Release: descriptors and ring entries are there before the index.
+        self.memory.u16(self.avail + 2).store(self.posted, Ordering::Release);
+        // The index is out before the device's wish is read; it does the same the other way round.
+        fence(Ordering::SeqCst);
+        if self.event_idx {
+            let event = self.memory.u16(self.used + 4 + 8 * usize::from(self.size)).load(Ordering::Relaxed);
+            passes(event, self.posted, old)
+        } else {
+            self.memory.u16(self.used).load(Ordering::Relaxed) & USED_NO_NOTIFY == 0
+        }
+    }
+
+    fn used_index(&self) -> u16 {
+        // Acquire: the entries and the buffers' bytes before this index are there.
+        self.memory.u16(self.used + 2).load(Ordering::Acquire)
+    }
+
+    /// How many requests the device has finished that were not taken yet.
+    pub fn nr_finished(&mut self) -> u16 {
+        let count = self.used_index().wrapping_sub(self.taken);
+        if count > self.nr_lent {
+            self.broken = true;
+        }
+        if self.broken { 0 } else { count }
+    }
+
+    /// Takes a finished request: its number and how many bytes the device says it wrote, never more than were lent.
+    pub fn take(&mut self) -> Option<(u16, u32)> {
+        if self.nr_finished() == 0 {
+            return None;
+        }
+        let at = self.used + 4 + 8 * usize::from(self.taken & (self.size - 1));
+        let number = self.memory.u32(at).load(Ordering::Relaxed);
+        let written = self.memory.u32(at + 4).load(Ordering::Relaxed);
+        let Some(len) = self.lent.get_mut(number as usize).and_then(Option::take) else {
+            self.broken = true;
+            return None;
+        };
+        self.nr_lent -= 1;
+        self.taken = self.taken.wrapping_add(1);
+        Some((number as u16, written.min(len)))
+    }
+
+    /// Asks for an interrupt when the next request is finished; true: one is already, look again.
+    #[must_use]
+    pub fn enable_interrupt(&mut self) -> bool {
+        if self.event_idx {
+            self.used_event().store(self.taken, Ordering::Relaxed);
+        } else {
+            self.memory.u16(self.avail).store(0, Ordering::Relaxed);
+        }
+        // The wish is out before the index is read; the device does the same the other way round.
+        fence(Ordering::SeqCst);
+        self.nr_finished() > 0
+    }
+
+    /// Asks for no interrupts: a hint, the device may send one all the same.
+    pub fn disable_interrupt(&mut self) {
+        if self.event_idx {
+            // Behind the index: it is passed only after 65,535 more requests.
+            self.used_event().store(self.taken.wrapping_sub(1), Ordering::Relaxed);
+        } else {
+            self.memory.u16(self.avail).store(AVAIL_NO_INTERRUPT, Ordering::Relaxed);
+        }
+    }
+
+    fn used_event(&self) -> &core::sync::atomic::AtomicU16 {
+        self.memory.u16(self.avail + 4 + 2 * usize::from(self.size))
+    }
+}

@@ -1,0 +1,125 @@
+//! Virtio devices on mmio slots and behind the PCI host bridge: network cards and the entropy source.
+
+use super::probe::Device;
+use crate::prelude::*;
+use base::addr::PhysAddr;
+use drivers::mmio::Mmio;
+use drivers::traits::{Entropy, Irq, NetDevice, Trigger};
+use drivers::virtio::bus::{self, TransportBus};
+use drivers::virtio::net::Net;
+use drivers::virtio::pci::{self, Window};
+use drivers::virtio::rng::Rng;
+use drivers::virtio::{Bus, ENTROPY, Error, NETWORK};
+
+/// A network device and its interrupt line. Whoever drives it registers a handler that calls `acknowledge`.
+#[derive(Clone)]
+pub struct NetPort {
+    pub device: Arc<dyn NetDevice>,
+    pub irq: Irq,
+    pub trigger: Trigger,
+}
+
+static NET: SpinLock<Vec<NetPort>> = SpinLock::new(Vec::new());
+static RANDOM: SpinLock<Vec<Box<dyn Entropy>>> = SpinLock::new(Vec::new());
+
+/// The network devices, in the order they were found.
+pub fn net_ports() -> Vec<NetPort> {
+    NET.lock().clone()
+}
+
+/// Mixes what the entropy devices have into the random pool.
+pub fn seed_random() {
+    for source in RANDOM.lock().iter() {
+        let mut bytes = [0; 64];
+        let count = source.fill(&mut bytes);
+        crate::process::random::mix(&bytes[..count]);
+    }
+}
+
+/// Hands a device to its driver.
+fn adopt(name: &str, bus: TransportBus, line: Option<(Irq, Trigger)>) {
+    let result = match bus.device_type() {
+        NETWORK => match line {
+            Some((irq, trigger)) => add_net(bus, irq, trigger),
+            None => Err(Error::Malformed),
+        },
+        ENTROPY => Rng::new(Box::new(bus), hal::dma::alloc).map(|device| RANDOM.lock().push(Box::new(device))),
+        _ => return,
+    };
+    if let Err(error) = result {
+        crate::warn!("{name}: virtio device left alone: {error:?}");
+    }
+}
+
+fn add_net(bus: TransportBus, irq: Irq, trigger: Trigger) -> Result<(), Error> {
+    let number = NET.lock().len() as u8;
+    // Locally administered; only for devices that have no address.
+    let fallback_mac = [0x02, 0x43, 0x72, 0x61, 0x6e, number];
+    let device = Net::new(Box::new(bus), hal::dma::alloc, fallback_mac)?;
+    let [a, b, c, d, e, f] = device.mac();
+    let mtu = device.mtu();
+    crate::info!("virtio-net {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, MTU {mtu}, {:?}", device.offloads());
+    NET.lock().push(NetPort { device: Arc::new(device), irq, trigger });
+    Ok(())
+}
+
+pub(super) fn mmio(device: &Device<'_>) {
+    let Some(registers) = device.map(0, bus::MMIO_BYTES as u64) else { return };
+    match bus::on_mmio(registers) {
+        Ok(bus) => adopt(device.name(), bus, device.interrupt()),
+        // Most slots are empty.
+        Err(Error::NotFound) => {}
+        Err(error) => crate::warn!("{}: virtio device left alone: {error:?}", device.name()),
+    }
+}
+
+fn map(phys: u64, len: usize) -> Option<Mmio> {
+    let end = phys.checked_add(len as u64)?;
+    (len > 0 && end < 1 << 44).then(|| hal::mmio::map(PhysAddr(phys), len))
+}
+
+/// The bridge's window of 32-bit memory addresses: `ranges` has entries of 3 bus cells, 2 CPU cells and 2 size cells.
+fn window(device: &Device<'_>) -> Option<Window> {
+    const MEMORY_32: u32 = 0x0200_0000;
+    device.cells("ranges").chunks_exact(7).find_map(|entry| {
+        let wide = |at: usize| u64::from(entry[at]) << 32 | u64::from(entry[at + 1]);
+        let same = wide(1) == wide(3);
+        (entry[0] & 0x0300_0000 == MEMORY_32 && same).then(|| Window { start: wide(1), len: wide(5) })
+    })
+}
+
+/// The line that pin `pin` of device `number` on bus 0 is wired to, by the bridge's `interrupt-map`.
+fn line(device: &Device<'_>, number: u8, pin: u8) -> Option<(Irq, Trigger)> {
+    /// Cells of a bus address and an interrupt pin.
+    const CHILD_CELLS: usize = 4;
+    let mask = device.cells("interrupt-map-mask");
+    let map = device.cells("interrupt-map");
+    let wanted = [u32::from(number) << 11, 0, 0, u32::from(pin)];
+    let mut rest = map.as_slice();
+    while let Some((&parent, _)) = rest.get(CHILD_CELLS..)?.split_first() {
+        let (address_cells, interrupt_cells) = device.interrupt_parent_cells(parent)?;
+        let specifier = CHILD_CELLS + 1 + address_cells;
+        let len = specifier + interrupt_cells;
+        let entry = rest.get(..len)?;
+        let equal = (0..CHILD_CELLS).all(|at| {
+            let mask = mask.get(at).copied().unwrap_or(u32::MAX);
+            entry[at] & mask == wanted[at] & mask
+        });
+        if equal {
+            return super::irq::controller()?.translate(&entry[specifier..]);
+        }
+        rest = &rest[len..];
+    }
+    None
+}
+
+pub(super) fn pci_host(device: &Device<'_>) {
+    let (Some((address, size)), Some(window)) = (device.reg(0), window(device)) else { return };
+    if size < pci::BUS_BYTES as u64 {
+        return;
+    }
+    let Some(ecam) = map(address, pci::BUS_BYTES) else { return };
+    for found in pci::find(ecam, window, map) {
+        adopt("pci", found.bus, line(device, found.device, found.pin));
+    }
+}
