@@ -12,6 +12,7 @@ pub struct Archive {
     bytes: Vec<u8>,
     next_ino: u32,
     directories: BTreeSet<Vec<u8>>,
+    names: BTreeSet<Vec<u8>>,
 }
 
 struct Entry<'a> {
@@ -30,6 +31,7 @@ impl Archive {
 
     fn put(&mut self, entry: &Entry<'_>) {
         self.next_ino += 1;
+        self.names.insert(entry.name.to_vec());
         let size = u32::try_from(entry.data.len()).expect("files of the archive are below 4 GiB");
         let fields = [
             self.next_ino,
@@ -70,6 +72,11 @@ impl Archive {
         }
         self.parents(name);
         self.put(&Entry { name, mode: 0o040000 | mode, data: b"", rdev: (0, 0) });
+    }
+
+    /// Whether something of this name was put in.
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.names.contains(name)
     }
 
     pub fn file(&mut self, name: &[u8], mode: u32, data: &[u8]) {

@@ -7,6 +7,7 @@ mod cpio;
 mod debs;
 mod flash;
 mod image;
+mod network;
 mod program;
 mod qemu;
 mod recipe;

@@ -21,6 +21,7 @@ pub struct Machine {
     pub append: String,
     pub log: PathBuf,
     pub interactive: bool,
+    pub network: Vec<String>,
     pub extra: Vec<String>,
 }
 
@@ -88,6 +89,8 @@ impl Machine {
         push(&["-serial", &format!("file:{}", self.log.display())]);
         push(&["-kernel", &self.kernel.display().to_string(), "-initrd", &self.initrd.display().to_string()]);
         push(&["-append", &self.append]);
+        push(&["-global", "virtio-mmio.force-legacy=false", "-device", "virtio-rng-device"]);
+        out.extend(self.network.iter().cloned());
         out.extend(self.extra.iter().cloned());
         out
     }

@@ -1,6 +1,7 @@
 //! `crannog run`: one program in a machine of its own.
 
 use crate::cpio::Archive;
+use crate::network::{Mode, Network, Publish};
 use crate::qemu::{self, End, Machine};
 use crate::recipe::Recipe;
 use crate::{debs, program};
@@ -43,6 +44,21 @@ pub struct Options {
     /// Recipe whose root file system is used; PROGRAM is then a guest path
     #[arg(long)]
     recipe: Option<PathBuf>,
+    /// Network: user, socket:NAME (a link that machines of this host share), tap:DEV or none [default: user]
+    #[arg(long, value_name = "MODE")]
+    net: Option<Mode>,
+    /// Publish a port of the machine on this host, at 127.0.0.1 unless ADDRESS says otherwise; host port 0 is any free one
+    #[arg(short, long, value_name = "[ADDRESS:]HOST:GUEST[/udp]")]
+    publish: Vec<Publish>,
+    /// The machine's name: its host name, and on --net socket its address
+    #[arg(long, default_value = "crannog")]
+    name: String,
+    /// Another machine on the same --net socket, to be found by its name
+    #[arg(long, value_name = "NAME")]
+    peer: Vec<String>,
+    /// Write every frame the machine's network device sees to this file
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
     /// Words for the kernel's command line
     #[arg(long, value_name = "WORD")]
     kernel_arg: Vec<String>,
@@ -77,6 +93,10 @@ pub struct Start {
     pub workdir: String,
     /// The console is a pipe on the host's side: no echo, no output processing.
     pub raw: bool,
+    /// The machine's name.
+    pub hostname: String,
+    /// For a kernel that does not configure itself: ADDRESS/LENGTH, gateway, name server.
+    pub address: Option<String>,
 }
 
 /// Something the build scripts made: target/crannog/NAME.
@@ -114,6 +134,12 @@ pub fn pack_init(archive: &mut Archive, start: &Start) -> Result<()> {
     if start.raw {
         order("raw", "1");
     }
+    if !start.hostname.is_empty() {
+        order("hostname", &start.hostname);
+    }
+    if let Some(address) = &start.address {
+        order("address", address);
+    }
     for variable in &start.env {
         order("env", variable);
     }
@@ -133,6 +159,29 @@ fn untar(tar: &Path, into: &Path) -> Result<PathBuf> {
         bail!("{}: tar cannot unpack it", tar.display());
     }
     Ok(target)
+}
+
+/// The modules that a Linux kernel outside its distribution's initramfs needs for its network card, in the order of loading;
+/// left out where the kernel has none beside it.
+fn network_modules(kernel: &Path, archive: &mut Archive) -> Result<()> {
+    const MODULES: &[&str] = &[
+        "drivers/virtio/virtio.ko",
+        "drivers/virtio/virtio_ring.ko",
+        "drivers/virtio/virtio_mmio.ko",
+        "net/core/failover.ko",
+        "drivers/net/net_failover.ko",
+        "drivers/net/virtio_net.ko",
+    ];
+    let name = kernel.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let Some(release) = name.strip_prefix("vmlinuz-") else { return Ok(()) };
+    let Some(root) = kernel.parent().and_then(Path::parent) else { return Ok(()) };
+    let modules = root.join("lib/modules").join(release).join("kernel");
+    for (number, module) in MODULES.iter().enumerate() {
+        if let Ok(data) = fs::read(modules.join(module)) {
+            archive.file(format!(".crannog/modules/{number}.ko").as_bytes(), 0o644, &data);
+        }
+    }
+    Ok(())
 }
 
 /// Puts the root file system together; answers the program's path in the guest.
@@ -216,13 +265,27 @@ fn show_log(log: &Path) {
 }
 
 pub fn run(options: Options) -> Result<u8> {
+    let network = Network::new(options.net.clone(), &options.name, &options.publish, options.pcap.as_deref())?;
     let scratch = Scratch::new()?;
     let mut archive = Archive::default();
     let program = pack_root(&options, &scratch.0, &mut archive)?;
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut arguments = options.command.clone();
     arguments[0] = program;
-    let start = Start { arguments, env: options.env.clone(), workdir: options.workdir.clone(), raw: !interactive };
+    let start = Start {
+        arguments,
+        env: options.env.clone(),
+        workdir: options.workdir.clone(),
+        raw: !interactive,
+        hostname: options.name.clone(),
+        address: network.fixed_address(),
+    };
+    if let Some(kernel) = &options.kernel {
+        network_modules(kernel, &mut archive)?;
+    }
+    if !archive.contains(b"etc/hosts") || !options.peer.is_empty() {
+        archive.file(b"etc/hosts", 0o644, network.hosts(&options.peer)?.as_bytes());
+    }
     pack_init(&mut archive, &start)?;
     let initrd = scratch.0.join("initramfs.cpio");
     fs::write(&initrd, archive.finish())?;
@@ -238,6 +301,9 @@ pub fn run(options: Options) -> Result<u8> {
     if interactive {
         append.push_str(" banner");
     }
+    if let (Some(address), None) = (network.own_address(), &options.kernel) {
+        append.push_str(&format!(" ip={address}"));
+    }
     for word in &options.kernel_arg {
         append.push(' ');
         append.push_str(word);
@@ -252,6 +318,7 @@ pub fn run(options: Options) -> Result<u8> {
         append,
         log: log.clone(),
         interactive,
+        network: network.arguments(),
         extra: options.qemu_arg.clone(),
     };
     if options.dry_run {

@@ -38,6 +38,7 @@ fn finish_boot() {
     machine::seed_random();
     crate::file::tty::init();
     crate::net::init();
+    machine::attach_net();
     if let Err(errno) = fs::init() {
         panic!("cannot set up the root file system: {errno}");
     }

@@ -1,7 +1,10 @@
 //! pid 1 of `crannog run` and of built images: mounts what programs expect, runs one program on the console, reaps orphans, and
 //! ends the machine with the program's status. Works on Crannog and on Linux.
 //!
-//! /.crannog/run holds NUL-terminated `key=value` orders: cwd, raw, env (any number), arg (any number).
+//! /.crannog/run holds NUL-terminated `key=value` orders: cwd, raw, hostname, address (see [`network`]), env (any number),
+//! arg (any number).
+
+mod network;
 
 use std::ffi::CString;
 use std::fs;
@@ -13,13 +16,16 @@ const READY: u8 = 5;
 struct Orders {
     cwd: String,
     raw: bool,
+    hostname: Option<CString>,
+    address: Option<CString>,
     env: Vec<CString>,
     args: Vec<CString>,
 }
 
 fn read_orders() -> Orders {
     let bytes = fs::read("/.crannog/run").unwrap_or_default();
-    let mut orders = Orders { cwd: String::from("/"), raw: false, env: Vec::new(), args: Vec::new() };
+    let mut orders =
+        Orders { cwd: String::from("/"), raw: false, hostname: None, address: None, env: Vec::new(), args: Vec::new() };
     for order in bytes.split(|byte| *byte == 0) {
         let Some(at) = order.iter().position(|byte| *byte == b'=') else { continue };
         let (key, value) = (&order[..at], &order[at + 1..]);
@@ -27,6 +33,8 @@ fn read_orders() -> Orders {
         match key {
             b"cwd" => orders.cwd = String::from_utf8_lossy(value).into_owned(),
             b"raw" => orders.raw = true,
+            b"hostname" => orders.hostname = Some(text),
+            b"address" => orders.address = Some(text),
             b"env" => orders.env.push(text),
             b"arg" => orders.args.push(text),
             _ => {}
@@ -157,15 +165,22 @@ fn wait_for(child: libc::pid_t) -> i32 {
     }
 }
 
-/// Ends the machine: on Crannog by leaving, elsewhere by saying the status on the log port and switching off.
-fn finish(status: i32) -> ! {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // SAFETY: uname into a structure of our own; reboot at the very end.
-    unsafe {
+/// Whether this is Crannog, which ends with pid 1 and configures its own network.
+fn is_crannog() -> bool {
+    // SAFETY: uname into a structure of our own.
+    let release = unsafe {
         let mut names: libc::utsname = std::mem::zeroed();
         libc::uname(&mut names);
-        let release_name = std::ffi::CStr::from_ptr(names.release.as_ptr()).to_string_lossy().into_owned();
-        if !release_name.contains("crannog") && !release.contains("crannog") {
+        std::ffi::CStr::from_ptr(names.release.as_ptr()).to_string_lossy().into_owned()
+    };
+    release.contains("crannog")
+}
+
+/// Ends the machine: on Crannog by leaving, elsewhere by saying the status on the log port and switching off.
+fn finish(status: i32) -> ! {
+    // SAFETY: plain system calls; reboot at the very end.
+    unsafe {
+        if !is_crannog() {
             // What the program wrote must be out before power goes.
             libc::tcdrain(1);
             if let Ok(mut port) = fs::OpenOptions::new().write(true).open("/dev/ttyAMA1") {
@@ -204,6 +219,7 @@ fn main() {
     if orders.raw {
         make_raw();
     }
+    network::set_up_machine(orders.hostname.as_ref(), orders.address.as_ref(), is_crannog());
     let child = spawn(&orders);
     if child < 0 {
         eprintln!("init: fork: {}", std::io::Error::last_os_error());

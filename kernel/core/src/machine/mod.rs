@@ -6,7 +6,7 @@ mod probe;
 mod virtio;
 
 pub use irq::{handle_irq, init_cpu, interrupt_counts, register_irq, send_ipi};
-pub use virtio::{NetPort, net_ports, seed_random};
+pub use virtio::{attach_net, seed_random};
 
 use drivers::traits::Rtc;
 use spin::Once;

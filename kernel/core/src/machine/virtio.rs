@@ -1,6 +1,7 @@
 //! Virtio devices on mmio slots and behind the PCI host bridge: network cards and the entropy source.
 
 use super::probe::Device;
+use crate::net::iface;
 use crate::prelude::*;
 use base::addr::PhysAddr;
 use drivers::mmio::Mmio;
@@ -11,20 +12,33 @@ use drivers::virtio::pci::{self, Window};
 use drivers::virtio::rng::Rng;
 use drivers::virtio::{Bus, ENTROPY, Error, NETWORK};
 
-/// A network device and its interrupt line. Whoever drives it registers a handler that calls `acknowledge`.
-#[derive(Clone)]
-pub struct NetPort {
-    pub device: Arc<dyn NetDevice>,
-    pub irq: Irq,
-    pub trigger: Trigger,
+/// A network device and its interrupt line, until it is attached.
+struct NetPort {
+    device: Arc<dyn NetDevice>,
+    irq: Irq,
+    trigger: Trigger,
 }
 
 static NET: SpinLock<Vec<NetPort>> = SpinLock::new(Vec::new());
 static RANDOM: SpinLock<Vec<Box<dyn Entropy>>> = SpinLock::new(Vec::new());
 
-/// The network devices, in the order they were found.
-pub fn net_ports() -> Vec<NetPort> {
-    NET.lock().clone()
+/// Gives the network devices to the interface table, in the order they were found, with their interrupts.
+pub fn attach_net() {
+    let ports = core::mem::take(&mut *NET.lock());
+    for NetPort { device, irq, trigger } in ports {
+        let index = iface::attach(device.clone());
+        let handler = move || {
+            let events = device.acknowledge();
+            if events.queue {
+                // Until the bottom half has had its fill and enables it again.
+                device.disable_interrupt();
+            }
+            if events.queue || events.config {
+                iface::receive_bottom_half(index);
+            }
+        };
+        super::register_irq(irq, trigger, "virtio-net", Box::new(handler));
+    }
 }
 
 /// Mixes what the entropy devices have into the random pool.
