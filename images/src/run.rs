@@ -165,8 +165,8 @@ fn untar(tar: &Path, into: &Path) -> Result<PathBuf> {
 /// left out where the kernel has none beside it.
 fn network_modules(kernel: &Path, archive: &mut Archive) -> Result<()> {
     const MODULES: &[&str] = &[
-        "drivers/virtio/virtio.ko",
         "drivers/virtio/virtio_ring.ko",
+        "drivers/virtio/virtio.ko",
         "drivers/virtio/virtio_mmio.ko",
         "net/core/failover.ko",
         "drivers/net/net_failover.ko",

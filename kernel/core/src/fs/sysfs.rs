@@ -2,7 +2,7 @@
 
 use super::inode::Inode;
 use super::path::{FileSystem, FsStat};
-use super::proc::{Fixed, FixedDirectory, Node, SYS_DEVICE};
+use super::proc::{ClassNet, Fixed, FixedDirectory, Node, SYS_DEVICE};
 use crate::prelude::*;
 
 fn cpu_list() -> String {
@@ -18,7 +18,7 @@ const ROOT: &[(&str, Fixed)] = &[
     (
         "class",
         Fixed::Directory(&[
-            ("net", Fixed::Directory(&[])),
+            ("net", Fixed::Live(|device, ino| Node::directory_on(device, ino, ClassNet { device, ino }))),
             ("block", Fixed::Directory(&[])),
             ("tty", Fixed::Directory(&[])),
         ]),

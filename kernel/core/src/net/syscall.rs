@@ -3,7 +3,7 @@
 use super::message::{self, Control, MsgHdr};
 use super::options::{self, OptionIn, SOL_SOCKET};
 use super::socket::{self, AF_UNIX, How, MsgFlags, Outgoing, Received, Socket};
-use super::unix;
+use super::{netlink, unix};
 use crate::file::table::{file, install};
 use crate::file::{FileOps, OpenFile};
 use crate::prelude::*;
@@ -45,6 +45,7 @@ pub fn sys_socket(domain: i32, kind: i32, protocol: i32) -> SysResult {
     let (family, number) = parse(domain, kind)?;
     let socket: Arc<dyn FileOps> = match family {
         AF_UNIX => unix::create(number, protocol)?,
+        netlink::AF_NETLINK => netlink::create(number, protocol)?,
         _ => return Err(Errno::EAFNOSUPPORT),
     };
     install_socket(socket, kind)

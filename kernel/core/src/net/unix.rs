@@ -909,3 +909,26 @@ impl FileOps for UnixSocket {
         self
     }
 }
+
+/// /proc/net/unix: the sockets that have a name.
+pub fn format_table() -> String {
+    use core::fmt::Write;
+    let mut text = String::from("Num       RefCount Protocol Flags    Type St Inode Path\n");
+    let sockets: Vec<Arc<UnixSocket>> = {
+        let bound = BOUND.lock();
+        bound.iter().flat_map(HashMap::values).filter_map(Weak::upgrade).collect()
+    };
+    for socket in sockets {
+        let (name, listens, connected) = {
+            let state = socket.state.lock();
+            (state.name.clone(), state.pending.is_some(), state.connected)
+        };
+        // SO_ACCEPTCON; SS_CONNECTED or SS_UNCONNECTED.
+        let (flags, status) = (if listens { 0x10000 } else { 0 }, if connected { 3 } else { 1 });
+        let name = name.strip_suffix(b"\0").filter(|name| name.first() != Some(&0)).unwrap_or(&name);
+        let name = String::from_utf8_lossy(name).replace('\0', "@");
+        let (refs, kind, id) = (Arc::strong_count(&socket), socket.kind as u8, socket.id);
+        let _ = writeln!(text, "{id:016x}: {refs:08X} 00000000 {flags:08X} {kind:04X} {status:02X} {id:5} {name}");
+    }
+    text
+}

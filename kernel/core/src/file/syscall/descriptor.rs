@@ -6,7 +6,7 @@ use crate::file::table::{closed, file, file_or_path, install};
 use crate::file::{Advance, FdFlags, FdTable, OpenFile, OpenFlags, pipe};
 use crate::prelude::*;
 use crate::process::process::rlimit;
-use crate::{fs, mm};
+use crate::{fs, mm, net};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 pub fn sys_eventfd2(count: u32, flags: u32) -> SysResult {
@@ -266,7 +266,13 @@ pub fn sys_ioctl(fd: i32, cmd: u32, arg: u64) -> SysResult {
             }
             None => Err(Errno::EINVAL),
         },
-        _ => file.ops.ioctl(&file, cmd, arg),
+        _ => match file.ops.as_socket() {
+            Some(socket) if net::ioctl::knows(cmd) => match net::ioctl::ioctl(socket, cmd, arg) {
+                Err(Errno::ENOTTY) => file.ops.ioctl(&file, cmd, arg),
+                result => result,
+            },
+            _ => file.ops.ioctl(&file, cmd, arg),
+        },
     }
 }
 

@@ -1,9 +1,11 @@
 //! procfs: processes and the kernel's own numbers as files.
 //!
 //! This file is the frame: a [`Node`] is a directory, a text made when it is read, or a link. [`system`] the files of the machine ·
-//! [`process`] /proc/PID · [`status`] its longer texts · [`descriptors`] fd and fdinfo · [`sysctl`] /proc/sys.
+//! [`process`] /proc/PID · [`status`] its longer texts · [`descriptors`] fd and fdinfo · [`sysctl`] /proc/sys ·
+//! [`net`] /proc/net.
 
 mod descriptors;
+mod net;
 mod process;
 mod status;
 mod sysctl;
@@ -17,6 +19,7 @@ use crate::prelude::*;
 use crate::time::{Timespec, file_time};
 use core::any::Any;
 
+pub use net::ClassNet;
 pub use system::mount_table;
 
 /// An instance of `name`: ENODEV for a type this kernel does not have.
@@ -303,12 +306,14 @@ pub enum Fixed {
     /// Readable by all, writable by root.
     Setting(fn() -> String, fn(&str) -> Result<(), Errno>),
     Link(fn() -> String),
+    /// A directory whose content changes, made of its device and inode number.
+    Live(fn(u64, u64) -> Arc<Node>),
 }
 
 impl Fixed {
     pub fn kind(&self) -> FileType {
         match self {
-            Fixed::Directory(_) => FileType::Directory,
+            Fixed::Directory(_) | Fixed::Live(_) => FileType::Directory,
             Fixed::Text(_) | Fixed::Setting(..) => FileType::Regular,
             Fixed::Link(_) => FileType::Symlink,
         }
@@ -316,6 +321,7 @@ impl Fixed {
     pub fn node(&'static self, device: u64, ino: u64) -> Arc<Node> {
         let (mode, kind) = match self {
             Fixed::Directory(entries) => (0o555, Kind::Directory(Box::new(FixedDirectory { device, ino, entries }))),
+            Fixed::Live(make) => return make(device, ino),
             Fixed::Text(text) => {
                 (0o444, Kind::Text { produce: Box::new(move || Ok(text().into_bytes())), accept: None })
             }

@@ -3,7 +3,7 @@
 use super::descriptors::{Descriptors, Info};
 use super::status;
 use super::system::{Format, mount_table};
-use super::{Directory, Fixed, FixedDirectory, Listed, Node, number};
+use super::{Directory, Listed, Node, number};
 use crate::fs::{FileType, Path};
 use crate::mm::AddressSpace;
 use crate::prelude::*;
@@ -99,9 +99,6 @@ const OTHERS: &[(&str, FileType)] = &[
     ("task", FileType::Directory),
 ];
 
-/// /proc/net: the files the network stack fills.
-const NET: &[(&str, Fixed)] = &[];
-
 impl Directory for ProcessDirectory {
     fn lookup(&self, name: &str) -> Option<Arc<Node>> {
         let subject = Subject { process: self.process.clone(), thread: self.task.clone() };
@@ -129,7 +126,7 @@ impl Directory for ProcessDirectory {
             }),
             "fd" => Node::directory(ino, 0o500, owner, Descriptors { ino, subject, info: Info::Link }),
             "fdinfo" => Node::directory(ino, 0o555, owner, Descriptors { ino, subject, info: Info::Text }),
-            "net" => Node::directory(ino, 0o555, (0, 0), FixedDirectory { device: super::DEVICE, ino, entries: NET }),
+            "net" => super::net::directory(ino),
             "ns" => Node::directory(ino, 0o511, owner, NameSpaces { ino }),
             _ => Node::directory(ino, 0o555, owner, Threads { ino, process: self.process.clone() }),
         })
