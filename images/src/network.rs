@@ -130,6 +130,10 @@ impl Network {
         Ok(Self { mode, name: name.into(), publish, pcap: pcap.map(Path::to_path_buf) })
     }
 
+    pub fn is_there(&self) -> bool {
+        self.mode != Mode::None
+    }
+
     /// QEMU's words.
     pub fn arguments(&self) -> Vec<String> {
         let backend = match &self.mode {

@@ -7,6 +7,7 @@
 //! busybox = true                     # a link in /bin for every usual applet
 //! tools = true                       # the project's own programs in /usr/local/bin
 //! command = ["/bin/sh", "-l"]        # what init starts
+//! services = [["/usr/local/bin/page"]]  # what it runs beside that, where there is a network
 //! [rpi]                              # for --target rpi
 //! config = ["hdmi_force_hotplug=1"]  # more lines for config.txt
 //! cmdline = "loglevel=7"             # more words for the kernel's command line
@@ -36,6 +37,8 @@ pub struct Recipe {
     /// The program and its arguments that init starts.
     #[serde(default)]
     pub command: Vec<String>,
+    #[serde(default)]
+    pub services: Vec<Vec<String>>,
     #[serde(default)]
     pub rpi: Rpi,
 }
@@ -98,7 +101,8 @@ pub fn initramfs(recipe: &Recipe, path: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     recipe.pack(path.parent().unwrap_or(Path::new(".")), &mut archive)?;
     let command = if recipe.command.is_empty() { vec![String::from("/bin/sh")] } else { recipe.command.clone() };
-    run::pack_init(&mut archive, &run::Start { arguments: command, ..run::Start::default() })?;
+    let start = run::Start { arguments: command, services: recipe.services.clone(), ..run::Start::default() };
+    run::pack_init(&mut archive, &start)?;
     Ok(archive.finish())
 }
 

@@ -80,7 +80,7 @@ pub struct Options {
     /// More words for QEMU
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     qemu_arg: Vec<String>,
-    /// The program: a host path, or a guest path with --rootfs, --debs or --recipe
+    /// The program: a host path, or a guest path with --rootfs, --debs or --recipe (which may name one itself)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
@@ -93,6 +93,8 @@ pub struct Start {
     pub workdir: String,
     /// The console is a pipe on the host's side: no echo, no output processing.
     pub raw: bool,
+    /// Programs beside it, and their arguments.
+    pub services: Vec<Vec<String>>,
     /// The machine's name.
     pub hostname: String,
     /// For a kernel that does not configure itself: ADDRESS/LENGTH, gateway, name server.
@@ -140,6 +142,9 @@ pub fn pack_init(archive: &mut Archive, start: &Start) -> Result<()> {
     if let Some(address) = &start.address {
         order("address", address);
     }
+    for service in &start.services {
+        order("service", &service.join("\x1f"));
+    }
     for variable in &start.env {
         order("env", variable);
     }
@@ -184,10 +189,11 @@ fn network_modules(kernel: &Path, archive: &mut Archive) -> Result<()> {
     Ok(())
 }
 
-/// Puts the root file system together; answers the program's path in the guest.
-fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result<String> {
+/// Puts the root file system together; answers the program's path in the guest and what its recipe runs beside it.
+fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result<(String, Vec<Vec<String>>)> {
     let name = options.command.first().context("no program given")?.clone();
     let mut guest_path = false;
+    let mut services = Vec::new();
     if let Some(rootfs) = &options.rootfs {
         let tree = match fs::metadata(rootfs) {
             Ok(metadata) if metadata.is_dir() => rootfs.clone(),
@@ -198,7 +204,9 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
         guest_path = true;
     }
     if let Some(recipe) = &options.recipe {
-        Recipe::load(recipe)?.pack(recipe.parent().unwrap_or(Path::new(".")), archive)?;
+        let loaded = Recipe::load(recipe)?;
+        loaded.pack(recipe.parent().unwrap_or(Path::new(".")), archive)?;
+        services = loaded.services;
         guest_path = true;
     }
     if !options.debs.is_empty() {
@@ -214,7 +222,7 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
         archive.tree(Path::new(host), guest.trim_start_matches('/').as_bytes())?;
     }
     if guest_path {
-        return Ok(name);
+        return Ok((name, services));
     }
     let host = PathBuf::from(&name);
     let program = program::inspect(&host)?;
@@ -234,7 +242,7 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
     let base = host.file_name().map_or_else(|| String::from("program"), |base| base.to_string_lossy().into_owned());
     let guest = format!("/.crannog/bin/{base}");
     archive.file(guest.trim_start_matches('/').as_bytes(), 0o755, &program.data);
-    Ok(guest)
+    Ok((guest, services))
 }
 
 /// A directory of our own that goes away with us.
@@ -264,11 +272,17 @@ fn show_log(log: &Path) {
     }
 }
 
-pub fn run(options: Options) -> Result<u8> {
+pub fn run(mut options: Options) -> Result<u8> {
+    if let (true, Some(recipe)) = (options.command.is_empty(), &options.recipe) {
+        options.command = Recipe::load(recipe)?.command;
+    }
     let network = Network::new(options.net.clone(), &options.name, &options.publish, options.pcap.as_deref())?;
     let scratch = Scratch::new()?;
     let mut archive = Archive::default();
-    let program = pack_root(&options, &scratch.0, &mut archive)?;
+    let (program, mut services) = pack_root(&options, &scratch.0, &mut archive)?;
+    if !network.is_there() {
+        services.clear();
+    }
     let interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut arguments = options.command.clone();
     arguments[0] = program;
@@ -277,11 +291,16 @@ pub fn run(options: Options) -> Result<u8> {
         env: options.env.clone(),
         workdir: options.workdir.clone(),
         raw: !interactive,
+        services,
         hostname: options.name.clone(),
         address: network.fixed_address(),
     };
     if let Some(kernel) = &options.kernel {
         network_modules(kernel, &mut archive)?;
+    }
+    if options.kernel.is_none() && network.is_there() && !archive.contains(b"etc/resolv.conf") {
+        // The name servers that the kernel learnt.
+        archive.symlink(b"etc/resolv.conf", b"/proc/net/pnp");
     }
     if !archive.contains(b"etc/hosts") || !options.peer.is_empty() {
         archive.file(b"etc/hosts", 0o644, network.hosts(&options.peer)?.as_bytes());

@@ -2,6 +2,8 @@
 //!
 //! `scripts/test machine` builds everything first; $CRANNOG_ARTIFACTS says where it is.
 
+pub mod net;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -12,6 +14,15 @@ pub fn artifacts() -> PathBuf {
         Some(path) => PathBuf::from(path),
         None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/crannog"),
     }
+}
+
+/// Debian's arm64 kernel, where `scripts/test` has fetched it.
+pub fn oracle() -> Option<String> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+    let mut images = std::fs::read_dir(base.join("crannog/oracle/boot")).ok()?.flatten();
+    let image = images.find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))?;
+    Some(image.path().display().to_string())
 }
 
 /// What one run of the tool gave.
@@ -73,7 +84,7 @@ pub fn crannog(arguments: &[&str]) -> Run {
 
 /// A line of shell in the demo image, in a machine with these options.
 pub fn shell(options: &[&str], line: &str) -> Run {
-    let mut arguments = vec!["--quiet"];
+    let mut arguments = vec!["--quiet", "--net", "none"];
     arguments.extend(options);
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/demo.toml");
     arguments.extend(["--recipe", recipe, "--", "/bin/sh", "-c", line]);

@@ -12,6 +12,7 @@ mod harness;
 mod membarrier;
 mod mm;
 mod mq;
+mod netlink;
 mod process;
 mod sched;
 mod shm;
@@ -35,6 +36,7 @@ fn main() {
         ("mm", mm::TESTS),
         ("process", process::TESTS),
         ("mq", mq::TESTS),
+        ("netlink", netlink::TESTS),
         ("sched", sched::TESTS),
         ("shm", shm::TESTS),
         ("signal", signal::TESTS),

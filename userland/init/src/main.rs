@@ -1,7 +1,8 @@
 //! pid 1 of `crannog run` and of built images: mounts what programs expect, runs one program on the console, reaps orphans, and
 //! ends the machine with the program's status. Works on Crannog and on Linux.
 //!
-//! /.crannog/run holds NUL-terminated `key=value` orders: cwd, raw, hostname, address (see [`network`]), env (any number),
+//! /.crannog/run holds NUL-terminated `key=value` orders: cwd, raw, hostname, address (see [`network`]),
+//! service (words between unit separators; any number), env (any number),
 //! arg (any number).
 
 mod network;
@@ -18,14 +19,22 @@ struct Orders {
     raw: bool,
     hostname: Option<CString>,
     address: Option<CString>,
+    services: Vec<Vec<CString>>,
     env: Vec<CString>,
     args: Vec<CString>,
 }
 
 fn read_orders() -> Orders {
     let bytes = fs::read("/.crannog/run").unwrap_or_default();
-    let mut orders =
-        Orders { cwd: String::from("/"), raw: false, hostname: None, address: None, env: Vec::new(), args: Vec::new() };
+    let mut orders = Orders {
+        cwd: String::from("/"),
+        raw: false,
+        hostname: None,
+        address: None,
+        services: Vec::new(),
+        env: Vec::new(),
+        args: Vec::new(),
+    };
     for order in bytes.split(|byte| *byte == 0) {
         let Some(at) = order.iter().position(|byte| *byte == b'=') else { continue };
         let (key, value) = (&order[..at], &order[at + 1..]);
@@ -35,6 +44,10 @@ fn read_orders() -> Orders {
             b"raw" => orders.raw = true,
             b"hostname" => orders.hostname = Some(text),
             b"address" => orders.address = Some(text),
+            b"service" => {
+                let words = value.split(|byte| *byte == 0x1f).map(|word| CString::new(word).unwrap_or_default());
+                orders.services.push(words.collect());
+            }
             b"env" => orders.env.push(text),
             b"arg" => orders.args.push(text),
             _ => {}
@@ -150,6 +163,24 @@ fn spawn(orders: &Orders) -> libc::pid_t {
     }
 }
 
+/// Starts a program beside the one on the console: a session of its own, nothing to read, its words to nobody.
+fn start_service(service: &[CString]) {
+    // SAFETY: fork in a single-threaded process; the child only makes system calls before execve.
+    unsafe {
+        if libc::fork() != 0 {
+            return;
+        }
+        libc::setsid();
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        for target in 0..3 {
+            libc::dup2(null, target);
+        }
+        let arguments: Vec<_> = service.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
+        libc::execvp(arguments[0], arguments.as_ptr());
+        libc::_exit(127);
+    }
+}
+
 /// Reaps until the program ends; answers its status as a shell has it.
 fn wait_for(child: libc::pid_t) -> i32 {
     loop {
@@ -220,6 +251,9 @@ fn main() {
         make_raw();
     }
     network::set_up_machine(orders.hostname.as_ref(), orders.address.as_ref(), is_crannog());
+    for service in &orders.services {
+        start_service(service);
+    }
     let child = spawn(&orders);
     if child < 0 {
         eprintln!("init: fork: {}", std::io::Error::last_os_error());

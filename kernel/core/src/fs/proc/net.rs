@@ -16,6 +16,7 @@ pub const NET: &[(&str, Fixed)] = &[
     ("ipv6_route", Fixed::Text(ipv6_route)),
     ("netlink", Fixed::Text(netlink::format_table)),
     ("packet", Fixed::Text(|| String::from("sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n"))),
+    ("pnp", Fixed::Text(pnp)),
     ("raw", Fixed::Text(|| sockets(AF_INET, Table::Raw))),
     ("raw6", Fixed::Text(|| sockets(AF_INET6, Table::Raw))),
     ("route", Fixed::Text(route)),
@@ -176,6 +177,11 @@ fn if_inet6() -> String {
         }
     }
     text
+}
+
+/// The name servers that configuration brought, as lines of resolv.conf(5): what /etc/resolv.conf leads to.
+fn pnp() -> String {
+    iface::resolvers().iter().map(|server| alloc::format!("nameserver {server}\n")).collect()
 }
 
 fn arp() -> String {
