@@ -17,21 +17,20 @@ pub const NLM_F_EXCL: u16 = 0x200;
 /// The header alone comes back with an acknowledgement.
 const NLM_F_CAPPED: u16 = 0x100;
 
-/// `struct nlmsghdr`.
+/// `struct nlmsghdr` (its port is the sender's own word, and means nothing to us).
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     pub len: u32,
     pub kind: u16,
     pub flags: u16,
     pub sequence: u32,
-    pub port: u32,
 }
 
 impl Header {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let word = |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_ne_bytes);
         let half = |at: usize| bytes.get(at..at + 2).and_then(|half| half.try_into().ok()).map(u16::from_ne_bytes);
-        Some(Self { len: word(0)?, kind: half(4)?, flags: half(6)?, sequence: word(8)?, port: word(12)? })
+        Some(Self { len: word(0)?, kind: half(4)?, flags: half(6)?, sequence: word(8)? })
     }
     pub fn has(self, flags: u16) -> bool {
         self.flags & flags == flags

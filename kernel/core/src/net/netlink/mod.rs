@@ -17,6 +17,7 @@ use crate::prelude::*;
 use crate::process::credentials::cap;
 use crate::sync::WaitReason;
 use alloc::collections::VecDeque;
+use alloc::vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use message::{HEADER, Header, NLM_F_ACK, NLM_F_MULTI, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, align};
@@ -58,7 +59,6 @@ pub struct NetlinkSocket {
     protocol: i32,
     kind: i32,
     id: u64,
-    own: Weak<NetlinkSocket>,
     /// 0 until bound.
     port: AtomicU32,
     groups: AtomicU32,
@@ -90,11 +90,10 @@ pub fn create(kind: i32, protocol: i32) -> Result<Arc<NetlinkSocket>, Errno> {
     if ![ROUTE, SOCK_DIAG, KOBJECT_UEVENT].contains(&protocol) {
         return Err(Errno::EPROTONOSUPPORT);
     }
-    let socket = Arc::new_cyclic(|own| NetlinkSocket {
+    let socket = Arc::new(NetlinkSocket {
         protocol,
         kind,
         id: socket::new_id(),
-        own: own.clone(),
         port: AtomicU32::new(0),
         groups: AtomicU32::new(0),
         peer: SpinLock::new((0, 0)),
@@ -402,8 +401,6 @@ impl Socket for NetlinkSocket {
         Errno::ENOPROTOOPT
     }
 }
-
-use alloc::vec;
 
 impl NetlinkSocket {
     /// EINVAL, ENOPROTOOPT.

@@ -6,6 +6,7 @@ use crate::net::iface::{self, AddressFlags, Change, Flags, Interface, Kind, Neig
 use crate::net::socket::{AF_INET, AF_INET6, AF_UNSPEC};
 use crate::prelude::*;
 use crate::process::credentials::cap;
+use alloc::vec;
 use core::net::IpAddr;
 
 const NEWLINK: u16 = 16;
@@ -490,5 +491,3 @@ pub fn news(change: &Change) -> Option<(u32, Vec<u8>)> {
     };
     Some((group, message.finish()))
 }
-
-use alloc::vec;
