@@ -383,7 +383,7 @@ fn interface_list() {
     let mut conf = [0u8; 16];
     check(ioctl(fd, 0x8912, &mut conf));
     let need = u32::from_ne_bytes(conf[..4].try_into().unwrap()) as usize;
-    assert!(need >= 40 && need % 40 == 0, "{need}");
+    assert!(need >= 40 && need.is_multiple_of(40), "{need}");
     let mut buffer = vec![0u8; need + 17];
     conf[..4].copy_from_slice(&(buffer.len() as u32).to_ne_bytes());
     conf[8..].copy_from_slice(&(buffer.as_mut_ptr() as u64).to_ne_bytes());
