@@ -27,15 +27,18 @@ fn socket_address<const SIZE: usize>(address: Ipv4Addr) -> [u8; SIZE] {
     bytes
 }
 
-fn control(socket: &impl AsRawFd, request: libc::c_ulong, interface: &str, value: [u8; 24]) {
+/// Answers the value as the kernel left it.
+fn control(socket: &impl AsRawFd, request: libc::c_ulong, interface: &str, value: [u8; 24]) -> [u8; 24] {
     let mut argument = Request { name: name_bytes(interface), value };
     // SAFETY: an ifreq of our own; what the kernel refuses is left as it is.
     unsafe { libc::ioctl(socket.as_raw_fd(), request as _, &raw mut argument) };
+    argument.value
 }
 
 fn set_up(socket: &impl AsRawFd, interface: &str) {
-    let mut flags = [0; 24];
-    flags[..2].copy_from_slice(&((libc::IFF_UP | libc::IFF_RUNNING) as u16).to_ne_bytes());
+    let mut flags = control(socket, libc::SIOCGIFFLAGS as libc::c_ulong, interface, [0; 24]);
+    let up = u16::from_ne_bytes([flags[0], flags[1]]) | libc::IFF_UP as u16;
+    flags[..2].copy_from_slice(&up.to_ne_bytes());
     control(socket, libc::SIOCSIFFLAGS as libc::c_ulong, interface, flags);
 }
 

@@ -249,10 +249,15 @@ fn with_address(message: Builder, name: &str, address: &iface::Address) -> Build
 fn dump_addresses(reply: &mut Reply, body: &[u8]) -> Result<(), Errno> {
     let (fixed, _) = split::<8>(body);
     let only = word(&fixed, 4);
-    for interface in iface::interfaces().iter().filter(|interface| only == 0 || interface.index == only) {
-        for address in interface.addresses.iter().filter(|own| wants(fixed[0], own.address)) {
-            let message = reply.message(NEWADDR, &address_body(interface.index, address));
-            reply.push(with_address(message, &interface.name, address));
+    let interfaces = iface::interfaces();
+    // A dump of every family is one of IPv4 and then one of IPv6.
+    for is_ipv4 in [true, false] {
+        for interface in interfaces.iter().filter(|interface| only == 0 || interface.index == only) {
+            let asked = |own: &&iface::Address| own.address.is_ipv4() == is_ipv4 && wants(fixed[0], own.address);
+            for address in interface.addresses.iter().filter(asked) {
+                let message = reply.message(NEWADDR, &address_body(interface.index, address));
+                reply.push(with_address(message, &interface.name, address));
+            }
         }
     }
     Ok(())
@@ -270,9 +275,11 @@ fn new_address(flags: u16, body: &[u8]) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     let mut address = iface::Address::permanent(own, fixed[1]);
-    if let Some(IpAddr::V4(broadcast)) = attributes.address(IFA_BROADCAST)? {
-        address.broadcast = Some(broadcast);
-    }
+    // Only when it is named: the ioctls give one by themselves, netlink does not.
+    address.broadcast = match attributes.address(IFA_BROADCAST)? {
+        Some(IpAddr::V4(broadcast)) => Some(broadcast),
+        _ => None,
+    };
     let asked = attributes.u32(IFA_FLAGS).unwrap_or(u32::from(fixed[2]));
     address.flags |= AddressFlags::from_bits_truncate(asked) & AddressFlags::NOPREFIXROUTE;
     if let Some(cache) = attributes.find(IFA_CACHEINFO) {
