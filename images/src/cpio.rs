@@ -67,7 +67,8 @@ impl Archive {
     }
 
     pub fn directory(&mut self, name: &[u8], mode: u32) {
-        if name.is_empty() || !self.directories.insert(name.to_vec()) {
+        // A link of this name (/bin in a merged /usr) leads to a directory already: Linux would put an empty one in its place.
+        if name.is_empty() || self.names.contains(name) || !self.directories.insert(name.to_vec()) {
             return;
         }
         self.parents(name);
