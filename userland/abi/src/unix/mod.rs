@@ -2,6 +2,10 @@
 
 #![expect(clippy::undocumented_unsafe_blocks, reason = "each block is one system call, which is what is tested")]
 
+mod flight;
+mod limits;
+mod rules;
+
 use crate::harness::{Tests, child_succeeds, errno};
 use libc::*;
 
@@ -17,6 +21,26 @@ pub const TESTS: Tests = &[
     ("unix_poll", readiness),
     ("unix_full", full),
     ("unix_errors", errors),
+    ("buffer_sizes", limits::buffer_sizes),
+    ("message_counts", limits::message_counts),
+    ("queue_sizes", limits::queue_sizes),
+    ("datagram_queue", limits::datagram_queue),
+    ("writable_again", limits::writable_again),
+    ("cycles_are_collected", flight::cycles_are_collected),
+    ("reachable_is_kept", flight::reachable_is_kept),
+    ("unaccepted_connection", flight::unaccepted_connection),
+    ("long_chain", flight::long_chain),
+    ("descriptor_counts", flight::descriptor_counts),
+    ("peeked_descriptors", flight::peeked_descriptors),
+    ("flight_storm", flight::flight_storm),
+    ("resets", rules::resets),
+    ("broken_pipes", rules::broken_pipes),
+    ("datagram_peers", rules::datagram_peers),
+    ("receive_flags", rules::receive_flags),
+    ("credentials_part_senders", rules::credentials_part_senders),
+    ("backlog", rules::backlog),
+    ("halves", rules::halves),
+    ("names", rules::names),
 ];
 
 #[track_caller]

@@ -219,6 +219,16 @@ impl NetlinkSocket {
         self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
     }
 
+    /// Puts a message that the kernel sends of itself (mq_notify(3)'s cookie) into the inbox: ENOBUFS when it is full.
+    pub fn push(&self, bytes: Vec<u8>) -> Result<(), Errno> {
+        let room = self.common.receive_buffer.load(Ordering::Relaxed) as usize;
+        if self.inbox.lock().bytes + bytes.len() > room {
+            return Err(Errno::ENOBUFS);
+        }
+        self.put(bytes, 0);
+        Ok(())
+    }
+
     /// Carries out every message of a request.
     fn process(&self, bytes: &[u8]) {
         let port = self.autobind();

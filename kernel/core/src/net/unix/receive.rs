@@ -1,0 +1,190 @@
+//! Receiving: messages out of the inbox, in order, and what came beside the bytes.
+
+use super::super::options::Switches;
+use super::super::socket::{How, MsgFlags, deadline, wait_error};
+use super::{Kind, Message, Name, Ucred, UnixSocket, flight};
+use crate::file::{OpenFile, PollEvents};
+use crate::prelude::*;
+use crate::sync::WaitReason;
+use core::sync::atomic::Ordering;
+
+/// What a receive took.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub len: usize,
+    /// Length of the whole packet.
+    pub full_len: usize,
+    pub truncated: bool,
+    pub files: Vec<Arc<OpenFile>>,
+    pub creds: Option<Ucred>,
+    /// The sender's name.
+    pub from: Option<Name>,
+}
+
+impl UnixSocket {
+    /// EINVAL and ENOTCONN for a socket that is not connected; EAGAIN, ECONNRESET, EFAULT.
+    pub(super) fn receive_bytes(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Taken, Errno> {
+        if self.kind != Kind::Datagram && !self.state.lock().connected {
+            return Err(if self.kind == Kind::Stream { Errno::EINVAL } else { Errno::ENOTCONN });
+        }
+        let mut taken = Taken::default();
+        if self.kind == Kind::Stream && dst.remaining() == 0 {
+            return Ok(taken);
+        }
+        let until = deadline(self.common.receive_timeout());
+        // How much a stream's receive waits for.
+        let low_water = self.common.receive_low_water.load(Ordering::Relaxed).max(1) as usize;
+        let wanted = if how.flags.contains(MsgFlags::WAITALL) { usize::MAX } else { low_water };
+        let wanted = wanted.min(dst.remaining()).max(1);
+        loop {
+            // A stream tells of a reset behind what had come before, the others at once.
+            if self.kind != Kind::Stream
+                && let Some(reset) = self.take_reset()
+            {
+                return Err(reset);
+            }
+            let reading = self.reading.lock();
+            let (progress, used_up) = if self.kind == Kind::Stream {
+                self.take_stream(dst, how.peeks(), &mut taken)?
+            } else {
+                self.take_packet(dst, how.peeks(), &mut taken)?
+            };
+            drop(reading);
+            if !how.peeks() && progress {
+                self.made_room();
+            }
+            // Senders hear of room, and descriptors are counted down, with no lock held.
+            drop(used_up);
+            let is_enough = taken.len >= wanted || how.peeks() || !taken.files.is_empty();
+            if progress && (self.kind != Kind::Stream || is_enough) {
+                return Ok(taken);
+            }
+            let attempt = || -> Option<Result<bool, Errno>> {
+                if !self.inbox.lock().messages.is_empty() {
+                    return Some(Ok(true));
+                }
+                if let Some(reset) = self.take_reset() {
+                    return Some(Err(reset));
+                }
+                if self.end_of_input.load(Ordering::Acquire) {
+                    return Some(Ok(false));
+                }
+                how.nonblocking.then_some(Err(Errno::EAGAIN))
+            };
+            let reason = WaitReason::on("unix_receive", self.id);
+            let waited = self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt);
+            match waited.map_err(wait_error).flatten() {
+                Ok(true) => {}
+                Ok(false) => return Ok(taken),
+                Err(_) if taken.len > 0 => return Ok(taken),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Bytes of a stream, up to the end of a piece that carried descriptors, and of one sender when senders are told. Answers
+    /// whether there was anything, and the pieces that are used up.
+    fn take_stream(
+        &self,
+        dst: &mut UserWriter<'_>,
+        peek: bool,
+        taken: &mut Taken,
+    ) -> Result<(bool, Vec<Message>), Errno> {
+        let mut progress = false;
+        let (mut peeked, mut used_up): (Vec<Message>, Vec<Message>) = (Vec::new(), Vec::new());
+        let tells = self.common.is_on(Switches::PASS_CRED);
+        let result = loop {
+            let Some(mut message) = self.pop() else { break Ok(()) };
+            let other_sender = tells && taken.creds.is_some_and(|creds| creds != message.creds);
+            if !taken.files.is_empty() || other_sender || dst.remaining() == 0 {
+                self.push_back(message);
+                break Ok(());
+            }
+            let rest = &message.bytes[message.start..];
+            let n = match dst.write(&rest[..rest.len().min(dst.remaining())]) {
+                Ok(n) => n,
+                Err(error) => {
+                    self.push_back(message);
+                    break if progress { Ok(()) } else { Err(error) };
+                }
+            };
+            progress = true;
+            taken.len += n;
+            taken.creds = Some(message.creds);
+            taken.from = message.from.clone();
+            if peek {
+                if let Some(flying) = &message.flying {
+                    taken.files = flight::peek(flying);
+                }
+                peeked.push(message);
+                continue;
+            }
+            if let Some(flying) = message.flying.take() {
+                taken.files = flying.land();
+            }
+            message.start += n;
+            if message.start < message.bytes.len() {
+                self.push_back(message);
+                break Ok(());
+            }
+            used_up.push(message);
+        };
+        for message in peeked.into_iter().rev() {
+            self.push_back(message);
+        }
+        result.map(|()| (progress, used_up))
+    }
+
+    /// One packet: what does not fit into `dst` is lost.
+    fn take_packet(
+        &self,
+        dst: &mut UserWriter<'_>,
+        peek: bool,
+        taken: &mut Taken,
+    ) -> Result<(bool, Vec<Message>), Errno> {
+        let Some(mut message) = self.pop() else { return Ok((false, Vec::new())) };
+        let n = message.bytes.len().min(dst.remaining());
+        let copied = if n == 0 { Ok(0) } else { dst.write(&message.bytes[..n]) };
+        taken.len = copied.as_ref().copied().unwrap_or(0);
+        taken.full_len = message.bytes.len();
+        taken.truncated = n < message.bytes.len();
+        taken.creds = Some(message.creds);
+        taken.from = message.from.clone();
+        let mut used_up = Vec::new();
+        if peek {
+            if let Some(flying) = &message.flying {
+                taken.files = flight::peek(flying);
+            }
+            self.push_back(message);
+        } else {
+            if let Some(flying) = message.flying.take() {
+                taken.files = flying.land();
+            }
+            used_up.push(message);
+        }
+        copied.map(|_| (true, used_up))
+    }
+
+    fn pop(&self) -> Option<Message> {
+        let mut inbox = self.inbox.lock();
+        let message = inbox.messages.pop_front()?;
+        inbox.bytes -= message.bytes.len() - message.start;
+        Some(message)
+    }
+    fn push_back(&self, message: Message) {
+        let mut inbox = self.inbox.lock();
+        inbox.bytes += message.bytes.len() - message.start;
+        inbox.messages.push_front(message);
+    }
+
+    /// Messages were taken: those who wait to send hear of it, and a reader if any are left.
+    pub(super) fn made_room(&self) {
+        if self.kind == Kind::Datagram {
+            self.room.wake_one();
+            self.drained.notify(PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND);
+        }
+        if !self.inbox.lock().messages.is_empty() {
+            self.readable.wake_one();
+        }
+    }
+}
