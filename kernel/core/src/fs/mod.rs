@@ -64,7 +64,7 @@ pub fn init() -> Result<(), Errno> {
     let safe = MountFlags::NOSUID | MountFlags::NODEV;
     mount_fs(devpts::DevPts::instance(), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, Some(own(b"/dev/pts")?));
     mount_fs(tmpfs::TmpFs::new("tmpfs", b"")?, "tmpfs", safe, Some(own(b"/dev/shm")?));
-    mount_fs(proc::instance(b"mqueue", b"")?, "mqueue", safe | MountFlags::NOEXEC, Some(own(b"/dev/mqueue")?));
+    mount_fs(proc::instance(b"mqueue")?, "mqueue", safe | MountFlags::NOEXEC, Some(own(b"/dev/mqueue")?));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use crate::process::credentials::cap;
 use crate::sync::{Park, WaitError, WaitReason};
 use alloc::collections::VecDeque;
 use core::fmt::Write;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use smallvec::SmallVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -24,9 +25,13 @@ const MSG_INFO: i32 = 12;
 const MSG_STAT_ANY: i32 = 13;
 
 /// kernel.msgmax, msgmnb, msgmni.
-const MAX_BYTES: usize = 8192;
-const MAX_QUEUE_BYTES: u64 = 16_384;
-const MAX_QUEUES: usize = 32_000;
+pub static MSGMAX: AtomicUsize = AtomicUsize::new(8192);
+pub static MSGMNB: AtomicUsize = AtomicUsize::new(16_384);
+pub static MSGMNI: AtomicUsize = AtomicUsize::new(32_000);
+
+fn limit(of: &AtomicUsize) -> usize {
+    of.load(Ordering::Relaxed)
+}
 
 struct Message {
     kind: i64,
@@ -194,12 +199,12 @@ pub fn sys_msgget(key: i32, flags: i32) -> SysResult {
         }
         Get::Create => {
             let permissions = with_caller(|caller| Permissions::new(caller, flags as u32));
-            let id = table.add(key, MAX_QUEUES, |id| {
+            let id = table.add(key, limit(&MSGMNI), |id| {
                 let state = State {
                     permissions,
                     messages: VecDeque::new(),
                     bytes: 0,
-                    max_bytes: MAX_QUEUE_BYTES,
+                    max_bytes: limit(&MSGMNB) as u64,
                     receivers: VecDeque::new(),
                     senders: VecDeque::new(),
                     send_time: 0,
@@ -219,7 +224,7 @@ pub fn sys_msgget(key: i32, flags: i32) -> SysResult {
 /// msgsnd(2): EINVAL, EFAULT, ENOMEM, EACCES, EAGAIN, EIDRM, EINTR.
 pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult {
     let kind = UserPtr::<i64>::new(msgp).read()?;
-    if size > MAX_BYTES || id < 0 || kind < 1 {
+    if size > limit(&MSGMAX) || id < 0 || kind < 1 {
         return Err(Errno::EINVAL);
     }
     let mut data = Vec::new();
@@ -408,13 +413,13 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
         IPC_INFO | MSG_INFO => {
             let queues: Vec<Arc<Queue>> = TABLE.lock().iter().map(|(_, _, queue)| queue.clone()).collect();
             let mut info = MsgInfo {
-                pool: (MAX_QUEUES as u64 * MAX_QUEUE_BYTES / 1024) as i32,
-                map: MAX_QUEUE_BYTES as i32,
-                max: MAX_BYTES as i32,
-                mnb: MAX_QUEUE_BYTES as i32,
-                mni: MAX_QUEUES as i32,
+                pool: (limit(&MSGMNI) * limit(&MSGMNB) / 1024) as i32,
+                map: limit(&MSGMNB) as i32,
+                max: limit(&MSGMAX) as i32,
+                mnb: limit(&MSGMNB) as i32,
+                mni: limit(&MSGMNI) as i32,
                 ssz: 16,
-                tql: MAX_QUEUE_BYTES as i32,
+                tql: limit(&MSGMNB) as i32,
                 seg: 0xffff,
             };
             if cmd == MSG_INFO {
@@ -444,7 +449,7 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
             with_caller(|caller| {
                 let mut state = queue.state.lock();
                 state.permissions.check_owner(caller)?;
-                if wanted.qbytes > MAX_QUEUE_BYTES && !may_raise {
+                if wanted.qbytes > limit(&MSGMNB) as u64 && !may_raise {
                     return Err(Errno::EPERM);
                 }
                 wanted.perm.apply(&mut state.permissions)?;

@@ -30,11 +30,35 @@ const SEM_STAT_ANY: i32 = 20;
 const IPC_NOWAIT: i16 = 0o4000;
 const SEM_UNDO: i16 = 0x1000;
 
-/// SEMMSL, SEMMNS, SEMOPM, SEMMNI.
-const MAX_PER_SET: i32 = 32_000;
-const MAX_SEMAPHORES: usize = 1_024_000_000;
-const MAX_OPS: usize = 500;
-const MAX_SETS: usize = 32_000;
+/// kernel.sem: SEMMSL, SEMMNS, SEMOPM, SEMMNI.
+static SEMMSL: AtomicUsize = AtomicUsize::new(32_000);
+static SEMMNS: AtomicUsize = AtomicUsize::new(1_024_000_000);
+static SEMOPM: AtomicUsize = AtomicUsize::new(500);
+static SEMMNI: AtomicUsize = AtomicUsize::new(32_000);
+
+fn limit(of: &AtomicUsize) -> usize {
+    of.load(Ordering::Relaxed)
+}
+
+/// What /proc/sys/kernel/sem says.
+pub fn limits_line() -> String {
+    alloc::format!("{}\t{}\t{}\t{}\n", limit(&SEMMSL), limit(&SEMMNS), limit(&SEMOPM), limit(&SEMMNI))
+}
+
+/// Sets the limits, as many as are given: EINVAL.
+pub fn set_limits(text: &str) -> Result<(), Errno> {
+    let mut numbers: SmallVec<[usize; 4]> = SmallVec::new();
+    for word in text.split_whitespace() {
+        numbers.push(word.parse().ok().filter(|number| *number <= i32::MAX as usize).ok_or(Errno::EINVAL)?);
+    }
+    if numbers.get(3).is_some_and(|sets| *sets > 32_768) {
+        return Err(Errno::EINVAL);
+    }
+    for (of, number) in [&SEMMSL, &SEMMNS, &SEMOPM, &SEMMNI].into_iter().zip(numbers) {
+        of.store(number, Ordering::Relaxed);
+    }
+    Ok(())
+}
 
 /// Semaphores of all sets.
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
@@ -132,7 +156,7 @@ fn find(id: i32) -> Result<Arc<Set>, Errno> {
 
 /// semget(2): EINVAL, ENOENT, EEXIST, EACCES, ENOSPC.
 pub fn sys_semget(key: i32, nsems: i32, flags: i32) -> SysResult {
-    if !(0..=MAX_PER_SET).contains(&nsems) {
+    if !usize::try_from(nsems).is_ok_and(|count| count <= limit(&SEMMSL)) {
         return Err(Errno::EINVAL);
     }
     let count = nsems as usize;
@@ -151,11 +175,11 @@ pub fn sys_semget(key: i32, nsems: i32, flags: i32) -> SysResult {
             if count == 0 {
                 return Err(Errno::EINVAL);
             }
-            if TOTAL.load(Ordering::Relaxed) + count > MAX_SEMAPHORES {
+            if TOTAL.load(Ordering::Relaxed) + count > limit(&SEMMNS) {
                 return Err(Errno::ENOSPC);
             }
             let permissions = with_caller(|caller| Permissions::new(caller, flags as u32));
-            let id = table.add(key, MAX_SETS, |id| {
+            let id = table.add(key, limit(&SEMMNI), |id| {
                 let state = State {
                     permissions,
                     semaphores: alloc::vec![Semaphore::default(); count],
@@ -215,7 +239,7 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
     if nops < 1 || id < 0 {
         return Err(Errno::EINVAL);
     }
-    if nops > MAX_OPS {
+    if nops > limit(&SEMOPM) {
         return Err(Errno::E2BIG);
     }
     let ops = read_ops(ops, nops)?;
@@ -312,8 +336,8 @@ pub fn sys_semctl(id: i32, num: i32, cmd: i32, arg: u64) -> SysResult {
             let total = TOTAL.load(Ordering::Relaxed) as i32;
             let (usz, aem) = if cmd == SEM_INFO { (used, total) } else { (20, MAX_VALUE) };
             // semmap, semmni, semmns, semmnu, semmsl, semopm, semume, semusz, semvmx, semaem
-            let (sets, all) = (MAX_SETS as i32, MAX_SEMAPHORES as i32);
-            let info = [all, sets, all, all, MAX_PER_SET, MAX_OPS as i32, MAX_OPS as i32, usz, MAX_VALUE, aem];
+            let (sets, all, ops) = (limit(&SEMMNI) as i32, limit(&SEMMNS) as i32, limit(&SEMOPM) as i32);
+            let info = [all, sets, all, all, limit(&SEMMSL) as i32, ops, ops, usz, MAX_VALUE, aem];
             UserPtr::<[i32; 10]>::new(buf).write(&info)?;
             Ok(highest)
         }

@@ -41,6 +41,16 @@ const SHM_LOCKED: u32 = 0o2000;
 pub static SHMMAX: AtomicU64 = AtomicU64::new(u64::MAX - (1 << 24));
 pub static SHMALL: AtomicU64 = AtomicU64::new(u64::MAX - (1 << 24));
 pub static SHMMNI: AtomicU64 = AtomicU64::new(4096);
+
+/// Sets one of them (/proc/sys/kernel): EINVAL.
+pub fn set_limit(limit: &AtomicU64, text: &str) -> Result<(), Errno> {
+    let number: u64 = text.parse().map_err(|_| Errno::EINVAL)?;
+    if core::ptr::eq(limit, &SHMMNI) && number > 32_768 {
+        return Err(Errno::EINVAL);
+    }
+    limit.store(number, Ordering::Relaxed);
+    Ok(())
+}
 /// Pages of all segments.
 static TOTAL_PAGES: AtomicU64 = AtomicU64::new(0);
 

@@ -1,5 +1,8 @@
 //! POSIX message queues.
 
+mod files;
+mod waiting;
+
 use crate::harness::{Tests, child_succeeds, errno, expect_errno};
 use std::mem::zeroed;
 use std::ptr::{null, null_mut};
@@ -15,6 +18,16 @@ pub const TESTS: Tests = &[
     ("poll", poll),
     ("attributes", attributes),
     ("notify_by_signal", notify_by_signal),
+    ("queue_files", files::queue_files),
+    ("name_rules", files::name_rules),
+    ("limits", files::limits),
+    ("waiters_by_priority", waiting::waiters_by_priority),
+    ("receiver_before_notification", waiting::receiver_before_notification),
+    ("notify_errors", waiting::notify_errors),
+    ("notify_by_netlink", waiting::notify_by_netlink),
+    ("notify_by_thread", waiting::notify_by_thread),
+    ("storm", waiting::storm),
+    ("killed_receivers", waiting::killed_receivers),
 ];
 
 const CREATE: i32 = libc::O_CREAT | libc::O_RDWR;

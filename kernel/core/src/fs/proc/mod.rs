@@ -13,7 +13,7 @@ mod system;
 
 use super::inode::{FileType, Inode, SetAttr, Stat};
 use super::path::{FileSystem, FsStat, Path};
-use super::{devpts, sysfs, tmpfs};
+use super::{devpts, sysfs};
 use crate::file::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
 use crate::prelude::*;
 use crate::time::{Timespec, file_time};
@@ -23,12 +23,12 @@ pub use net::ClassNet;
 pub use system::mount_table;
 
 /// An instance of `name`: ENODEV for a type this kernel does not have.
-pub fn instance(name: &[u8], options: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
+pub fn instance(name: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
     match name {
         b"proc" => Ok(ProcFs::instance()),
         b"sysfs" => Ok(sysfs::instance()),
         b"devpts" => Ok(devpts::DevPts::instance()),
-        b"mqueue" => Ok(tmpfs::TmpFs::new("mqueue", options)?),
+        b"mqueue" => Ok(crate::ipc::mq::fs::MqueueFs::instance()),
         _ => Err(Errno::ENODEV),
     }
 }

@@ -1,9 +1,10 @@
 //! /proc/sys: the settings that exist, writable where writing has an effect.
 
 use super::Fixed;
+use crate::ipc::{mq, msg, sem, shm};
 use crate::prelude::*;
 use crate::process::syscall::misc;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 pub const SYS: &[(&str, Fixed)] = &[
     ("fs", Fixed::Directory(FS)),
@@ -11,6 +12,20 @@ pub const SYS: &[(&str, Fixed)] = &[
     ("net", Fixed::Directory(&[("core", Fixed::Directory(&[("somaxconn", Fixed::Text(|| line(4096)))]))])),
     ("vm", Fixed::Directory(VM)),
 ];
+
+fn show(value: &AtomicUsize) -> String {
+    line(value.load(Ordering::Relaxed))
+}
+
+/// A number between two bounds: EINVAL.
+fn set(value: &AtomicUsize, text: &str, least: usize, most: usize) -> Result<(), Errno> {
+    let number: usize = text.parse().map_err(|_| Errno::EINVAL)?;
+    if !(least..=most).contains(&number) {
+        return Err(Errno::EINVAL);
+    }
+    value.store(number, Ordering::Relaxed);
+    Ok(())
+}
 
 fn line(value: impl core::fmt::Display) -> String {
     alloc::format!("{value}\n")
@@ -21,9 +36,9 @@ const KERNEL: &[(&str, Fixed)] = &[
     ("core_pattern", Fixed::Text(|| line("core"))),
     ("domainname", Fixed::Text(|| line("(none)"))),
     ("hostname", Fixed::Setting(|| line(String::from_utf8_lossy(&misc::host_name())), set_host_name)),
-    ("msgmax", Fixed::Text(|| line(8192))),
-    ("msgmnb", Fixed::Text(|| line(16384))),
-    ("msgmni", Fixed::Text(|| line(32000))),
+    ("msgmax", Fixed::Setting(|| show(&msg::MSGMAX), |text| set(&msg::MSGMAX, text, 0, i32::MAX as usize))),
+    ("msgmnb", Fixed::Setting(|| show(&msg::MSGMNB), |text| set(&msg::MSGMNB, text, 0, i32::MAX as usize))),
+    ("msgmni", Fixed::Setting(|| show(&msg::MSGMNI), |text| set(&msg::MSGMNI, text, 0, 32_768))),
     ("ngroups_max", Fixed::Text(|| line(65536))),
     ("osrelease", Fixed::Text(|| line(misc::RELEASE))),
     ("ostype", Fixed::Text(|| line("Linux"))),
@@ -50,11 +65,11 @@ const KERNEL: &[(&str, Fixed)] = &[
     ),
     ("randomize_va_space", Fixed::Text(|| line(2))),
     ("sched_rr_timeslice_ms", Fixed::Text(|| line(100))),
-    ("sem", Fixed::Text(|| line("32000\t1024000000\t500\t32000"))),
+    ("sem", Fixed::Setting(sem::limits_line, sem::set_limits)),
     ("shm_rmid_forced", Fixed::Text(|| line(0))),
-    ("shmall", Fixed::Text(|| line(crate::ipc::shm::SHMALL.load(Ordering::Relaxed)))),
-    ("shmmax", Fixed::Text(|| line(crate::ipc::shm::SHMMAX.load(Ordering::Relaxed)))),
-    ("shmmni", Fixed::Text(|| line(crate::ipc::shm::SHMMNI.load(Ordering::Relaxed)))),
+    ("shmall", Fixed::Setting(|| line(shm::SHMALL.load(Ordering::Relaxed)), |text| shm::set_limit(&shm::SHMALL, text))),
+    ("shmmax", Fixed::Setting(|| line(shm::SHMMAX.load(Ordering::Relaxed)), |text| shm::set_limit(&shm::SHMMAX, text))),
+    ("shmmni", Fixed::Setting(|| line(shm::SHMMNI.load(Ordering::Relaxed)), |text| shm::set_limit(&shm::SHMMNI, text))),
     ("tainted", Fixed::Text(|| line(0))),
     (
         "threads-max",
@@ -76,11 +91,17 @@ const FS: &[(&str, Fixed)] = &[
     (
         "mqueue",
         Fixed::Directory(&[
-            ("msg_default", Fixed::Text(|| line(10))),
-            ("msg_max", Fixed::Text(|| line(10))),
-            ("msgsize_default", Fixed::Text(|| line(8192))),
-            ("msgsize_max", Fixed::Text(|| line(8192))),
-            ("queues_max", Fixed::Text(|| line(256))),
+            ("msg_default", Fixed::Setting(|| show(&mq::MSG_DEFAULT), |text| set(&mq::MSG_DEFAULT, text, 1, 65_536))),
+            ("msg_max", Fixed::Setting(|| show(&mq::MSG_MAX), |text| set(&mq::MSG_MAX, text, 1, 65_536))),
+            (
+                "msgsize_default",
+                Fixed::Setting(|| show(&mq::MSGSIZE_DEFAULT), |text| set(&mq::MSGSIZE_DEFAULT, text, 128, 16 << 20)),
+            ),
+            (
+                "msgsize_max",
+                Fixed::Setting(|| show(&mq::MSGSIZE_MAX), |text| set(&mq::MSGSIZE_MAX, text, 128, 16 << 20)),
+            ),
+            ("queues_max", Fixed::Setting(|| show(&mq::QUEUES_MAX), |text| set(&mq::QUEUES_MAX, text, 0, 1 << 30))),
         ]),
     ),
     ("nr_open", Fixed::Text(|| line(crate::file::table::NR_OPEN))),
