@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+pub mod bcm;
 pub mod dma;
 pub mod gicv2;
 #[cfg(target_arch = "aarch64")]

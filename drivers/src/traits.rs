@@ -172,3 +172,9 @@ pub trait NetDevice: Send + Sync {
     fn acknowledge(&self) -> NetEvents;
     fn stats(&self) -> NetStats;
 }
+
+/// What ends or restarts the machine where there is no PSCI. The methods may return: it takes effect a little later, if at all.
+pub trait PowerControl: Sync {
+    fn off(&self);
+    fn reset(&self);
+}

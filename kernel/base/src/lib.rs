@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod atags;
 pub mod cpio;
 pub mod elf;
 pub mod epoll;

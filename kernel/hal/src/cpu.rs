@@ -257,6 +257,11 @@ pub fn midr(cpu: usize) -> u64 {
     MIDRS.get(cpu).map_or(0, |midr| midr.load(Ordering::Relaxed))
 }
 
+/// MIDR_EL1 of the calling CPU.
+pub(crate) fn own_midr() -> u64 {
+    MIDR_EL1.get()
+}
+
 /// A printable name of the CPU model ("Cortex-A72").
 pub fn model_name(midr: u64) -> &'static str {
     match (midr >> 24 & 0xff, midr >> 4 & 0xfff) {

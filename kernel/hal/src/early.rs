@@ -3,38 +3,60 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use drivers::mmio::Mmio;
 
+/// A port's registers, tagged in bit 0 for the mini-UART; 0 is no port.
 static CONSOLE: AtomicU64 = AtomicU64::new(0);
 static LOG: AtomicU64 = AtomicU64::new(0);
 
-pub(crate) fn init(console: Mmio, log: Option<Mmio>) {
-    let address = |port: &Mmio| port.base().as_ptr() as u64;
-    CONSOLE.store(address(&console), Ordering::Release);
-    if let Some(log) = log {
-        // A port nobody has set up yet: 8 bits, FIFOs on, transmitter on (UARTLCR_H, UARTCR).
+const MINI_UART: u64 = 1;
+
+/// A mapped serial port that is set up.
+pub(crate) struct Port(u64);
+
+impl Port {
+    fn address(registers: &Mmio) -> u64 {
+        registers.base().as_ptr() as u64
+    }
+    pub fn pl011(registers: Mmio) -> Self {
+        Self(Self::address(&registers))
+    }
+    /// A PL011 nobody has set up yet: 8 bits, FIFOs on, transmitter on (UARTLCR_H, UARTCR).
+    pub fn new_pl011(registers: Mmio) -> Self {
         // SAFETY: PL011 registers, mapped by `mmio::map`; before any driver owns them.
         unsafe {
-            let base = log.base().as_ptr();
+            let base = registers.base().as_ptr();
             base.add(0x2c).cast::<u32>().write_volatile(0x70);
             base.add(0x30).cast::<u32>().write_volatile(0x301);
         }
-        LOG.store(address(&log), Ordering::Release);
+        Self::pl011(registers)
+    }
+    /// The mini-UART of a Raspberry Pi's auxiliary block.
+    pub fn mini_uart(aux: Mmio) -> Self {
+        Self(Self::address(&aux) | MINI_UART)
     }
 }
 
-/// PL011: UARTFR at 0x18, TXFF is bit 5; UARTDR at 0.
+pub(crate) fn init(console: Port, log: Option<Port>) {
+    CONSOLE.store(console.0, Ordering::Release);
+    if let Some(log) = log {
+        LOG.store(log.0, Ordering::Release);
+    }
+}
+
+/// PL011: UARTFR at 0x18, TXFF is bit 5; UARTDR at 0. Mini-UART: LSR at 0x54, bit 5 is room; IO at 0x40.
 fn put(port: u64, bytes: &[u8]) {
     if port == 0 {
         return;
     }
-    let base = port as *mut u32;
+    let base = (port & !MINI_UART) as *mut u32;
+    let (data, flags, full) = if port & MINI_UART == 0 { (0, 6, 0x20) } else { (16, 21, 0) };
     for &byte in bytes {
-        // SAFETY: a mapped PL011. Writing data while a driver also writes can only interleave bytes.
+        // SAFETY: a mapped port of that kind. Writing data while a driver also writes can only interleave bytes.
         unsafe {
             let mut spins = 0u32;
-            while base.add(6).read_volatile() & 0x20 != 0 && spins < 1_000_000 {
+            while base.add(flags).read_volatile() & 0x20 == full && spins < 1_000_000 {
                 spins += 1;
             }
-            base.write_volatile(u32::from(byte));
+            base.add(data).write_volatile(u32::from(byte));
         }
     }
 }

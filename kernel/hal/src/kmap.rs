@@ -2,7 +2,7 @@
 
 use crate::OutOfMemory;
 use crate::boot::{image_layout, image_to_phys, tree::Plan};
-use crate::layout::{KIMAGE_VA, LINEAR_BASE, linear};
+use crate::layout::{KIMAGE_VA, LINEAR_BASE, MMIO_BASE, linear};
 use base::addr::{PAGE_SIZE, PhysAddr};
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Mutex;
@@ -146,6 +146,7 @@ unsafe extern "C" {
     fn switch_ttbr1(root: u64);
     static boot_l0_kernel: u8;
     static boot_l0_id: u8;
+    static boot_l1_device: u8;
 }
 
 fn image_pointer<T>(symbol: *const T) -> u64 {
@@ -155,6 +156,21 @@ fn image_pointer<T>(symbol: *const T) -> u64 {
 /// Identity-map root, for secondary CPUs (physical).
 pub fn identity_root() -> u64 {
     image_pointer(&raw const boot_l0_id)
+}
+
+/// Maps the GiB of device registers around `phys` into the boot tables' MMIO window, for the time before [`build`].
+pub fn boot_map_device(phys: u64) {
+    let gib = phys >> 30;
+    assert!(gib < 512, "device registers out of range");
+    // SAFETY: as in `widen_boot_map`; the table is the window's alone.
+    unsafe {
+        let l0 = (&raw const boot_l0_kernel).cast::<u64>().cast_mut();
+        let l1 = (&raw const boot_l1_device).cast::<u64>().cast_mut();
+        l1.add(gib as usize).write_volatile(gib << 30 | Kind::Device.bits());
+        l0.add((MMIO_BASE >> 39 & 511) as usize).write_volatile(image_pointer(l1) | VALID | TABLE);
+        aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::SY);
+        aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
+    }
 }
 
 /// Adds all RAM to the boot linear map as 1 GiB blocks.

@@ -28,3 +28,16 @@ pub fn map(phys: PhysAddr, len: usize) -> Mmio {
     // SAFETY: mapped above as device memory and never unmapped; device ranges are not RAM handed to anything else.
     unsafe { Mmio::new(base, len) }
 }
+
+unsafe extern "C" {
+    fn mmio_probe32_asm(address: *const u32) -> u64;
+}
+
+/// Reads a register that may not be there: `None` when the bus answers with an abort. For 32-bit registers without side
+/// effects of reading.
+pub fn probe_read32(registers: &Mmio, offset: usize) -> Option<u32> {
+    assert!(offset & 3 == 0 && offset + 4 <= registers.len(), "probe outside of the block");
+    // SAFETY: an aligned word of a mapped block; an abort has a fix-up (trap.rs), which answers bit 32.
+    let value = unsafe { mmio_probe32_asm(registers.base().as_ptr().add(offset).cast()) };
+    (value >> 32 == 0).then_some(value as u32)
+}

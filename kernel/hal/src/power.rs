@@ -2,11 +2,20 @@
 
 use crate::boot::tree::{self, EnableMethod};
 use aarch64_cpu::asm;
+use drivers::traits::PowerControl;
 use smccc::{Hvc, Smc, psci};
+use spin::Once;
 
 /// The conduit of PSCI calls on this machine.
 fn method() -> EnableMethod {
     tree::cpus().first().map_or(EnableMethod::None, |cpu| cpu.method)
+}
+
+static BOARD: Once<&'static dyn PowerControl> = Once::new();
+
+/// Installs what ends a machine that has no PSCI.
+pub(crate) fn set_board(control: &'static dyn PowerControl) {
+    BOARD.call_once(|| control);
 }
 
 /// Ends the machine. `status` reaches the host where the platform has a way (semihosting when asked for on the command
@@ -21,7 +30,7 @@ pub fn off(status: u8) -> ! {
     match method() {
         EnableMethod::PsciHvc => drop(psci::system_off::<Hvc>()),
         EnableMethod::PsciSmc => drop(psci::system_off::<Smc>()),
-        _ => {}
+        _ => BOARD.get().into_iter().for_each(|board| board.off()),
     }
     park_cpu()
 }
@@ -31,7 +40,7 @@ pub fn reset() -> ! {
     match method() {
         EnableMethod::PsciHvc => drop(psci::system_reset::<Hvc>()),
         EnableMethod::PsciSmc => drop(psci::system_reset::<Smc>()),
-        _ => {}
+        _ => BOARD.get().into_iter().for_each(|board| board.reset()),
     }
     park_cpu()
 }

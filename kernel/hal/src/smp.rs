@@ -1,17 +1,25 @@
-//! Starting the secondary CPUs (PSCI or spin table).
+//! Starting the secondary CPUs: by PSCI, which passes the argument, or by a spin table, whose word holds an entry address
+//! only; CPUs released that way find their argument in `spin_args` (boot.S) by their MPIDR.
 
 use crate::boot::tree::{self, EnableMethod};
 use crate::cpu;
-use crate::layout::linear_to_phys;
+use crate::layout::{LINEAR_BASE, PHYS_LIMIT, linear, linear_to_phys};
 use crate::{kmap, trap};
-use aarch64_cpu::asm::barrier;
+use aarch64_cpu::asm::{self, barrier};
 use aarch64_cpu::registers::*;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, Ordering};
+use base::addr::PhysAddr;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use smccc::{Hvc, Smc, psci};
+
+/// One CPU's entry in `spin_args`: MPIDR, physical address of its [`SecondaryArgs`] or 0.
+type SpinSlot = [AtomicU64; 2];
+const SPIN_SLOTS: usize = 8;
 
 unsafe extern "C" {
     fn secondary_entry();
+    fn spin_entry();
+    static spin_args: [SpinSlot; SPIN_SLOTS];
 }
 
 /// What a secondary CPU reads with its MMU off; the layout is boot.S's.
@@ -61,8 +69,8 @@ fn start(index: usize, node: &tree::CpuNode) {
     let started = match node.method {
         EnableMethod::PsciHvc => psci::cpu_on::<Hvc>(node.mpidr, entry, args_phys).is_ok(),
         EnableMethod::PsciSmc => psci::cpu_on::<Smc>(node.mpidr, entry, args_phys).is_ok(),
-        // Spin tables pass no argument: a trampoline that finds it belongs to the Raspberry Pi support.
-        EnableMethod::SpinTable(_) | EnableMethod::None => false,
+        EnableMethod::SpinTable(word) => release(index, node.mpidr, word, args_phys),
+        EnableMethod::None => false,
     };
     if !started {
         return;
@@ -71,6 +79,27 @@ fn start(index: usize, node: &tree::CpuNode) {
     while !UP[index].load(Ordering::Acquire) && crate::time::now_ns() < give_up {
         cpu::relax();
     }
+}
+
+/// Publishes the arguments of CPU `index` and writes the spin table's word. The CPU reads both with its caches off.
+fn release(index: usize, mpidr: u64, word: u64, args_phys: u64) -> bool {
+    // SAFETY: defined in boot.S with this layout; only read by CPUs that are not up yet.
+    let slots = unsafe { &*(&raw const spin_args) };
+    let Some([slot_mpidr, slot_args]) = slots.get(index) else { return false };
+    // A word that is not in RAM, or not a word, is the device tree's mistake.
+    if word & 7 != 0 || word >= PHYS_LIMIT || kmap::lookup(LINEAR_BASE + word).is_none() {
+        return false;
+    }
+    slot_mpidr.store(mpidr, Ordering::Relaxed);
+    slot_args.store(args_phys, Ordering::Release);
+    crate::mmu::clean_data_cache((&raw const *slots).cast(), size_of_val(slots));
+    let entry = crate::boot::image_to_phys(spin_entry as *const () as u64);
+    let word = linear(PhysAddr(word)).cast::<u64>();
+    // SAFETY: an aligned word of RAM that the boot loader keeps for this; device trees reserve its page.
+    unsafe { word.write_volatile(entry) };
+    crate::mmu::clean_data_cache(word.cast(), size_of::<u64>());
+    asm::sev();
+    true
 }
 
 /// First Rust code of a secondary CPU: on its own stack, final tables, IRQs masked.

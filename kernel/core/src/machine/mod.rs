@@ -3,6 +3,7 @@
 pub mod console;
 mod irq;
 mod probe;
+mod raspberry_pi;
 mod virtio;
 
 pub use irq::{handle_irq, init_cpu, interrupt_counts, register_irq, send_ipi};
@@ -17,6 +18,7 @@ use crate::prelude::*;
 
 /// Probes everything; after this `log` reaches the port and interrupts can be enabled.
 pub fn init() {
+    raspberry_pi::init();
     probe::probe();
     init_cpu();
     console::init();

@@ -3,6 +3,7 @@
 
 .equ KIMAGE_VA,   0xffff800000000000        // maps the 2 MiB block the image starts in
 .equ TEXT_OFFSET, 0x80000
+.equ SPIN_SLOTS,  8                         // smp.rs has the same
 
 // Translation attributes used before the final tables are built.
 .equ BLOCK_NORMAL, 0x701                    // AF, inner shareable, AttrIdx 0, block
@@ -93,7 +94,11 @@ enable_mmu:
     br      x27
 
 primary_entry:
-    mov     x21, x0                         // device tree
+    cbnz    x0, 1f                          // no device tree, and not CPU 0: a loader sent all CPUs here
+    mrs     x9, mpidr_el1
+    and     x9, x9, #0xffffff
+    cbnz    x9, spin_entry
+1:  mov     x21, x0                         // device tree
     mrs     x22, cntvct_el0
     bl      drop_to_el1
     // zero .bss (the boot tables live there)
@@ -161,6 +166,29 @@ primary_entry:
     ldr     x27, =primary_high
     b       enable_mmu
 
+// A CPU released from a spin table, which passes no argument, or one that came with the first: waits until its
+// SecondaryArgs are in spin_args. MMU off; the starter cleans what it writes there to memory.
+.global spin_entry
+spin_entry:
+    mrs     x9, mpidr_el1
+    movz    x10, #0x00ff, lsl #16           // affinity fields
+    movk    x10, #0xffff
+    movk    x10, #0x00ff, lsl #32
+    and     x9, x9, x10
+    adrp    x10, spin_args
+    add     x10, x10, :lo12:spin_args
+1:  mov     x11, x10
+    mov     x12, #SPIN_SLOTS
+2:  ldp     x13, x14, [x11], #16            // MPIDR, address of the arguments or 0
+    cbz     x14, 3f
+    cmp     x13, x9
+    b.eq    4f
+3:  subs    x12, x12, #1
+    b.ne    2b
+    wfe
+    b       1b
+4:  mov     x0, x14
+
 .global secondary_entry
 // x0 = physical address of a SecondaryArgs { ttbr1, ttbr0, stack, cpu }
 secondary_entry:
@@ -212,6 +240,12 @@ secondary_high:
     bl      rust_secondary
     brk     #1
 
+// Not in .bss, which the first CPU clears while others may look here already. Cache lines of its own.
+.section .data.spin_args, "aw", %progbits
+.balign 64
+.global spin_args
+spin_args:      .space SPIN_SLOTS * 16
+
 .section .bss.boot_tables, "aw", %nobits
 .balign 4096
 .global boot_l0_id
@@ -222,6 +256,8 @@ boot_l0_kernel: .space 4096
 boot_l1_linear: .space 4096
 boot_l1_image:  .space 4096
 boot_l2_image:  .space 4096
+.global boot_l1_device
+boot_l1_device: .space 4096
 
 .section .bss.stack, "aw", %nobits
 .balign 32768

@@ -327,3 +327,16 @@ page_zero_asm:
     subs    x3, x3, #64
     b.ne    3b
     ret
+
+// A device register that may not be there. x0 = address; answers the value, or 1 << 32 when the bus aborts.
+.global mmio_probe32_asm
+.global mmio_probe32_insn
+mmio_probe32_asm:
+    dsb     sy                              // an abort of earlier accesses is not ours
+mmio_probe32_insn:
+    ldr     w0, [x0]
+    dsb     sy
+    ret
+1:  mov     x0, #(1 << 32)
+    ret
+    extable mmio_probe32_insn, 1b

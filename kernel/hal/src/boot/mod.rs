@@ -3,8 +3,10 @@
 //! `asm/boot.S` brings the CPU to EL1 with coarse boot tables; [`rust_primary`] reads the device tree ([`tree`]), builds
 //! the final kernel map ([`kmap`](crate::kmap)), starts frames and heap, and enters the kernel proper.
 
+pub mod raspberry_pi;
 pub mod tree;
 
+use crate::early::Port;
 use crate::kmap;
 use crate::layout::linear;
 use base::addr::{PAGE_SIZE, PhysAddr, page_up};
@@ -106,11 +108,12 @@ unsafe extern "C" fn rust_primary(dtb: u64, image_phys: u64, entry_ticks: u64) -
     crate::frame::init(&plan);
     // The window of device registers takes its tables from the frame allocator.
     if let Some(uart) = plan.console {
-        crate::early::init(
-            crate::mmio::map(PhysAddr(uart), PAGE_SIZE),
-            plan.log.map(|log| crate::mmio::map(PhysAddr(log), PAGE_SIZE)),
-        );
+        let map = |address| crate::mmio::map(PhysAddr(address), PAGE_SIZE);
+        let log = plan.log.map(|log| Port::new_pl011(map(log)));
+        let log = log.or_else(|| plan.mini_uart_log.map(|aux| Port::mini_uart(map(aux))));
+        crate::early::init(Port::pl011(map(uart)), log);
     }
+    raspberry_pi::start();
     tree::publish_cpus(&plan);
     crate::cpu::come_online(0);
     crate::trap::init_cpu();

@@ -29,7 +29,10 @@ impl Ranges {
     pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.list[..self.len].iter().map(|&(start, end)| start..end)
     }
-    fn push(&mut self, start: u64, end: u64) {
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    pub(super) fn push(&mut self, start: u64, end: u64) {
         if start < end && self.len < MAX_RANGES {
             self.list[self.len] = (start, end);
             self.len += 1;
@@ -39,7 +42,7 @@ impl Ranges {
         self.list[..self.len].sort_unstable();
     }
     /// Removes `start..end` from all ranges.
-    fn subtract(&mut self, start: u64, end: u64) {
+    pub(super) fn subtract(&mut self, start: u64, end: u64) {
         let old = self.clone();
         self.len = 0;
         for range in old.iter() {
@@ -81,6 +84,8 @@ pub struct Plan {
     /// Registers of the boot console and of the log port.
     pub console: Option<u64>,
     pub log: Option<u64>,
+    /// The auxiliary block of a Raspberry Pi whose mini-UART is the log port.
+    pub mini_uart_log: Option<u64>,
     /// There is a tree, but it does not parse: the machine can only say so and stop.
     pub damaged: bool,
     /// Next byte of the largest free range, and its end.
@@ -103,6 +108,10 @@ impl Plan {
         let (start, end) = self.largest();
         free.subtract(start, self.cursor.get().min(end));
         free
+    }
+    /// Whether all of `range` is RAM.
+    pub fn holds(&self, range: &Range<u64>) -> bool {
+        range.start < range.end && self.memory.iter().any(|ram| ram.start <= range.start && range.end <= ram.end)
     }
     fn largest(&self) -> (u64, u64) {
         self.free.iter().map(|r| (r.start, r.end)).max_by_key(|(start, end)| end - start).unwrap_or((0, 0))
@@ -174,13 +183,15 @@ pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
         cpus: [CpuNode { mpidr: 0, method: EnableMethod::None }; MAX_CPUS],
         console: None,
         log: None,
+        mini_uart_log: None,
         damaged: false,
         cursor: Cell::new(0),
         limit: 0,
     };
     let mut reserved = Ranges::new();
-    match Fdt::new(dtb) {
-        Ok(fdt) if !dtb.is_empty() => {
+    let fdt = Fdt::new(dtb).ok().filter(|_| !dtb.is_empty());
+    match fdt {
+        Some(fdt) => {
             plan.dtb = dtb;
             read_tree(fdt, dtb, &mut plan, &mut reserved);
         }
@@ -190,6 +201,7 @@ pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
             dtb = &[];
         }
     }
+    super::raspberry_pi::complete(&mut plan, fdt);
     if plan.memory.len == 0 {
         // No tree: the GiB the image is in is RAM, as far as anyone can tell; take a modest part of it.
         plan.memory.push(image_phys, image_phys + (64 << 20));
@@ -241,8 +253,7 @@ fn read_tree(fdt: Fdt<'static>, dtb: &'static [u8], plan: &mut Plan, reserved: &
         plan.rng_seed = bytes_property(dtb, &chosen, "rng-seed");
         if let (Some(start), Some(end)) =
             (u64_property(&chosen, "linux,initrd-start"), u64_property(&chosen, "linux,initrd-end"))
-            && start < end
-            && plan.memory.iter().any(|range| range.start <= start && end <= range.end)
+            && plan.holds(&(start..end))
         {
             plan.initrd = Some(start..end);
         }

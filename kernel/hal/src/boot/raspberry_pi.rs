@@ -1,0 +1,191 @@
+//! Boot on a Raspberry Pi 3 or 4: what the device tree leaves out, and all of it when there is no tree.
+//!
+//! The firmware is asked early, before the final tables stand, through a device window in the boot tables: which part of memory
+//! is ours, and the rate of the console's clock. The console is always PL011 on the header pins (`stdout-path` of the boards'
+//! trees names the mini-UART, whose rate hangs on the GPU's clock).
+
+use super::tree::{CpuNode, EnableMethod, Plan};
+use crate::layout::{MMIO_BASE, linear};
+use base::addr::{PhysAddr, page_down};
+use base::atags;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, Ordering};
+use drivers::bcm::mailbox::{Clock, Firmware, Message, Shared};
+use drivers::bcm::{Block, Soc, gpio::Gpio, mini_uart::MiniUart, pm::Pm};
+use drivers::mmio::Mmio;
+use drivers::pl011::Pl011;
+use dtoolkit::fdt::Fdt;
+use dtoolkit::standard::NodeStandard;
+use spin::{Mutex, Once};
+
+const BAUD: u32 = 115_200;
+/// What the boards' firmware sets the clock of PL011 to, when it does not say.
+const UART_CLOCK_HZ: u32 = 48_000_000;
+const CORE_CLOCK_HZ: u32 = 250_000_000;
+/// Where loaders put an ATAG list.
+const ATAGS: u64 = 0x100;
+const GIB: u64 = 1 << 30;
+
+/// The image as the firmware sees it: RAM's alias that its caches leave alone.
+pub struct ImageMemory;
+
+impl Shared for ImageMemory {
+    fn bus_address(&self, message: &Message) -> u32 {
+        let phys = super::image_to_phys(core::ptr::from_ref(message) as u64);
+        // Boards load the image into the first GiB; elsewhere the firmware finds no question and stays silent.
+        (phys % GIB) as u32 | 0xc000_0000
+    }
+    fn flush(&self, message: &Message) {
+        crate::mmu::clean_data_cache(core::ptr::from_ref(message).cast(), size_of::<Message>());
+    }
+}
+
+/// The firmware, reached through the mailbox.
+pub type BoardFirmware = Firmware<ImageMemory>;
+
+static MESSAGE: Message = Message::new();
+static FIRMWARE: Once<Mutex<BoardFirmware>> = Once::new();
+static PM: Once<Pm> = Once::new();
+/// The command line, when only the firmware has it.
+static CMDLINE: Once<[u8; 1024]> = Once::new();
+/// 0 no Raspberry Pi, else 1 + the chip.
+static SOC: AtomicU8 = AtomicU8::new(0);
+
+/// The chip, on a Raspberry Pi.
+pub fn soc() -> Option<Soc> {
+    match SOC.load(Ordering::Relaxed) {
+        1 => Some(Soc::Bcm2837),
+        2 => Some(Soc::Bcm2711),
+        _ => None,
+    }
+}
+
+/// Calls `ask` with the firmware, one caller at a time; `None` when this is no Raspberry Pi, or when another CPU did not let go
+/// of it in reasonable time (it may have died in a panic).
+pub fn with_firmware<R>(ask: impl FnOnce(&mut BoardFirmware) -> R) -> Option<R> {
+    let firmware = FIRMWARE.get()?;
+    let _irq = crate::cpu::IrqGuard::new();
+    for _ in 0..10_000_000 {
+        if let Some(mut firmware) = firmware.try_lock() {
+            return Some(ask(&mut firmware));
+        }
+        crate::cpu::relax();
+    }
+    None
+}
+
+/// A block in the device window of the boot tables; the final tables have it at the same address once it is mapped there.
+fn early_block((address, len): Block) -> Mmio {
+    crate::kmap::boot_map_device(address);
+    let Some(base) = NonNull::new((MMIO_BASE + address) as *mut u8) else {
+        unreachable!("the MMIO window is far from zero")
+    };
+    // SAFETY: mapped as device memory in the boot tables; `start` maps it in the final ones before it is used again.
+    unsafe { Mmio::new(base, len) }
+}
+
+/// The chip by the root's `compatible`.
+fn soc_of(fdt: Fdt<'_>) -> Option<Soc> {
+    let root = fdt.root();
+    let is = |names: &[&str]| names.iter().any(|name| root.is_compatible(name));
+    if is(&["brcm,bcm2837", "brcm,bcm2710"]) {
+        Some(Soc::Bcm2837)
+    } else if is(&["brcm,bcm2711"]) {
+        Some(Soc::Bcm2711)
+    } else {
+        None
+    }
+}
+
+/// The chip by its cores, when there is no tree: only a machine with the mailbox in its place is a Raspberry Pi.
+fn soc_without_tree() -> Option<Soc> {
+    let soc = Soc::from_midr(crate::cpu::own_midr())?;
+    let mailbox = early_block(soc.arm_control());
+    crate::mmio::probe_read32(&mailbox, 0x880 + 0x18).map(|_| soc)
+}
+
+/// Completes `plan` on a Raspberry Pi: called when the tree, if there is one, was read, before anything is taken from memory.
+pub(super) fn complete(plan: &mut Plan, fdt: Option<Fdt<'static>>) {
+    let soc = match fdt {
+        Some(fdt) => soc_of(fdt),
+        // A tree that does not parse says nothing, but it says that this is a machine with a tree.
+        None if plan.damaged => None,
+        None => soc_without_tree(),
+    };
+    let Some(soc) = soc else { return };
+    SOC.store(1 + soc as u8, Ordering::Relaxed);
+    let mut firmware = Firmware::new(early_block(soc.arm_control()), &MESSAGE, ImageMemory);
+    let arm_memory = firmware.arm_memory().ok();
+    if fdt.is_none() {
+        complete_without_tree(plan, soc, &mut firmware);
+    }
+    match arm_memory {
+        Some(memory) => {
+            let (base, len) = (u64::from(memory.base), u64::from(memory.len));
+            if plan.memory.is_empty() {
+                plan.memory.push(base, page_down(base + len));
+            }
+            // Behind our part of the first GiB come the VideoCore's part and, on the BCM2837, the peripherals, whatever a
+            // tree that no loader has filled in says.
+            plan.memory.subtract(page_down(base + len), GIB);
+        }
+        None => plan.memory.subtract(soc.peripherals().min(GIB), GIB),
+    }
+    let gpio = Gpio::new(early_block(soc.gpio()), soc);
+    gpio.connect_uart0();
+    let uart_clock = firmware.clock_hz(Clock::Uart).unwrap_or(UART_CLOCK_HZ);
+    let _ = Pl011::new(early_block(soc.uart0()), BAUD, uart_clock);
+    plan.console = Some(soc.uart0().0);
+    plan.log = None;
+    if has_word(plan.cmdline, "log=ttyS1") {
+        let core_clock = firmware.clock_hz(Clock::Core).unwrap_or(CORE_CLOCK_HZ);
+        let _ = MiniUart::new(early_block(soc.aux()), BAUD, core_clock);
+        plan.mini_uart_log = Some(soc.aux().0);
+    }
+    FIRMWARE.call_once(|| Mutex::new(firmware));
+}
+
+fn has_word(cmdline: &str, word: &str) -> bool {
+    cmdline.split_ascii_whitespace().take_while(|other| *other != "--").any(|other| other == word)
+}
+
+/// Memory, command line and initial RAM disk from the ATAG list and the firmware; cores from the chip.
+fn complete_without_tree(plan: &mut Plan, soc: Soc, firmware: &mut BoardFirmware) {
+    // SAFETY: the first page of RAM, in the linear map of the boot tables; the image's own 2 MiB block, which no allocator gets.
+    let page: &'static [u8] =
+        unsafe { core::slice::from_raw_parts(linear(PhysAddr(ATAGS)), 0x1000 - ATAGS as usize) };
+    if let Some(tags) = atags::parse(page) {
+        if let Some(memory) = tags.memory {
+            plan.memory.push(memory.start, page_down(memory.end));
+        }
+        plan.initrd = tags.initrd.filter(|range| plan.holds(range));
+        plan.cmdline = tags.cmdline;
+    }
+    if plan.cmdline.is_empty() {
+        let line = CMDLINE.call_once(|| {
+            let mut buffer = [0; 1024];
+            if firmware.command_line(&mut buffer).is_err() {
+                buffer[0] = 0;
+            }
+            buffer
+        });
+        let line = line.split(|byte| *byte == 0).next().unwrap_or(&[]);
+        plan.cmdline = core::str::from_utf8(line).unwrap_or("");
+    }
+    let own = crate::smp::own_mpidr();
+    plan.nr_cpus = 4;
+    for (core, node) in (0..).zip(&mut plan.cpus[..4]) {
+        *node = CpuNode { mpidr: own & !0xff | core, method: EnableMethod::SpinTable(soc.spin_table(core)) };
+    }
+    if let Some(boot) = plan.cpus[..4].iter().position(|cpu| cpu.mpidr == own) {
+        plan.cpus.swap(0, boot);
+    }
+}
+
+/// Maps in the final tables what boot has used, and installs power-off and reset. Once, when the frame allocator runs.
+pub(super) fn start() {
+    let Some(soc) = soc() else { return };
+    let map = |(address, len): Block| crate::mmio::map(PhysAddr(address), len);
+    let _ = map(soc.arm_control());
+    crate::power::set_board(PM.call_once(|| Pm::new(map(soc.pm()))));
+}
