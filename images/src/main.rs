@@ -12,6 +12,7 @@ mod program;
 mod qemu;
 mod recipe;
 mod run;
+mod shape;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};

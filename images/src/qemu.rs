@@ -18,6 +18,9 @@ pub struct Machine {
     pub memory: String,
     pub kernel: PathBuf,
     pub initrd: PathBuf,
+    pub device_tree: Option<PathBuf>,
+    /// The machine is a board: its CPUs are as they are, and it has no virtio devices.
+    pub is_board: bool,
     pub append: String,
     pub log: PathBuf,
     pub interactive: bool,
@@ -26,7 +29,7 @@ pub struct Machine {
 }
 
 /// What speeds the guest up here, best first.
-pub fn accelerator() -> &'static str {
+fn accelerator() -> &'static str {
     let arm = cfg!(target_arch = "aarch64");
     let writable = |path: &str| fs::OpenOptions::new().read(true).write(true).open(path).is_ok();
     if arm && cfg!(target_os = "linux") && writable("/dev/kvm") {
@@ -55,24 +58,21 @@ pub fn check_version() -> Result<()> {
 }
 
 impl Machine {
+    /// What speeds this machine up: the boards have CPUs of their own, which only TCG emulates.
+    pub fn accelerator(&self) -> &'static str {
+        if self.is_board { "tcg" } else { accelerator() }
+    }
     pub fn arguments(&self) -> Vec<String> {
-        let accelerator = accelerator();
+        let accelerator = self.accelerator();
         let cpu =
             self.cpu.clone().unwrap_or_else(|| String::from(if accelerator == "tcg" { "cortex-a72" } else { "host" }));
         let mut out: Vec<String> = Vec::new();
         let mut push = |words: &[&str]| out.extend(words.iter().map(|word| String::from(*word)));
-        push(&[
-            "-M",
-            &self.machine,
-            "-accel",
-            accelerator,
-            "-cpu",
-            &cpu,
-            "-smp",
-            &self.cpus.to_string(),
-            "-m",
-            &self.memory,
-        ]);
+        push(&["-M", &self.machine, "-accel", accelerator]);
+        if !self.is_board {
+            push(&["-cpu", &cpu]);
+        }
+        push(&["-smp", &self.cpus.to_string(), "-m", &self.memory]);
         push(&["-display", "none", "-no-reboot", "-nic", "none"]);
         if self.interactive {
             push(&[
@@ -88,8 +88,13 @@ impl Machine {
         }
         push(&["-serial", &format!("file:{}", self.log.display())]);
         push(&["-kernel", &self.kernel.display().to_string(), "-initrd", &self.initrd.display().to_string()]);
+        if let Some(tree) = &self.device_tree {
+            push(&["-dtb", &tree.display().to_string()]);
+        }
         push(&["-append", &self.append]);
-        push(&["-global", "virtio-mmio.force-legacy=false", "-device", "virtio-rng-device"]);
+        if !self.is_board {
+            push(&["-global", "virtio-mmio.force-legacy=false", "-device", "virtio-rng-device"]);
+        }
         out.extend(self.network.iter().cloned());
         out.extend(self.extra.iter().cloned());
         out

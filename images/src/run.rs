@@ -4,6 +4,7 @@ use crate::cpio::Archive;
 use crate::network::{Mode, Network, Publish};
 use crate::qemu::{self, End, Machine};
 use crate::recipe::Recipe;
+use crate::shape::{Shape, Wish};
 use crate::{debs, program};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -14,18 +15,21 @@ use std::time::Duration;
 
 #[derive(Args)]
 pub struct Options {
-    /// Memory of the machine
-    #[arg(short, long, default_value = "256M")]
-    memory: String,
-    /// Number of CPUs
-    #[arg(long, default_value_t = 1)]
-    cpus: u32,
+    /// Memory of the machine [default: 256M; a board has what it has]
+    #[arg(short, long)]
+    memory: Option<String>,
+    /// Number of CPUs [default: 1; a board has 4]
+    #[arg(long)]
+    cpus: Option<u32>,
     /// CPU model (QEMU's names)
     #[arg(long)]
     cpu: Option<String>,
-    /// Machine type and its options
+    /// Machine type and its options: virt, raspi3b or raspi4b
     #[arg(long, default_value = "virt")]
     machine: String,
+    /// Device tree for the machine, or `none` [default: what the machine makes itself, or a board's from Debian's kernel package]
+    #[arg(long, value_name = "FILE")]
+    device_tree: Option<String>,
     /// Environment variable K=V for the program
     #[arg(short, long, value_name = "K=V")]
     env: Vec<String>,
@@ -276,7 +280,16 @@ pub fn run(mut options: Options) -> Result<u8> {
     if let (true, Some(recipe)) = (options.command.is_empty(), &options.recipe) {
         options.command = Recipe::load(recipe)?.command;
     }
-    let network = Network::new(options.net.clone(), &options.name, &options.publish, options.pcap.as_deref())?;
+    let shape = Shape::of(&Wish {
+        machine: &options.machine,
+        cpu: options.cpu.as_deref(),
+        cpus: options.cpus,
+        memory: options.memory.as_deref(),
+        network: options.net.as_ref().is_some_and(|mode| *mode != Mode::None) || !options.publish.is_empty(),
+        device_tree: options.device_tree.as_deref(),
+    })?;
+    let mode = if shape.is_board { Some(Mode::None) } else { options.net.clone() };
+    let network = Network::new(mode, &options.name, &options.publish, options.pcap.as_deref())?;
     let scratch = Scratch::new()?;
     let mut archive = Archive::default();
     let (program, mut services) = pack_root(&options, &scratch.0, &mut archive)?;
@@ -314,6 +327,7 @@ pub fn run(mut options: Options) -> Result<u8> {
     };
     let log = options.log_file.clone().unwrap_or_else(|| scratch.0.join("log"));
     let mut append = String::from("console=ttyAMA0 rdinit=/.crannog/init");
+    append.push_str(shape.append);
     if options.quiet {
         append.push_str(" quiet");
     }
@@ -330,10 +344,12 @@ pub fn run(mut options: Options) -> Result<u8> {
     let machine = Machine {
         machine: options.machine.clone(),
         cpu: options.cpu.clone(),
-        cpus: options.cpus,
-        memory: options.memory.clone(),
+        cpus: shape.cpus,
+        memory: shape.memory,
         kernel,
         initrd,
+        device_tree: shape.device_tree,
+        is_board: shape.is_board,
         append,
         log: log.clone(),
         interactive,
@@ -346,7 +362,7 @@ pub fn run(mut options: Options) -> Result<u8> {
         return Ok(0);
     }
     if !options.quiet {
-        eprintln!("crannog: {} CPUs, {}, {}", options.cpus, options.memory, qemu::accelerator());
+        eprintln!("crannog: {} CPUs, {}, {}", machine.cpus, machine.memory, machine.accelerator());
     }
     let timeout = options.timeout.map(Duration::from_secs_f64);
     let end = qemu::run(&machine, timeout, !interactive)?;

@@ -71,12 +71,7 @@ pub struct Bcm2836 {
 
 impl Bcm2836 {
     /// Masks everything; the peripherals' interrupts go to the calling CPU.
-    pub fn new(
-        local: Mmio,
-        arm_control: Mmio,
-        current_cpu: fn() -> usize,
-        affinity: fn(usize) -> Option<u64>,
-    ) -> Self {
+    pub fn new(local: Mmio, arm_control: Mmio, current_cpu: fn() -> usize, affinity: fn(usize) -> Option<u64>) -> Self {
         let own = Self { local: local.registers(0), arm: arm_control.registers(OFFSET), current_cpu, affinity };
         for bank in 0..2 {
             own.arm.DISABLE[bank].set(u32::MAX);

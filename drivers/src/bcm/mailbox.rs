@@ -277,11 +277,8 @@ mod tests {
     fn machine(answer: fn(&Message)) -> (Bank, &'static Model, Firmware<&'static Model>) {
         let bank = Bank::new(0x1000);
         bank.set(READ, BUS | CHANNEL);
-        let model: &Model = Box::leak(Box::new(Model {
-            flushes: Cell::new(0),
-            asked: RefCell::new(Vec::new()),
-            answer,
-        }));
+        let model: &Model =
+            Box::leak(Box::new(Model { flushes: Cell::new(0), asked: RefCell::new(Vec::new()), answer }));
         let firmware = Firmware::new(bank.mmio(), Box::leak(Box::default()), model);
         (bank, model, firmware)
     }

@@ -241,7 +241,8 @@ extern "C" fn rust_kernel_sync(frame: &mut KernelFrame) {
         && (far >> 55 & 1 == 0 || probe)
         && let Some(fixup) = find_fixup(frame.elr)
     {
-        let nofault = probe || (&raw const __nofault_start as u64..&raw const __nofault_end as u64).contains(&frame.elr);
+        let nofault =
+            probe || (&raw const __nofault_start as u64..&raw const __nofault_end as u64).contains(&frame.elr);
         if !nofault && frame.esr & 0x3f <= 0x0f {
             let access = if frame.esr & (1 << 6) != 0 { Access::Write } else { Access::Read };
             // The interrupted code had IRQs on unless it may not sleep; then the handler's `might_sleep` says so.

@@ -152,8 +152,7 @@ fn has_word(cmdline: &str, word: &str) -> bool {
 /// Memory, command line and initial RAM disk from the ATAG list and the firmware; cores from the chip.
 fn complete_without_tree(plan: &mut Plan, soc: Soc, firmware: &mut BoardFirmware) {
     // SAFETY: the first page of RAM, in the linear map of the boot tables; the image's own 2 MiB block, which no allocator gets.
-    let page: &'static [u8] =
-        unsafe { core::slice::from_raw_parts(linear(PhysAddr(ATAGS)), 0x1000 - ATAGS as usize) };
+    let page: &'static [u8] = unsafe { core::slice::from_raw_parts(linear(PhysAddr(ATAGS)), 0x1000 - ATAGS as usize) };
     if let Some(tags) = atags::parse(page) {
         if let Some(memory) = tags.memory {
             plan.memory.push(memory.start, page_down(memory.end));
