@@ -285,7 +285,7 @@ mod tests {
 
     fn reply(message: &Message, values: &[u32]) {
         message.set(1, SUCCESS);
-        message.set(4, ANSWERED | values.len() as u32 * 4);
+        message.set(4, ANSWERED | (values.len() as u32 * 4));
         for (index, value) in values.iter().enumerate() {
             message.set(HEAD + index, *value);
         }

@@ -84,7 +84,7 @@ fn start(index: usize, node: &tree::CpuNode) {
 /// Publishes the arguments of CPU `index` and writes the spin table's word. The CPU reads both with its caches off.
 fn release(index: usize, mpidr: u64, word: u64, args_phys: u64) -> bool {
     // SAFETY: defined in boot.S with this layout; only read by CPUs that are not up yet.
-    let slots = unsafe { &*(&raw const spin_args) };
+    let slots = unsafe { &spin_args };
     let Some([slot_mpidr, slot_args]) = slots.get(index) else { return false };
     // A word that is not in RAM, or not a word, is the device tree's mistake.
     if word & 7 != 0 || word >= PHYS_LIMIT || kmap::lookup(LINEAR_BASE + word).is_none() {
