@@ -33,7 +33,6 @@ pub fn device_trees() -> Result<PathBuf> {
 }
 
 /// The mainline device tree of QEMU's machine `raspi3b` or `raspi4b`.
-#[expect(dead_code, reason = "`crannog run` takes it once it boots these machines")]
 pub fn device_tree(machine: &str) -> Result<PathBuf> {
     let Some(board) = BOARDS.iter().find(|board| board.machine == machine) else {
         bail!("{machine} is not a board that has a device tree here");

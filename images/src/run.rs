@@ -327,7 +327,7 @@ pub fn run(mut options: Options) -> Result<u8> {
     };
     let log = options.log_file.clone().unwrap_or_else(|| scratch.0.join("log"));
     let mut append = String::from("console=ttyAMA0 rdinit=/.crannog/init");
-    append.push_str(shape.append);
+    append.push_str(&shape.append);
     if options.quiet {
         append.push_str(" quiet");
     }

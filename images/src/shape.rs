@@ -3,6 +3,7 @@
 use crate::boards;
 use anyhow::{Result, bail};
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A machine type and what of it is fixed.
 pub struct Shape {
@@ -11,7 +12,7 @@ pub struct Shape {
     /// A device tree for QEMU, which makes one itself on `virt`.
     pub device_tree: Option<PathBuf>,
     /// Words the kernel needs on this machine.
-    pub append: &'static str,
+    pub append: String,
     /// A real board: its CPUs are as they are, and it has no virtio devices.
     pub is_board: bool,
 }
@@ -56,7 +57,7 @@ impl Shape {
                     cpus: wish.cpus.unwrap_or(1),
                     memory: wish.memory.unwrap_or("256M").to_string(),
                     device_tree: given,
-                    append: "",
+                    append: String::new(),
                     is_board: false,
                 });
             }
@@ -78,7 +79,10 @@ impl Shape {
             (None, _) => Some(boards::device_tree(kind)?),
         };
         // The second port is a mini-UART, and a panic ends the machine instead of blinking for somebody to see.
-        Ok(Self { cpus: 4, memory: memory.to_string(), device_tree, append: " log=ttyS1 panic=-1", is_board: true })
+        // There is no clock that runs while the board is off.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let append = format!(" log=ttyS1 panic=-1 clock={now}");
+        Ok(Self { cpus: 4, memory: memory.to_string(), device_tree, append, is_board: true })
     }
 }
 
@@ -107,7 +111,7 @@ mod tests {
     #[test]
     fn virt_is_as_asked_for() {
         let virt = shape("virt,gic-version=3", Some(8), Some("1G")).unwrap();
-        assert_eq!((virt.cpus, virt.memory.as_str(), virt.append), (8, "1G", ""));
+        assert_eq!((virt.cpus, virt.memory.as_str(), virt.append.as_str()), (8, "1G", ""));
         let virt = shape("virt", None, None).unwrap();
         assert_eq!((virt.cpus, virt.memory.as_str()), (1, "256M"));
     }

@@ -92,8 +92,21 @@ fn banner() {
 
 /// Words that the kernel itself understands; other `name=value` words go to init's environment, other plain words before
 /// `--` to its arguments, as on Linux.
-const OWN_OPTIONS: &[&str] =
-    &["console", "init", "rdinit", "root", "rootfstype", "rootflags", "ip", "loglevel", "maxcpus", "mem", "panic"];
+const OWN_OPTIONS: &[&str] = &[
+    "console",
+    "init",
+    "rdinit",
+    "root",
+    "rootfstype",
+    "rootflags",
+    "ip",
+    "loglevel",
+    "maxcpus",
+    "mem",
+    "panic",
+    "log",
+    "clock",
+];
 const OWN_FLAGS: &[&str] = &["quiet", "ro", "rw", "semihosting", "nokaslr", "debug", "earlycon", "banner"];
 
 /// Runs the first program as pid 1 and names what was looked for when there is none.

@@ -66,9 +66,10 @@ pub fn now_ns() -> u64 {
 /// CLOCK_REALTIME minus CLOCK_MONOTONIC, in ns.
 static REALTIME_OFFSET: AtomicI64 = AtomicI64::new(0);
 
-/// Reads the RTC; called once at boot.
+/// Reads the RTC; called once at boot. A machine without one begins at the second that `clock=` names, or in 1970.
 pub fn init() {
-    let seconds = crate::machine::rtc_seconds().unwrap_or(0);
+    let named = || crate::init::option("clock").and_then(|seconds| seconds.parse().ok());
+    let seconds = crate::machine::rtc_seconds().or_else(named).unwrap_or(0);
     set_realtime_ns(seconds.saturating_mul(NSEC_PER_SEC));
 }
 
