@@ -258,3 +258,51 @@ fn flashing_a_loop_device() {
         None => eprintln!("skipped: no file system can be made and mounted here"),
     }
 }
+
+/// Boots what a board would load from `card` in QEMU's `machine`, with the card in its slot; answers what the serial line said.
+fn boot_from(card: &str, out: &str, machine: &str, device_tree: &str) -> String {
+    let read = |name: &str| fs::read_to_string(Path::new(out).join(name)).unwrap();
+    let path = |name: &str| Path::new(out).join(name).to_str().unwrap().to_string();
+    // timeout(1) ends a machine that does not end.
+    let output = Command::new("timeout")
+        .args([
+            "-k",
+            "5",
+            "120",
+            "qemu-system-aarch64",
+            "-M",
+            machine,
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-no-reboot",
+        ])
+        .args(["-serial", "stdio", "-kernel", &path("kernel8.img"), "-dtb", &path(device_tree)])
+        .args(["-initrd", &path("initramfs.cpio"), "-append", read("cmdline.txt").trim()])
+        .args(["-drive", &format!("if=sd,format=raw,snapshot=on,file={card}")])
+        .stdin(Stdio::null())
+        .output()
+        .expect("QEMU starts");
+    let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{machine}: {}\n--- serial\n{said}\n--- QEMU\n{errors}", output.status);
+    said
+}
+
+#[test]
+#[ignore = "the kernel does not know these boards yet"]
+fn a_card_boots_on_both_boards() {
+    let place = Place::new("boot");
+    let (recipe, card, out) = (place.path("recipe.toml"), place.path("card.img"), place.path("out"));
+    let command = "echo from the card of $(uname -m) with $(nproc) CPUs; exit 42";
+    let text = format!("debs = [\"busybox-static\"]\nbusybox = true\ncommand = [\"/bin/sh\", \"-c\", \"{command}\"]\n");
+    fs::write(&recipe, text).unwrap();
+    tool(&["build", "--target", "rpi", &recipe, "-o", &card]).expect(0);
+    tool(&["inspect", &card, "--extract", &out]).expect(0);
+    for (machine, device_tree) in [("raspi3b", "bcm2837-rpi-3-b.dtb"), ("raspi4b", "bcm2711-rpi-4-b.dtb")] {
+        let said = boot_from(&card, &out, machine, device_tree);
+        assert!(said.contains("\nfrom the card of aarch64 with 4 CPUs\n"), "{machine}: {said}");
+        assert!(said.contains("[crannog] exit 42"), "{machine}: {said}");
+    }
+}
