@@ -1,6 +1,6 @@
 //! Writes newc cpio archives: deterministic, without root.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -13,6 +13,17 @@ pub struct Archive {
     next_ino: u32,
     directories: BTreeSet<Vec<u8>>,
     names: BTreeSet<Vec<u8>>,
+}
+
+/// The largest file that the format can tell the size of.
+const LARGEST_FILE: u64 = u32::MAX as u64;
+
+/// A guest path as the archive names it: absolute, no `.` and `..`, no doubled slashes.
+pub fn guest_name(path: &str) -> Result<Vec<u8>> {
+    ensure!(path.starts_with('/'), "{path:?} is not an absolute path");
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    ensure!(!parts.contains(&".."), "{path:?}: a path of the guest has no ..");
+    Ok(parts.join("/").into_bytes())
 }
 
 struct Entry<'a> {
@@ -91,22 +102,27 @@ impl Archive {
     }
 
     pub fn character_device(&mut self, name: &[u8], mode: u32, rdev: (u32, u32)) {
-        self.parents(name);
-        self.put(&Entry { name, mode: 0o020000 | mode, data: b"", rdev });
+        self.node(name, 0o020000 | mode, rdev);
     }
 
-    /// Adds the tree at `from` (a directory or one file) as `to`, sorted by name.
+    /// A device or a FIFO; `mode` has its type.
+    fn node(&mut self, name: &[u8], mode: u32, rdev: (u32, u32)) {
+        self.parents(name);
+        self.put(&Entry { name, mode, data: b"", rdev });
+    }
+
+    /// Adds the tree at `from` (a directory or one file) as `to`, sorted by name. Sockets are left out: nobody listens any more.
     pub fn tree(&mut self, from: &Path, to: &[u8]) -> Result<()> {
         let metadata = fs::symlink_metadata(from).with_context(|| from.display().to_string())?;
         let mode = metadata.permissions().mode() & 0o7777;
         let kind = metadata.file_type();
         if kind.is_symlink() {
-            let target = fs::read_link(from)?;
+            let target = fs::read_link(from).with_context(|| from.display().to_string())?;
             self.symlink(to, target.as_os_str().as_bytes());
         } else if kind.is_dir() {
             self.directory(to, mode);
-            let mut names: Vec<_> =
-                fs::read_dir(from)?.map(|entry| entry.map(|e| e.file_name())).collect::<Result<_, _>>()?;
+            let entries = fs::read_dir(from).with_context(|| from.display().to_string())?;
+            let mut names: Vec<_> = entries.map(|entry| entry.map(|e| e.file_name())).collect::<Result<_, _>>()?;
             names.sort();
             for name in names {
                 let mut below = to.to_vec();
@@ -117,11 +133,12 @@ impl Archive {
                 self.tree(&from.join(&name), &below)?;
             }
         } else if kind.is_file() {
+            ensure!(metadata.len() <= LARGEST_FILE, "{}: larger than 4 GiB", from.display());
             let data = fs::read(from).with_context(|| from.display().to_string())?;
             self.file(to, mode, &data);
-        } else if kind.is_char_device() {
+        } else if !kind.is_socket() {
             let rdev = metadata.rdev();
-            self.character_device(to, mode, (libc::major(rdev), libc::minor(rdev)));
+            self.node(to, metadata.mode(), (libc::major(rdev), libc::minor(rdev)));
         }
         Ok(())
     }
@@ -149,5 +166,23 @@ mod tests {
         assert_eq!(text.matches("070701").count(), 5);
         assert!(text.find("a/b\0").unwrap() < text.find("a/b/c\0").unwrap());
         assert_eq!(bytes.len() % 512, 0);
+    }
+
+    #[test]
+    fn links_stay_links() {
+        let mut archive = Archive::default();
+        archive.symlink(b"lib", b"usr/lib");
+        archive.file(b"lib/a", 0o644, b"");
+        archive.directory(b"lib", 0o755);
+        let text = String::from_utf8_lossy(&archive.finish()).into_owned();
+        assert_eq!(text.matches("lib\0").count(), 1);
+    }
+
+    #[test]
+    fn guest_paths() {
+        assert_eq!(guest_name("/a//b/./c/").unwrap(), b"a/b/c");
+        assert_eq!(guest_name("/").unwrap(), b"");
+        assert!(guest_name("a").is_err());
+        assert!(guest_name("/a/../b").is_err());
     }
 }

@@ -15,6 +15,7 @@ mod run;
 mod shape;
 
 use anyhow::{Result, bail};
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -81,12 +82,27 @@ fn dispatch(cli: Cli) -> Result<u8> {
     }
 }
 
+/// The first paragraph of clap's messages, as one line.
+fn one_line(text: &str) -> String {
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = first.trim_start_matches("error: ").split_whitespace().collect();
+    format!("{} (crannog --help tells more)", words.join(" "))
+}
+
 fn main() -> ExitCode {
+    // A reader that goes away ends the tool as it ends any other (run, which has a machine to end, sees to it itself).
+    // SAFETY: nothing else of the process has been set up yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { TOOL_ERROR } else { 0 });
+            let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+            if is_help || !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::from(if is_help { TOOL_ERROR } else { 0 });
+            }
+            eprintln!("crannog: {}", one_line(&error.render().to_string()));
+            return ExitCode::from(TOOL_ERROR);
         }
     };
     match dispatch(cli) {

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 pub const PROGRAM: &str = "qemu-system-aarch64";
@@ -107,18 +107,21 @@ pub enum End {
     Exit(u8),
     Panic,
     TimedOut,
-    /// QEMU ended without a word from the guest.
+    /// We were told to end, by this signal.
+    Signal(i32),
+    /// Nobody reads our standard output any more.
+    Unread,
+    /// QEMU ended without a word from the guest; what it said itself, in one line.
     Silent(String),
 }
 
-static CHILD: AtomicI32 = AtomicI32::new(0);
+/// The signal that told us to end.
+static TOLD: AtomicI32 = AtomicI32::new(0);
+/// A write to standard output failed.
+static UNREAD: AtomicBool = AtomicBool::new(false);
 
-extern "C" fn pass_on(_signal: libc::c_int) {
-    let child = CHILD.load(Ordering::SeqCst);
-    if child > 0 {
-        // SAFETY: kill(2) is async-signal-safe; the pid is our own child's.
-        unsafe { libc::kill(child, libc::SIGTERM) };
-    }
+extern "C" fn remember(signal: libc::c_int) {
+    TOLD.store(signal, Ordering::SeqCst);
 }
 
 /// Reads the guest's status from the log.
@@ -134,13 +137,47 @@ fn status_of(log: &Path) -> Option<End> {
     })
 }
 
-struct Guard(Child);
+/// QEMU, and our terminal as it was before QEMU changed it.
+struct Guard {
+    child: Child,
+    terminal: Option<libc::termios>,
+}
+
+/// How long QEMU may take to end when asked to.
+const GRACE: Duration = Duration::from_secs(2);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-        CHILD.store(0, Ordering::SeqCst);
+        let deadline = Instant::now() + GRACE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            // SAFETY: kill(2) on a child that was not waited for, whose pid is therefore still its own.
+            unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(terminal) = &self.terminal {
+            // SAFETY: tcsetattr(3) reads the structure that tcgetattr(3) filled.
+            unsafe { libc::tcsetattr(0, libc::TCSADRAIN, terminal) };
+        }
+    }
+}
+
+/// The settings of the terminal on standard input.
+fn terminal() -> Option<libc::termios> {
+    let mut settings = std::mem::MaybeUninit::uninit();
+    // SAFETY: tcgetattr(3) fills the structure when it answers 0.
+    unsafe { (libc::tcgetattr(0, settings.as_mut_ptr()) == 0).then(|| settings.assume_init()) }
+}
+
+/// What QEMU has to say, in one line: its own first error, not its warnings.
+fn complaint(errors: &str, status: std::process::ExitStatus) -> String {
+    let mut lines = errors.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains("warning:"));
+    let own = lines.next().map(|line| line.strip_prefix(PROGRAM).unwrap_or(line).trim_start_matches([':', ' ']));
+    match (own, status.signal()) {
+        (Some(line), _) => format!("QEMU: {line}"),
+        (None, Some(signal)) => format!("QEMU was killed by signal {signal}"),
+        (None, None) => String::from("the machine ended without a status"),
     }
 }
 
@@ -180,7 +217,9 @@ fn forward(mut to: impl Write) {
     let _ = to.write_all(last);
     let _ = to.flush();
     // The pipe stays open: QEMU would close the console with it.
-    std::thread::sleep(Duration::from_secs(86_400));
+    loop {
+        std::thread::park();
+    }
 }
 
 /// What init writes when the console is as it wants it: all before it is not the program's.
@@ -200,6 +239,7 @@ fn show(mut from: impl Read, ready: &std::sync::mpsc::Sender<()>) {
         }
         let mut out = std::io::stdout().lock();
         if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+            UNREAD.store(true, Ordering::SeqCst);
             return;
         }
     }
@@ -207,6 +247,11 @@ fn show(mut from: impl Read, ready: &std::sync::mpsc::Sender<()>) {
 
 /// Runs the machine to its end. Never leaves QEMU behind.
 pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) -> Result<End> {
+    // From here on a signal is remembered, and the loop below ends the machine for it.
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: the handler only stores a number.
+        unsafe { libc::signal(signal, remember as extern "C" fn(libc::c_int) as usize as libc::sighandler_t) };
+    }
     check_version()?;
     fs::write(&machine.log, "").with_context(|| machine.log.display().to_string())?;
     let mut command = Command::new(PROGRAM);
@@ -220,23 +265,24 @@ pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) ->
     });
     command.stdout(if machine.interactive { Stdio::inherit() } else { Stdio::piped() });
     command.stderr(Stdio::piped());
-    // SAFETY: prctl(2) is async-signal-safe: QEMU dies with us, however we die.
+    let tool = std::process::id();
+    // SAFETY: prctl(2), getppid(2) and _exit(2) are async-signal-safe. QEMU dies with us, however we die; if that was before the
+    // request was made, it does not even start.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::getppid() as u32 != tool {
+                libc::_exit(1);
+            }
             Ok(())
         });
     }
+    let terminal = if machine.interactive { terminal() } else { None };
     let child = command.spawn().with_context(|| format!("cannot start {PROGRAM}"))?;
-    CHILD.store(child.id() as i32, Ordering::SeqCst);
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-        // SAFETY: the handler only calls kill(2).
-        unsafe { libc::signal(signal, pass_on as extern "C" fn(libc::c_int) as usize as libc::sighandler_t) };
-    }
-    let mut guard = Guard(child);
+    let mut guard = Guard { child, terminal };
     let (ready, is_ready) = std::sync::mpsc::channel();
-    let output = guard.0.stdout.take().map(|output| std::thread::spawn(move || show(output, &ready)));
-    if let Some(input) = guard.0.stdin.take() {
+    let output = guard.child.stdout.take().map(|output| std::thread::spawn(move || show(output, &ready)));
+    if let Some(input) = guard.child.stdin.take() {
         std::thread::spawn(move || {
             // Nothing may be typed before init has set the terminal up.
             if is_ready.recv().is_ok() {
@@ -244,7 +290,7 @@ pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) ->
             }
         });
     }
-    let errors = guard.0.stderr.take().map(|mut stderr| {
+    let errors = guard.child.stderr.take().map(|mut stderr| {
         std::thread::spawn(move || {
             let mut text = String::new();
             let _ = stderr.read_to_string(&mut text);
@@ -252,19 +298,40 @@ pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) ->
         })
     });
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    loop {
-        if guard.0.try_wait()?.is_some() {
-            break;
+    let status = loop {
+        if let Some(status) = guard.child.try_wait()? {
+            break status;
+        }
+        let told = TOLD.load(Ordering::SeqCst);
+        if told != 0 {
+            return Ok(End::Signal(told));
+        }
+        if UNREAD.load(Ordering::SeqCst) {
+            return Ok(End::Unread);
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Ok(End::TimedOut);
         }
         std::thread::sleep(Duration::from_millis(5));
-    }
+    };
     drop(guard);
     if let Some(output) = output {
         let _ = output.join();
     }
     let errors = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
-    Ok(status_of(&machine.log).unwrap_or(End::Silent(errors)))
+    Ok(status_of(&machine.log).unwrap_or_else(|| End::Silent(complaint(&errors, status))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::ExitStatus;
+
+    #[test]
+    fn complaints_are_one_line() {
+        let said = "qemu-system-aarch64: warning: odd\nqemu-system-aarch64: -m x: Parameter 'size'\nYou may use k, M\n";
+        assert_eq!(complaint(said, ExitStatus::from_raw(256)), "QEMU: -m x: Parameter 'size'");
+        assert_eq!(complaint("", ExitStatus::from_raw(9)), "QEMU was killed by signal 9");
+        assert_eq!(complaint("\n", ExitStatus::from_raw(0)), "the machine ended without a status");
+    }
 }

@@ -13,7 +13,7 @@
 //! cmdline = "loglevel=7"             # more words for the kernel's command line
 //! ```
 
-use crate::cpio::Archive;
+use crate::cpio::{Archive, guest_name};
 use crate::{debs, run};
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -62,7 +62,10 @@ uptime usleep vi watch wc wget which who whoami xargs xxd xz yes zcat";
 impl Recipe {
     pub fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        toml::from_str(&text).with_context(|| path.display().to_string())
+        toml::from_str(&text).map_err(|error| {
+            let line = text[..error.span().map_or(0, |span| span.start.min(text.len()))].lines().count().max(1);
+            anyhow::anyhow!("{}, line {line}: {}", path.display(), error.message().replace('\n', ", "))
+        })
     }
 
     /// Packs the recipe's root file system.
@@ -87,10 +90,10 @@ impl Recipe {
         }
         for (guest, host) in &self.files {
             let host = base.join(host);
-            archive.tree(&host, guest.trim_start_matches('/').as_bytes())?;
+            archive.tree(&host, &guest_name(guest)?)?;
         }
         for (guest, target) in &self.links {
-            archive.symlink(guest.trim_start_matches('/').as_bytes(), target.as_bytes());
+            archive.symlink(&guest_name(guest)?, target.as_bytes());
         }
         Ok(())
     }

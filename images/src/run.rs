@@ -1,6 +1,6 @@
 //! `crannog run`: one program in a machine of its own.
 
-use crate::cpio::Archive;
+use crate::cpio::{Archive, guest_name};
 use crate::network::{Mode, Network, Publish};
 use crate::qemu::{self, End, Machine};
 use crate::recipe::Recipe;
@@ -31,7 +31,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     device_tree: Option<String>,
     /// Environment variable K=V for the program
-    #[arg(short, long, value_name = "K=V")]
+    #[arg(short, long, value_name = "K=V", value_parser = parse_variable)]
     env: Vec<String>,
     /// Working directory in the guest
     #[arg(short, long, default_value = "/")]
@@ -79,14 +79,26 @@ pub struct Options {
     #[arg(long)]
     log_file: Option<PathBuf>,
     /// End the machine after this many seconds, with status 124
-    #[arg(long, value_name = "SECS")]
-    timeout: Option<f64>,
+    #[arg(long, value_name = "SECS", value_parser = parse_timeout)]
+    timeout: Option<Duration>,
     /// More words for QEMU
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     qemu_arg: Vec<String>,
     /// The program: a host path, or a guest path with --rootfs, --debs or --recipe (which may name one itself)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0 && *seconds < 1e9);
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| String::from("a positive number of seconds is needed"))
+}
+
+fn parse_variable(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() => Ok(text.to_string()),
+        _ => Err(String::from("NAME=VALUE is needed")),
+    }
 }
 
 /// What init is told.
@@ -163,9 +175,11 @@ pub fn pack_init(archive: &mut Archive, start: &Start) -> Result<()> {
 fn untar(tar: &Path, into: &Path) -> Result<PathBuf> {
     let target = into.join("rootfs");
     fs::create_dir_all(&target)?;
-    let status = std::process::Command::new("tar").arg("-xf").arg(tar).arg("-C").arg(&target).status()?;
-    if !status.success() {
-        bail!("{}: tar cannot unpack it", tar.display());
+    let mut command = std::process::Command::new("tar");
+    let output = command.arg("-xf").arg(tar).arg("-C").arg(&target).output().context("tar is needed for tar files")?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        bail!("{}: {}", tar.display(), text.lines().next().unwrap_or("tar cannot unpack it"));
     }
     Ok(target)
 }
@@ -196,6 +210,9 @@ fn network_modules(kernel: &Path, archive: &mut Archive) -> Result<()> {
 /// Puts the root file system together; answers the program's path in the guest and what its recipe runs beside it.
 fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result<(String, Vec<Vec<String>>)> {
     let name = options.command.first().context("no program given")?.clone();
+    if name.starts_with('-') {
+        bail!("no option {name} (crannog run --help lists them)");
+    }
     let mut guest_path = false;
     let mut services = Vec::new();
     if let Some(rootfs) = &options.rootfs {
@@ -222,8 +239,11 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
     }
     archive.directory(b"tmp", 0o1777);
     for volume in &options.volumes {
-        let (host, guest) = volume.split_once(':').with_context(|| format!("-v {volume}: HOST:GUEST expected"))?;
-        archive.tree(Path::new(host), guest.trim_start_matches('/').as_bytes())?;
+        // The last colon before a slash: a host path may have colons of its own.
+        let colon = volume.rfind(":/").with_context(|| format!("-v {volume}: HOST:/GUEST expected"))?;
+        let (host, guest) = (&volume[..colon], &volume[colon + 1..]);
+        let name = guest_name(guest).with_context(|| format!("-v {volume}"))?;
+        archive.tree(Path::new(host), &name).with_context(|| format!("-v {volume}"))?;
     }
     if guest_path {
         return Ok((name, services));
@@ -231,8 +251,13 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
     let host = PathBuf::from(&name);
     let program = program::inspect(&host)?;
     if let Some(interpreter) = &program.interpreter {
-        let packages = [String::from("libc6"), String::from("libgcc-s1"), String::from("libstdc++6")];
+        let packages: &[&str] =
+            if interpreter.contains("/ld-musl-") { &["musl"] } else { &["libc6", "libgcc-s1", "libstdc++6"] };
+        let packages: Vec<String> = packages.iter().map(|package| String::from(*package)).collect();
         let tree = debs::tree(&packages).with_context(|| format!("{name} is dynamic (it wants {interpreter})"))?;
+        if tree.join(interpreter.trim_start_matches('/')).symlink_metadata().is_err() {
+            bail!("{name} wants the loader {interpreter}, which Debian does not have: give --rootfs");
+        }
         let have = |library: &str| {
             ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib"]
                 .iter()
@@ -249,23 +274,6 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
     Ok((guest, services))
 }
 
-/// A directory of our own that goes away with us.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("crannog-{}", std::process::id()));
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Kernel log lines for people: everything but the status line.
 fn show_log(log: &Path) {
     if let Ok(bytes) = fs::read(log) {
@@ -277,6 +285,9 @@ fn show_log(log: &Path) {
 }
 
 pub fn run(mut options: Options) -> Result<u8> {
+    // A reader of our output that goes away is seen by the write that fails, and then the machine is ended.
+    // SAFETY: no thread has been started yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     if let (true, Some(recipe)) = (options.command.is_empty(), &options.recipe) {
         options.command = Recipe::load(recipe)?.command;
     }
@@ -290,9 +301,9 @@ pub fn run(mut options: Options) -> Result<u8> {
     })?;
     let mode = if shape.is_board { Some(Mode::None) } else { options.net.clone() };
     let network = Network::new(mode, &options.name, &options.publish, options.pcap.as_deref())?;
-    let scratch = Scratch::new()?;
+    let scratch = tempfile::Builder::new().prefix("crannog-").tempdir().context("no temporary directory")?;
     let mut archive = Archive::default();
-    let (program, mut services) = pack_root(&options, &scratch.0, &mut archive)?;
+    let (program, mut services) = pack_root(&options, scratch.path(), &mut archive)?;
     if !network.is_there() {
         services.clear();
     }
@@ -319,13 +330,14 @@ pub fn run(mut options: Options) -> Result<u8> {
         archive.file(b"etc/hosts", 0o644, network.hosts(&options.peer)?.as_bytes());
     }
     pack_init(&mut archive, &start)?;
-    let initrd = scratch.0.join("initramfs.cpio");
-    fs::write(&initrd, archive.finish())?;
+    let initrd = scratch.path().join("initramfs.cpio");
+    fs::write(&initrd, archive.finish()).with_context(|| initrd.display().to_string())?;
     let kernel = match &options.kernel {
+        Some(kernel) if !kernel.is_file() => bail!("{}: no such kernel", kernel.display()),
         Some(kernel) => kernel.clone(),
         None => artifact("Image")?,
     };
-    let log = options.log_file.clone().unwrap_or_else(|| scratch.0.join("log"));
+    let log = options.log_file.clone().unwrap_or_else(|| scratch.path().join("log"));
     let mut append = String::from("console=ttyAMA0 rdinit=/.crannog/init");
     append.push_str(&shape.append);
     if options.quiet {
@@ -359,13 +371,14 @@ pub fn run(mut options: Options) -> Result<u8> {
     if options.dry_run {
         let words: Vec<String> = machine.arguments().iter().map(|word| quote(word)).collect();
         println!("{} {}", qemu::PROGRAM, words.join(" "));
+        // The command is there to be run: what it names stays.
+        let _ = scratch.keep();
         return Ok(0);
     }
     if !options.quiet {
         eprintln!("crannog: {} CPUs, {}, {}", machine.cpus, machine.memory, machine.accelerator());
     }
-    let timeout = options.timeout.map(Duration::from_secs_f64);
-    let end = qemu::run(&machine, timeout, !interactive)?;
+    let end = qemu::run(&machine, options.timeout, !interactive)?;
     if options.log_file.is_none() && (!options.quiet || !matches!(end, End::Exit(_))) {
         show_log(&log);
     }
@@ -376,7 +389,9 @@ pub fn run(mut options: Options) -> Result<u8> {
             eprintln!("crannog: timed out");
             Ok(124)
         }
-        End::Silent(errors) => bail!("the machine ended without a status {}", errors.trim()),
+        End::Signal(signal) => Ok(128 + signal as u8),
+        End::Unread => Ok(128 + libc::SIGPIPE as u8),
+        End::Silent(complaint) => bail!(complaint),
     }
 }
 

@@ -1,6 +1,11 @@
-//! The host tool: statuses, input and output, errors in one line.
+//! The host tool: statuses, input and output, errors in one line, and no machine left behind.
 
 use machine_tests::{artifacts, crannog, crannog_with, shell};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn exit_statuses_come_through() {
@@ -44,12 +49,34 @@ fn environment_and_directory() {
 
 #[test]
 fn volumes_are_copied_in() {
-    let path = std::env::temp_dir().join(format!("crannog-volume-{}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
+    let path = std::env::temp_dir().join(format!("crannog-volume:{}", std::process::id()));
+    std::fs::create_dir_all(path.join("closed")).unwrap();
     std::fs::write(path.join("note"), "here\n").unwrap();
-    let volume = format!("{}:/data", path.display());
-    shell(&["-v", &volume], "cat /data/note").expect(0).prints("here\n");
+    std::fs::write(path.join("two words\n'and' more"), "odd\n").unwrap();
+    std::fs::write(path.join(std::ffi::OsStr::from_bytes(b"not \xff utf-8")), "bytes\n").unwrap();
+    std::fs::write(path.join("script"), "#!/bin/sh\necho ran\n").unwrap();
+    let mode = |name: &str, bits| std::fs::set_permissions(path.join(name), PermissionsExt::from_mode(bits)).unwrap();
+    mode("script", 0o4751);
+    mode("note", 0o604);
+    mode("closed", 0o1700);
+    symlink("note", path.join("link")).unwrap();
+    symlink("/nowhere", path.join("dangling")).unwrap();
+    assert!(Command::new("mkfifo").arg(path.join("fifo")).status().unwrap().success());
+    let _socket = std::os::unix::net::UnixListener::bind(path.join("socket")).unwrap();
+    let volume = format!("{}:/data/deep", path.display());
+    let line = "cd /data/deep; cat link; cat two*; cat not' '*; ./script; stat -c '%a %F' note script closed fifo; \
+                readlink dangling; ls | wc -l";
+    shell(&["-v", &volume], line)
+        .expect(0)
+        .prints("here\nodd\nbytes\nran\n604 regular file\n4751 regular file\n1700 directory\n644 fifo\n/nowhere\n8\n");
     std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
+fn a_volume_on_a_link_leaves_the_link() {
+    let cargo = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml:/lib/here");
+    let line = "test -L /lib && grep -c ^name /usr/lib/here";
+    shell(&["--debs", "libc6", "-v", cargo], line).expect(0).prints("1\n");
 }
 
 #[test]
@@ -78,4 +105,184 @@ fn a_host_program_runs_as_it_is() {
     let abi = artifacts().join("abi");
     let run = crannog(&["--quiet", "--", abi.to_str().unwrap(), "-l"]).expect(0);
     assert!(run.stdout.contains("mm::"), "{}", run.stdout);
+}
+
+#[test]
+fn wrong_options_are_one_line() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["--no-such-option", "--", "x"], "no-such-option"),
+        (&["--no-such-option"], "no option --no-such-option"),
+        (&["--cpus", "many", "--", "x"], "invalid value 'many'"),
+        (&["--timeout", "-1", "--", "x"], "positive number of seconds"),
+        (&["--timeout", "nan", "--", "x"], "positive number of seconds"),
+        (&["--timeout", "1e300", "--", "x"], "positive number of seconds"),
+        (&["-e", "NAME", "--", "x"], "NAME=VALUE"),
+        (&["-v", "/tmp", "--", "x"], "HOST:/GUEST"),
+        (&["-v", "/no/such/place:/x", "--", "x"], "/no/such/place"),
+        (&["-v", "/etc/hostname:/a/../b", "--", "x"], "no .."),
+        (&["--rootfs", "/no/such", "--", "x"], "/no/such: no such file"),
+        (&["--rootfs", "/etc/hostname", "--", "x"], "/etc/hostname: tar"),
+        (&["--recipe", "/no/such", "--", "x"], "/no/such"),
+        (&["--debs", "no-such-package-at-all", "--", "x"], "no-such-package-at-all"),
+        (&["--debs", "-oX=y", "--", "x"], "not a Debian package's name"),
+        (&["--rootfs", "/var/empty-or-not", "--", "x"], "/var/empty-or-not: no such file"),
+        (&[], "no program given"),
+    ];
+    let abi = artifacts().join("abi");
+    let abi = abi.to_str().unwrap();
+    let machines: &[(&[&str], &str)] = &[
+        (&["-m", "plenty", "--", abi], "plenty"),
+        (&["--cpus", "0", "--", abi], "QEMU: "),
+        (&["--cpus", "100000", "--", abi], "QEMU: "),
+        (&["--cpu", "z80", "--", abi], "z80"),
+        (&["--machine", "toaster", "--", abi], "toaster"),
+        (&["--qemu-arg=-nonsense", "--", abi], "-nonsense"),
+        (&["--kernel", "/no/such", "--", abi], "/no/such: no such kernel"),
+        (&["--log-file", "/no/such/log", "--", abi], "/no/such/log"),
+    ];
+    for (options, text) in cases.iter().chain(machines) {
+        let mut arguments = vec!["--quiet"];
+        arguments.extend(*options);
+        let run = crannog(&arguments).expect(125).says(text);
+        let tells = |line: &&str| !line.contains(": fetching ") && !line.contains(": waiting for ");
+        let lines: Vec<_> = run.stderr.lines().filter(tells).collect();
+        assert!(lines.len() == 1 && lines[0].starts_with("crannog: "), "{options:?}: {}", run.stderr);
+    }
+}
+
+/// `crannog run` of a program that does not end by itself, once it runs.
+fn endless(output: Stdio) -> Child {
+    Command::new(artifacts().join("crannog"))
+        .args(["run", "--quiet", "--timeout", "120", "--debs", "busybox-static", "--", "/bin/busybox", "yes"])
+        .env("CRANNOG_ARTIFACTS", artifacts())
+        .stdin(Stdio::null())
+        .stdout(output)
+        .spawn()
+        .expect("the host tool starts")
+}
+
+/// The QEMU that `tool` has started, once it has.
+fn machine_of(tool: u32) -> u32 {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+            let Some((head, tail)) = stat.rsplit_once(')') else { continue };
+            if head.contains("qemu-system") && tail.split_whitespace().nth(1) == Some(&tool.to_string()) {
+                return pid;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("no QEMU below process {tool}");
+}
+
+/// Fails unless the process ends soon.
+#[track_caller]
+fn is_gone(pid: u32) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    while !state().is_empty() && !state().contains(") Z ") {
+        assert!(Instant::now() < deadline, "QEMU is left behind: {}", state());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn no_machine_outlives_the_tool() {
+    for (signal, status) in
+        [("TERM", Some(143)), ("INT", Some(130)), ("HUP", Some(129)), ("KILL", None), ("QUIT", None)]
+    {
+        let mut tool = endless(Stdio::null());
+        let machine = machine_of(tool.id());
+        let killed = Command::new("kill").args([format!("-{signal}"), tool.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        let end = tool.wait().unwrap();
+        is_gone(machine);
+        assert_eq!(end.code(), status, "{signal}");
+        assert!(status.is_some() || end.signal().is_some(), "{signal}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_machine() {
+    let mut tool = endless(Stdio::piped());
+    let machine = machine_of(tool.id());
+    let mut output = tool.stdout.take().unwrap();
+    let mut some = [0; 4];
+    std::io::Read::read_exact(&mut output, &mut some).unwrap();
+    assert_eq!(&some, b"y\ny\n");
+    drop(output);
+    assert_eq!(tool.wait().unwrap().code(), Some(141));
+    is_gone(machine);
+}
+
+#[test]
+fn closed_descriptors_do_no_harm() {
+    let tool = artifacts().join("crannog");
+    let line = |redirection: &str, program: &str| {
+        format!(
+            "exec {} run --quiet --timeout 60 --debs busybox-static -- /bin/busybox {program} {redirection}",
+            tool.display()
+        )
+    };
+    let run = |redirection: &str, program: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &line(redirection, program)]).env("CRANNOG_ARTIFACTS", artifacts());
+        command.output().unwrap()
+    };
+    let output = run("<&-", "cat");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0), "{output:?}");
+    assert_eq!(run(">&- 2>&-", "true").status.code(), Some(0));
+    // Nothing is lost in silence.
+    assert_eq!(run(">/dev/full", "echo lost").status.code(), Some(141));
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let line = format!(
+        "ulimit -f 1; exec {} run --quiet -- {}",
+        artifacts().join("crannog").display(),
+        artifacts().join("abi").display()
+    );
+    let mut command = Command::new("sh");
+    let output =
+        command.args(["-c", &format!("trap '' XFSZ; {line}")]).env("CRANNOG_ARTIFACTS", artifacts()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{text}");
+    assert!(text.lines().count() == 1 && text.contains("initramfs.cpio"), "{text}");
+}
+
+#[test]
+fn runs_side_by_side_share_the_package_cache() {
+    let cache = std::env::temp_dir().join(format!("crannog-cache-{}", std::process::id()));
+    let start = || {
+        Command::new(artifacts().join("crannog"))
+            .args(["run", "--quiet", "--dry-run", "--debs", "libcap2", "--", "/bin/true"])
+            .env("CRANNOG_ARTIFACTS", artifacts())
+            .env("XDG_CACHE_HOME", &cache)
+            .env("TMPDIR", &cache)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    std::fs::create_dir_all(&cache).unwrap();
+    let runs: Vec<Child> = (0..3).map(|_| start()).collect();
+    let texts: Vec<String> = runs
+        .into_iter()
+        .map(|run| {
+            let output = run.wait_with_output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{text}");
+            text
+        })
+        .collect();
+    let fetched = texts.iter().filter(|text| text.contains("fetching libcap2")).count();
+    let trees = std::fs::read_dir(cache.join("crannog/trees")).unwrap().flatten().map(|entry| entry.path());
+    let left: Vec<_> = trees.filter(|path| path.extension().is_some()).collect();
+    std::fs::remove_dir_all(&cache).unwrap();
+    assert_eq!(fetched, 1, "{texts:?}");
+    assert!(left.is_empty(), "left behind: {left:?}");
 }
