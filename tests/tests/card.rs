@@ -291,7 +291,6 @@ fn boot_from(card: &str, out: &str, machine: &str, device_tree: &str) -> String 
 }
 
 #[test]
-#[ignore = "the kernel does not know these boards yet"]
 fn a_card_boots_on_both_boards() {
     let place = Place::new("boot");
     let (recipe, card, out) = (place.path("recipe.toml"), place.path("card.img"), place.path("out"));
