@@ -23,3 +23,4 @@ pub mod semaphore;
 pub mod sysv;
 pub mod termios;
 pub mod vma;
+pub mod wait_graph;

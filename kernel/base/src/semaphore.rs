@@ -12,7 +12,34 @@ const MAX_ADJUST: i32 = 32_767;
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Semaphore {
     pub value: u16,
+    /// Process of the last operation (GETPID).
     pub pid: u32,
+    /// Process that lowered it last and has not raised it since; 0 is none.
+    taker: u32,
+    /// Somebody else than who had lowered it raised it: it signals events, it is no lock.
+    is_signal: bool,
+}
+
+impl Semaphore {
+    /// As SETVAL by process `pid` leaves it.
+    pub const fn new(value: u16, pid: u32) -> Self {
+        Self { value, pid, taker: 0, is_signal: false }
+    }
+
+    /// The process that holds it, as far as it is used as a lock: lowered and raised by the same process each time.
+    pub fn holder(&self) -> Option<u32> {
+        (self.value == 0 && self.taker != 0 && !self.is_signal).then_some(self.taker)
+    }
+
+    fn note(&mut self, change: i16, pid: u32) {
+        self.pid = pid;
+        if change < 0 {
+            self.taker = pid;
+        } else if change > 0 {
+            self.is_signal |= self.taker != pid;
+            self.taker = 0;
+        }
+    }
 }
 
 /// One operation of semop(2).
@@ -64,7 +91,7 @@ pub fn attempt(set: &mut [Semaphore], ops: &[Op], pid: u32, adjust: &mut [i16]) 
     }
     if result == Ok(Outcome::Done) {
         for op in ops {
-            set[op.number as usize].pid = pid;
+            set[op.number as usize].note(op.change, pid);
         }
         return result;
     }
@@ -85,6 +112,7 @@ pub fn undo(set: &mut [Semaphore], adjust: &[i16], pid: u32) -> bool {
         if *adjust != 0 {
             semaphore.value = (i32::from(semaphore.value) + i32::from(*adjust)).clamp(0, MAX_VALUE) as u16;
             semaphore.pid = pid;
+            semaphore.taker = 0;
             changed = true;
         }
     }
@@ -108,9 +136,9 @@ mod tests {
 
     #[test]
     fn all_or_nothing() {
-        let mut set = [Semaphore { value: 1, pid: 0 }, Semaphore { value: 0, pid: 0 }];
+        let mut set = [Semaphore::new(1, 0), Semaphore::new(0, 0)];
         assert_eq!(attempt(&mut set, &[op(0, -1), op(1, -1)], 7, &mut []), Ok(Outcome::Blocked(1)));
-        assert_eq!(set[0], Semaphore { value: 1, pid: 0 });
+        assert_eq!(set[0], Semaphore::new(1, 0));
         assert_eq!(attempt(&mut set, &[op(1, 1), op(0, -1), op(1, -1)], 7, &mut []), Ok(Outcome::Done));
         assert_eq!((set[0].value, set[1].value, set[0].pid), (0, 0, 7));
         assert_eq!(attempt(&mut set, &[op(0, 0)], 8, &mut []), Ok(Outcome::Done));
@@ -120,7 +148,7 @@ mod tests {
 
     #[test]
     fn adjustments_mirror_changes() {
-        let mut set = [Semaphore { value: 3, pid: 0 }];
+        let mut set = [Semaphore::new(3, 0)];
         let mut adjust = [0i16];
         let take = Op { undo: true, ..op(0, -2) };
         assert_eq!(attempt(&mut set, &[take], 1, &mut adjust), Ok(Outcome::Done));
@@ -129,6 +157,26 @@ mod tests {
         assert_eq!(attempt(&mut set, &[take, take], 1, &mut adjust), Ok(Outcome::Blocked(0)));
         assert_eq!(adjust[0], 2);
         assert!(undo(&mut set, &adjust, 9));
-        assert_eq!(set[0], Semaphore { value: 3, pid: 9 });
+        assert_eq!((set[0].value, set[0].pid, set[0].holder()), (3, 9, None));
+    }
+
+    #[test]
+    fn a_lock_has_a_holder_and_a_signal_has_none() {
+        let mut set = [Semaphore::new(1, 1)];
+        let mut step = |change, pid| {
+            assert_eq!(attempt(&mut set, &[op(0, change)], pid, &mut []), Ok(Outcome::Done));
+            set[0].holder()
+        };
+        assert_eq!(step(-1, 2), Some(2));
+        assert_eq!(step(1, 2), None);
+        assert_eq!(step(-1, 3), Some(3));
+        // Raised by another: from now on nobody is said to hold it.
+        assert_eq!(step(1, 2), None);
+        assert_eq!(step(-1, 3), None);
+        // Raised before anyone had taken it: a count of events.
+        let mut set = [Semaphore::new(0, 0)];
+        assert_eq!(attempt(&mut set, &[op(0, 1)], 1, &mut []), Ok(Outcome::Done));
+        assert_eq!(attempt(&mut set, &[op(0, -1)], 2, &mut []), Ok(Outcome::Done));
+        assert_eq!(set[0].holder(), None);
     }
 }

@@ -28,6 +28,7 @@ pub fn kernel_main() -> ! {
     time::init();
     sched::adopt_idle();
     process::start_init_task(finish_boot);
+    debug::deadlock::start();
     hal::smp::start_secondaries(max_cpus());
     sched::run_idle()
 }

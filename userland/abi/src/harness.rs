@@ -178,7 +178,17 @@ pub fn main(families: &[(&str, Tests)]) {
             }
             if list {
                 println!("{name}");
-            } else if run_one(&name, *test, fork) {
+                continue;
+            }
+            let before = crate::deadlock::reports();
+            let ok = run_one(&name, *test, fork);
+            // No test but those that mean it is a deadlock.
+            let reported = crate::deadlock::reports();
+            let false_alarm = *family != "deadlock" && reported != before;
+            if false_alarm {
+                println!("{name} is no deadlock, but was reported: {}", reported.unwrap_or_default());
+            }
+            if ok && !false_alarm {
                 passed += 1;
             } else {
                 failed.push(name);

@@ -4,6 +4,7 @@
 //! As pid 1 it mounts what tests need, runs everything and powers the machine off. A family is a module with a `TESTS` table; a
 //! test panics to fail.
 
+mod deadlock;
 mod exec;
 mod file;
 mod fs;
@@ -28,6 +29,7 @@ fn main() {
         std::process::exit(code);
     }
     let families: &[(&str, harness::Tests)] = &[
+        ("deadlock", deadlock::TESTS),
         ("exec", exec::TESTS),
         ("file", file::TESTS),
         ("fs", fs::TESTS),

@@ -1,8 +1,10 @@
-//! The kernel log and panics.
+//! What the kernel says about itself: log, panics, who waits for what, deadlocks.
 
+pub mod deadlock;
 mod log;
 mod panic;
 mod symbols;
+pub mod waits;
 
 pub use log::{Level, dmesg, log, set_console_level};
 pub use symbols::symbol;

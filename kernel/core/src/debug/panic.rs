@@ -67,14 +67,14 @@ fn print_tasks() {
         let Some(threads) = process.threads.try_lock() else { continue };
         for task in threads.iter() {
             let _ = write!(Port, "tid {:5} pid {:5} {} {}", task.tid(), process.pid, task.state_letter(), task.comm());
-            let _ = match task.wait_reason() {
-                Some((reason, since)) => writeln!(
+            let _ = match task.wait_record() {
+                Some(record) => writeln!(
                     Port,
                     " waits for {} {:#x} owner {} since {} ms",
-                    reason.kind,
-                    reason.object,
-                    reason.owner,
-                    now.saturating_sub(since) / 1_000_000
+                    record.reason.kind,
+                    record.reason.object,
+                    record.reason.owner,
+                    now.saturating_sub(record.since_ns) / 1_000_000
                 ),
                 None => writeln!(Port),
             };

@@ -331,10 +331,11 @@ impl Epoll {
             if zero_timeout {
                 return Ok(0);
             }
-            let ended =
-                self.waiters.wait_until(WaitMode::Interruptible, deadline, WaitReason::new("epoll_wait"), || {
-                    (!self.ready.lock().list.is_empty()).then_some(())
-                });
+            let number = self.file.get().and_then(Weak::upgrade).map_or(0, |file| file.id);
+            let reason = WaitReason::on("epoll_wait", number);
+            let ended = self.waiters.wait_until(WaitMode::Interruptible, deadline, reason, || {
+                (!self.ready.lock().list.is_empty()).then_some(())
+            });
             match ended {
                 Ok(()) => {}
                 Err(WaitError::TimedOut) => return Ok(0),

@@ -66,7 +66,7 @@ impl FileOps for EventFd {
             if file.is_nonblocking() {
                 return Err(Errno::EAGAIN);
             }
-            self.readers.wait_until(WaitMode::Interruptible, None, WaitReason::new("eventfd_read"), || {
+            self.readers.wait_until(WaitMode::Interruptible, None, WaitReason::on("eventfd_read", file.id), || {
                 (*self.count.lock() != 0).then_some(())
             })?;
         }
@@ -100,7 +100,12 @@ impl FileOps for EventFd {
             if file.is_nonblocking() {
                 return Err(Errno::EAGAIN);
             }
-            self.writers.wait_until(WaitMode::Interruptible, None, WaitReason::new("eventfd_write"), try_add)?;
+            self.writers.wait_until(
+                WaitMode::Interruptible,
+                None,
+                WaitReason::on("eventfd_write", file.id),
+                try_add,
+            )?;
         }
         self.readers.wake_one();
         self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);

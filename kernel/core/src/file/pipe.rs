@@ -114,6 +114,11 @@ impl Pipe {
         self.buffer.lock()
     }
 
+    /// Open ends for reading and for writing.
+    pub fn nr_ends(&self) -> (usize, usize) {
+        (self.readers.load(Ordering::Acquire), self.writers.load(Ordering::Acquire))
+    }
+
     pub fn has_writers(&self) -> bool {
         self.writers.load(Ordering::Acquire) != 0
     }
@@ -333,6 +338,10 @@ pub struct PipeEnd {
 impl PipeEnd {
     pub fn pipe(&self) -> &Arc<Pipe> {
         &self.pipe
+    }
+    /// Whether it is open for reading, for writing.
+    pub fn directions(&self) -> (bool, bool) {
+        (self.reads, self.writes)
     }
     /// Another end of the same pipe, as `flags` open it (/proc/PID/fd/N).
     pub fn reopen(&self, flags: OpenFlags) -> Arc<dyn FileOps> {

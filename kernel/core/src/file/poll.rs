@@ -63,8 +63,8 @@ impl PollWaiter {
         }
     }
     /// Sleeps until an object it is registered with has news.
-    pub fn wait(&self, deadline: Deadline, kind: &'static str) -> Result<(), WaitError> {
-        Park::park_until(WaitMode::Interruptible, deadline, WaitReason::new(kind), || {
+    pub fn wait(&self, deadline: Deadline, reason: WaitReason) -> Result<(), WaitError> {
+        Park::park_until(WaitMode::Interruptible, deadline, reason, || {
             self.triggered.swap(false, Ordering::AcqRel).then_some(())
         })
     }
@@ -75,7 +75,7 @@ impl PollWaiter {
 pub fn wait_for<R>(
     deadline: Deadline,
     zero_timeout: bool,
-    kind: &'static str,
+    reason: WaitReason,
     mut scan: impl FnMut(Option<&mut PollTable<'_>>) -> Option<R>,
 ) -> Result<Option<R>, Errno> {
     if let Some(result) = scan(None) {
@@ -91,7 +91,7 @@ pub fn wait_for<R>(
         return Ok(Some(result));
     }
     loop {
-        let ended = waiter.wait(deadline, kind);
+        let ended = waiter.wait(deadline, reason);
         if let Some(result) = scan(None) {
             return Ok(Some(result));
         }

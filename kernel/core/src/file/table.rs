@@ -271,6 +271,11 @@ impl FdTable {
         }
         out
     }
+    /// Runs `f` on each open file under the table's lock: it must be short and may not sleep.
+    pub fn for_each(&self, mut f: impl FnMut(&Arc<OpenFile>)) {
+        let slots = self.slots.lock();
+        slots.files.iter().flatten().for_each(&mut f);
+    }
     /// How many descriptors there is room for (select(2) looks no further; FDSize of /proc/PID/status).
     pub fn capacity(&self) -> usize {
         self.slots.lock().files.len()

@@ -237,7 +237,12 @@ impl FileOps for Inotify {
                 (true, true) => None,
             }
         };
-        self.readable.wait_until(WaitMode::Interruptible, None, WaitReason::new("inotify_read"), &mut take)??;
+        self.readable.wait_until(
+            WaitMode::Interruptible,
+            None,
+            WaitReason::on("inotify_read", file.id),
+            &mut take,
+        )??;
         let mut bytes = Vec::new();
         for event in &events {
             let len = event.name_len();

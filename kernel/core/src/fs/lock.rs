@@ -37,7 +37,7 @@ struct UserLock {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Owner {
+pub enum Owner {
     /// POSIX: the process.
     Process(u32),
     /// F_OFD_* and flock: the open file description.
@@ -81,6 +81,70 @@ static TABLE: SpinLock<Option<HashMap<usize, Arc<Locks>>>> = SpinLock::new(None)
 static NR_LOCKED: AtomicUsize = AtomicUsize::new(0);
 /// Which process waits for which other one's POSIX lock.
 static WAITING: SpinLock<Vec<(u32, u32)>> = SpinLock::new(Vec::new());
+
+/// A thread that sleeps for a lock, for the deadlock detector.
+struct Sleeper {
+    tid: u32,
+    locks: Arc<Locks>,
+    wanted: Wanted,
+}
+
+#[derive(Clone, Copy)]
+enum Wanted {
+    Range(Range),
+    Flock { file: u64, exclusive: bool },
+}
+
+static SLEEPERS: SpinLock<Vec<Sleeper>> = SpinLock::new(Vec::new());
+
+/// Runs `wait` while the calling thread is known to sleep for `wanted`.
+fn as_sleeper<R>(locks: &Arc<Locks>, wanted: Wanted, wait: impl FnOnce() -> R) -> R {
+    let tid = current().tid;
+    SLEEPERS.lock().push(Sleeper { tid, locks: locks.clone(), wanted });
+    let result = wait();
+    let mut sleepers = SLEEPERS.lock();
+    let own = sleepers.iter().position(|sleeper| sleeper.tid == tid).map(|at| sleepers.swap_remove(at));
+    drop(sleepers);
+    drop(own);
+    result
+}
+
+/// A lock in somebody's way.
+pub struct Blocker {
+    pub owner: Owner,
+    /// Kind, file and range, in words.
+    pub what: String,
+}
+
+/// The locks in the way of thread `tid`; empty when it waits for none.
+pub fn blockers_of(tid: u32) -> Vec<Blocker> {
+    let found = SLEEPERS.lock().iter().find(|one| one.tid == tid).map(|one| (one.locks.clone(), one.wanted));
+    let Some((locks, wanted)) = found else { return Vec::new() };
+    let state = locks.state.lock();
+    let inode = state.place.1;
+    match wanted {
+        Wanted::Range(wanted) => state
+            .ranges
+            .iter()
+            .filter(|range| range.conflicts(&wanted))
+            .map(|range| {
+                let kind = if matches!(range.owner, Owner::Process(_)) { "POSIX" } else { "OFD" };
+                let end = if range.end == TO_END { String::from("end") } else { alloc::format!("{}", range.end) };
+                let what = alloc::format!("the {kind} lock of bytes {} to {end} of inode {inode}", range.start);
+                Blocker { owner: range.owner, what }
+            })
+            .collect(),
+        Wanted::Flock { file, exclusive } => state
+            .flocks
+            .iter()
+            .filter(|held| held.0 != file && (held.1 || exclusive))
+            .map(|held| Blocker {
+                owner: Owner::Description(held.0),
+                what: alloc::format!("the flock lock of inode {inode}"),
+            })
+            .collect(),
+    }
+}
 
 /// What identifies the locked object: its inode, or the object itself where there is none.
 fn key(file: &OpenFile) -> usize {
@@ -270,7 +334,7 @@ fn note_wait(waiter: u32, holder: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-fn acquire(locks: &Locks, wanted: Range, waits: bool) -> SysResult {
+fn acquire(locks: &Arc<Locks>, wanted: Range, waits: bool) -> SysResult {
     let attempt = || -> Option<SysResult> {
         let mut state = locks.state.lock();
         let Some(blocker) = state.conflict(&wanted) else {
@@ -288,7 +352,13 @@ fn acquire(locks: &Locks, wanted: Range, waits: bool) -> SysResult {
         }
         None
     };
-    let result = locks.changed.wait_until(WaitMode::Interruptible, None, WaitReason::new("file_lock"), attempt);
+    if let Some(result) = attempt() {
+        return result;
+    }
+    let reason = WaitReason::on("file_lock", locks.state.lock().place.1);
+    let result = as_sleeper(locks, Wanted::Range(wanted), || {
+        locks.changed.wait_until(WaitMode::Interruptible, None, reason, attempt)
+    });
     if let (true, Owner::Process(waiter)) = (waits, wanted.owner) {
         WAITING.lock().retain(|edge| edge.0 != waiter);
     }
@@ -334,8 +404,13 @@ pub fn flock(file: &OpenFile, operation: i32) -> SysResult {
         state.flocks.push((file.id, exclusive));
         Some(Ok(0))
     };
-    let result = locks.changed.wait_until(WaitMode::Interruptible, None, WaitReason::new("flock"), attempt);
-    let result = result.map_err(Errno::from).flatten();
+    let result = attempt().unwrap_or_else(|| {
+        let reason = WaitReason::on("flock", locks.state.lock().place.1);
+        let wanted = Wanted::Flock { file: file.id, exclusive };
+        let waited =
+            as_sleeper(&locks, wanted, || locks.changed.wait_until(WaitMode::Interruptible, None, reason, attempt));
+        waited.map_err(Errno::from).flatten()
+    });
     if result.is_err() {
         forget_unused(file, locks);
     }

@@ -300,6 +300,16 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
     }
 }
 
+/// The semaphore `task` waits for in set `id`, and the process that holds it as a lock.
+pub fn holder_for(id: u64, task: &Arc<Task>) -> Option<(usize, u32)> {
+    let set = find(i32::try_from(id).ok()?).ok()?;
+    let state = set.state.lock();
+    let waiter = state.waiters.iter().find(|waiter| Arc::ptr_eq(&waiter.task, task))?;
+    let op = waiter.ops.get(waiter.blocked.load(Ordering::Relaxed)).filter(|op| op.change < 0)?;
+    let number = usize::from(op.number);
+    Some((number, state.semaphores.get(number)?.holder()?))
+}
+
 /// `struct semid64_ds`.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
@@ -396,7 +406,7 @@ fn set_value(id: i32, num: i32, value: i32) -> SysResult {
     let mut state = set.state.lock();
     let number = usize::try_from(num).ok().filter(|number| *number < set.count).ok_or(Errno::EINVAL)?;
     with_caller(|caller| state.permissions.check(caller, 0o222))?;
-    state.semaphores[number] = Semaphore { value: value as u16, pid: current().process.pid };
+    state.semaphores[number] = Semaphore::new(value as u16, current().process.pid);
     state.change_time = now_seconds();
     forget_adjustments(id, Some(number));
     set.after_change(&mut state, &mut woken);
@@ -426,7 +436,7 @@ fn all_values(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
         return Err(Errno::EIDRM);
     }
     for (semaphore, value) in state.semaphores.iter_mut().zip(&values) {
-        *semaphore = Semaphore { value: *value, pid };
+        *semaphore = Semaphore::new(*value, pid);
     }
     state.change_time = now_seconds();
     forget_adjustments(id, None);

@@ -352,7 +352,12 @@ fn become_single_thread() -> Result<(), Errno> {
     }
     exit::kill_siblings();
     let alone = || (process.nr_threads() == 1).then_some(());
-    let result = process.life.thread_gone.wait_until(WaitMode::Killable, None, WaitReason::new("exec"), alone);
+    let result = process.life.thread_gone.wait_until(
+        WaitMode::Killable,
+        None,
+        WaitReason::on("exec", u64::from(process.pid)),
+        alone,
+    );
     process.life.exec_by.store(0, Ordering::Release);
     result.map_err(|_| Errno::EINTR)
 }

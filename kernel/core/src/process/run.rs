@@ -40,9 +40,10 @@ pub fn run(mut context: UserContext) -> ! {
         }
         sched::enter_user(task);
         let trap = run_user(&mut context);
-        sched::enter_kernel(task);
+        let now = sched::enter_kernel(task);
         match trap {
             Trap::Syscall => {
+                task.sched.last_call.store(now, Ordering::Relaxed);
                 cpu::enable_irqs();
                 system_call(task, &mut context);
             }

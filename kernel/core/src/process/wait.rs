@@ -168,5 +168,10 @@ pub fn wait(which: Which, options: Options) -> Result<Option<Event>, Errno> {
         }
         options.contains(Options::NOHANG).then_some(Ok(None))
     };
-    process.life.child_changed.wait_until(WaitMode::Interruptible, None, WaitReason::new("wait"), attempt)?
+    let reason = match which {
+        Which::Any => WaitReason::new("wait"),
+        Which::Pid(pid) => WaitReason::held_by("wait", u64::from(pid), pid),
+        Which::Group(group) => WaitReason::on("wait", u64::from(group)),
+    };
+    process.life.child_changed.wait_until(WaitMode::Interruptible, None, reason, attempt)?
 }

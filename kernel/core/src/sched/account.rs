@@ -3,8 +3,9 @@
 use crate::prelude::*;
 use core::sync::atomic::Ordering;
 
+/// Answers the counter's value.
 #[inline(always)]
-fn charge(task: &Task, user: bool) {
+fn charge(task: &Task, user: bool) -> u64 {
     let now = hal::time::ticks_relaxed();
     let sched = &task.sched;
     let elapsed = now.wrapping_sub(sched.boundary.load(Ordering::Relaxed));
@@ -12,12 +13,13 @@ fn charge(task: &Task, user: bool) {
     // Only the running CPU writes these; readers see whole words.
     let counter = if user { &sched.user_ticks } else { &sched.system_ticks };
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(elapsed), Ordering::Relaxed);
+    now
 }
 
-/// Call right after `run_user` returned.
+/// Call right after `run_user` returned. Answers the counter's value.
 #[inline(always)]
-pub fn enter_kernel(task: &Task) {
-    charge(task, true);
+pub fn enter_kernel(task: &Task) -> u64 {
+    charge(task, true)
 }
 
 /// Call right before `run_user`.

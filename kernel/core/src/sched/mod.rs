@@ -29,7 +29,7 @@ pub use switch::{
 };
 
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitMode, WaitRecord};
 use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Scheduling policies of sched(7).
@@ -78,7 +78,9 @@ pub struct TaskSched {
     pub voluntary_switches: AtomicU64,
     pub involuntary_switches: AtomicU64,
     /// What the task waits for while parked, since when, and whether a signal may end it.
-    pub(crate) wait: IrqSpinLock<Option<(WaitReason, u64, crate::sync::WaitMode)>>,
+    pub(crate) wait: IrqSpinLock<Option<WaitRecord>>,
+    /// Counter value when it last called the kernel, or came back from a sleep.
+    pub(crate) last_call: AtomicU64,
 }
 
 impl TaskSched {
@@ -104,6 +106,7 @@ impl TaskSched {
             voluntary_switches: AtomicU64::new(0),
             involuntary_switches: AtomicU64::new(0),
             wait: IrqSpinLock::new(None),
+            last_call: AtomicU64::new(hal::time::ticks_relaxed()),
         }
     }
 
@@ -162,9 +165,21 @@ impl Task {
         park::unpark(self)
     }
 
-    /// What the task waits for, if it is parked, and since when (monotonic ns).
-    pub fn wait_reason(&self) -> Option<(WaitReason, u64)> {
-        self.sched.wait.lock().map(|(reason, since, _)| (reason, since))
+    /// What the task waits for, if it is parked, and since when.
+    pub fn wait_record(&self) -> Option<WaitRecord> {
+        *self.sched.wait.lock()
+    }
+
+    /// For how long, in ns, the task has been runnable in user mode without calling the kernel; 0 when it has not. Page faults and
+    /// interrupts are no calls.
+    pub fn computing_ns(&self) -> u64 {
+        let sched = &self.sched;
+        let in_user_mode = self.syscall_nr.load(Ordering::Relaxed) == 0 && self.tid != 0;
+        if !in_user_mode || sched.state.load(Ordering::Relaxed) != RUNNABLE || sched.wait.lock().is_some() {
+            return 0;
+        }
+        let since = sched.last_call.load(Ordering::Relaxed);
+        hal::time::ticks_to_ns(hal::time::ticks_relaxed().saturating_sub(since))
     }
 
     /// The letter of /proc/PID/stat: R running or runnable, S interruptible, D uninterruptible, T stopped, Z zombie, X dead.
@@ -172,8 +187,8 @@ impl Task {
         match self.sched.state.load(Ordering::Relaxed) {
             DEAD => 'X',
             PARKED => match *self.sched.wait.lock() {
-                Some((reason, _, _)) if reason.kind == "stopped" => 'T',
-                Some((_, _, crate::sync::WaitMode::Uninterruptible)) => 'D',
+                Some(record) if record.reason.kind == "stopped" => 'T',
+                Some(record) if record.mode == WaitMode::Uninterruptible => 'D',
                 _ => 'S',
             },
             _ => 'R',

@@ -2,7 +2,7 @@
 
 use super::{DEAD, NOTIFIED, PARKED, PARKING, RUNNABLE, switch};
 use crate::prelude::*;
-use crate::sync::{WaitReason, might_sleep};
+use crate::sync::{Deadline, WaitReason, WaitRecord, might_sleep};
 use core::sync::atomic::Ordering;
 
 /// Announces that the calling thread will park: from here on an `unpark` is not lost.
@@ -18,14 +18,20 @@ pub fn cancel_park() {
     current().sched.state.store(RUNNABLE, Ordering::Release);
 }
 
-/// Sleeps until `unpark`; returns at once if one came since `prepare_park`.
+/// Sleeps until `unpark`; returns at once if one came since `prepare_park`. `deadline` is only noted: waking by then is the
+/// caller's affair.
 #[track_caller]
-pub fn park(reason: WaitReason, mode: WaitMode) {
+pub fn park(reason: WaitReason, mode: WaitMode, deadline: Deadline) {
     might_sleep();
     let task = current();
-    *task.sched.wait.lock() = Some((reason, hal::time::now_ns(), mode));
+    let now = hal::time::now_ns();
+    *task.sched.wait.lock() = Some(WaitRecord { reason, since_ns: now, mode, deadline });
+    if deadline.is_none() {
+        crate::debug::deadlock::note_park(mode, now);
+    }
     switch::park_current();
     *task.sched.wait.lock() = None;
+    task.sched.last_call.store(hal::time::ticks_relaxed(), Ordering::Relaxed);
 }
 
 pub(super) fn unpark(task: &Arc<Task>) -> bool {

@@ -65,7 +65,8 @@ impl FileOps for SignalFile {
             None if file.is_nonblocking() => return Err(Errno::EAGAIN),
             None => {
                 task.signal.wait_set.store(set, Ordering::Release);
-                let result = Park::park_until(WaitMode::Interruptible, None, WaitReason::new("signalfd"), || take(set));
+                let result =
+                    Park::park_until(WaitMode::Interruptible, None, WaitReason::on("signalfd", file.id), || take(set));
                 task.signal.wait_set.store(0, Ordering::Release);
                 result?
             }

@@ -48,9 +48,10 @@ pub fn stop(signal: u32, nr_continues: u32) {
 /// Sleeps while the process is stopped.
 pub fn stay_stopped() {
     let life = &current().process.life;
+    let signal = u64::from(life.stop.lock().signal);
     let running = || (life.stop.lock().signal == 0).then_some(());
     // Only SIGKILL and SIGCONT end it.
-    let _ = Park::park_until(WaitMode::Killable, None, WaitReason::new("stopped"), running);
+    let _ = Park::park_until(WaitMode::Killable, None, WaitReason::on("stopped", signal), running);
 }
 
 /// SIGCONT was sent: the process goes on, whatever becomes of the signal itself.

@@ -184,7 +184,7 @@ pub fn sys_rt_sigsuspend(mask: UserAddr, sigsetsize: usize) -> SysResult {
     check_size(sigsetsize)?;
     let mask = UserPtr::<u64>::new(mask).read()?;
     super::set_temporary_mask(super::SigSet(mask));
-    let _ = Park::park_until::<()>(WaitMode::Interruptible, None, WaitReason::new("sigsuspend"), || None);
+    let _ = Park::park_until::<()>(WaitMode::Interruptible, None, WaitReason::on("sigsuspend", !mask), || None);
     super::end_temporary_mask(true);
     Err(Errno::ERESTARTNOHAND)
 }
@@ -271,7 +271,7 @@ pub fn sys_rt_sigtimedwait(set: UserAddr, info: UserAddr, timeout: UserAddr, sig
     task.signal.wait_set.store(set, Ordering::Release);
     let result = match take(set) {
         Some(found) => Ok(found),
-        None => Park::park_until(WaitMode::Interruptible, deadline, WaitReason::new("sigtimedwait"), || take(set)),
+        None => Park::park_until(WaitMode::Interruptible, deadline, WaitReason::on("sigtimedwait", set), || take(set)),
     };
     task.signal.wait_set.store(0, Ordering::Release);
     refresh(task);

@@ -13,4 +13,4 @@ mod wait;
 
 pub use mutex::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use spin::{IrqSpinGuard, IrqSpinLock, SpinGuard, SpinLock, might_sleep, spin_depth};
-pub use wait::{Deadline, Park, WaitError, WaitMode, WaitQueue, WaitReason};
+pub use wait::{Deadline, Park, WaitError, WaitMode, WaitQueue, WaitReason, WaitRecord};

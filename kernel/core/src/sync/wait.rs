@@ -66,6 +66,17 @@ impl WaitReason {
     }
 }
 
+/// A park in progress.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitRecord {
+    pub reason: WaitReason,
+    /// When it began (monotonic ns).
+    pub since_ns: u64,
+    pub mode: WaitMode,
+    /// When it ends by itself.
+    pub deadline: Deadline,
+}
+
 const NIL: u32 = u32::MAX;
 
 struct Node {
@@ -226,7 +237,7 @@ impl WaitQueue {
             if self.was_woken(index) || must_end(mode) || deadline.is_some_and(|at| crate::time::now_ns() >= at) {
                 sched::cancel_park();
             } else {
-                sched::park(reason, mode);
+                sched::park(reason, mode, deadline);
             }
             if self.was_woken(index) {
                 self.leave(index);
@@ -343,7 +354,7 @@ impl Park {
                     timeout = Some(timer::wake_at(deadline, crate::process::current_arc()));
                 }
             }
-            sched::park(reason, mode);
+            sched::park(reason, mode, deadline);
         };
         sched::cancel_park();
         if let Some(key) = timeout {

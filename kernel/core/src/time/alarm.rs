@@ -163,6 +163,10 @@ impl Alarm {
         self.setting.lock().remaining()
     }
 
+    pub fn is_armed(&self) -> bool {
+        self.setting.lock().expiry.is_some()
+    }
+
     /// Whether the alarm is due and was not moved on.
     pub fn is_due(&self) -> bool {
         self.setting.lock().due

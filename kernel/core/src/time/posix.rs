@@ -56,6 +56,9 @@ impl PosixTimers {
         let all = core::mem::take(&mut self.timers.lock().0);
         drop(all);
     }
+    pub fn is_any_armed(&self) -> bool {
+        self.timers.lock().0.values().any(|timer| timer.alarm.is_armed())
+    }
     fn get(&self, id: i32) -> Result<Arc<PosixTimer>, Errno> {
         self.timers.lock().0.get(&id).cloned().ok_or(Errno::EINVAL)
     }

@@ -104,7 +104,7 @@ impl FileOps for TimerFd {
             if file.is_nonblocking() {
                 return Err(Errno::EAGAIN);
             }
-            let reason = WaitReason::new("timerfd_read");
+            let reason = WaitReason::on("timerfd_read", file.id);
             self.readers.wait_until(WaitMode::Interruptible, None, reason, || self.is_readable().then_some(()))?;
         }
         Ok(8)

@@ -40,6 +40,10 @@ impl ProcessTimers {
             cpu_kill_ns: AtomicU64::new(u64::MAX),
         }
     }
+    /// Whether a timer will send the process a signal.
+    pub fn is_any_armed(&self) -> bool {
+        self.interval.lock().iter().flatten().any(|alarm| alarm.is_armed()) || self.posix.is_any_armed()
+    }
     /// The process ends: all timers are disarmed.
     pub fn clear(&self) {
         let alarms = core::mem::take(&mut *self.interval.lock());

@@ -6,7 +6,7 @@ use crate::file::{OpenFile, PollEvents, PollTable};
 use crate::prelude::*;
 use crate::process::process::rlimit;
 use crate::signal::{self, SigSet};
-use crate::sync::Deadline;
+use crate::sync::{Deadline, WaitReason};
 use crate::time::{self, Timespec};
 use hal::user;
 use smallvec::SmallVec;
@@ -93,7 +93,9 @@ fn poll(fds: UserAddr, nfds: usize, timeout: &Timeout) -> SysResult {
     let files: SmallVec<[Option<Arc<OpenFile>>; 8]> =
         list.iter().map(|entry| if entry.fd < 0 { None } else { file(entry.fd).ok() }).collect();
 
-    let count = wait_for(timeout.deadline, timeout.is_zero, "poll", |mut table| {
+    // What is named is the first of the files.
+    let first = files.iter().flatten().next().map_or(0, |file| file.id);
+    let count = wait_for(timeout.deadline, timeout.is_zero, WaitReason::on("poll", first), |mut table| {
         let mut count = 0;
         for (entry, file) in list.iter_mut().zip(&files) {
             let asked = PollEvents::from_bits_retain(u32::from(entry.events)) | PollEvents::ERR | PollEvents::HUP;
@@ -193,7 +195,8 @@ fn select(nfds: i32, sets: [UserAddr; 3], timeout: &Timeout) -> SysResult {
         }
     }
     let mut found: [Bits; 3] = [SmallVec::new(), SmallVec::new(), SmallVec::new()];
-    let count = wait_for(timeout.deadline, timeout.is_zero, "select", |mut table: Option<&mut PollTable<'_>>| {
+    let reason = WaitReason::on("select", files.first().map_or(0, |(_, _, file)| file.id));
+    let count = wait_for(timeout.deadline, timeout.is_zero, reason, |mut table: Option<&mut PollTable<'_>>| {
         for bits in &mut found {
             bits.clear();
             bits.resize(words, 0);

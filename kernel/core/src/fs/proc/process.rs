@@ -81,7 +81,7 @@ const TEXTS: &[(&str, u32, bool, Text)] = &[
     ("statm", 0o444, false, |subject| Ok(status::statm(subject).into_bytes())),
     ("status", 0o444, false, |subject| Ok(status::status(subject).into_bytes())),
     ("syscall", 0o400, true, |subject| Ok(status::syscall(&*subject.task()?).into_bytes())),
-    ("wait", 0o444, false, |subject| Ok(status::wait(&*subject.task()?).into_bytes())),
+    ("wait", 0o444, false, |subject| Ok(crate::debug::waits::line(&subject.task()?).into_bytes())),
     ("wchan", 0o444, false, |subject| Ok(status::wchan(&*subject.task()?).into_bytes())),
 ];
 

@@ -128,7 +128,7 @@ pub fn stat(subject: &Subject) -> String {
         signals.blocked & 0x7fff_ffff,
         signals.ignored & 0x7fff_ffff,
         signals.caught & 0x7fff_ffff,
-        u64::from(task.as_ref().is_some_and(|task| task.wait_reason().is_some()))
+        u64::from(task.as_ref().is_some_and(|task| task.wait_record().is_some()))
     );
     let _ = write!(
         out,
@@ -350,12 +350,22 @@ pub fn schedstat(task: &Task) -> String {
     alloc::format!("{} 0 {switches}\n", user + system)
 }
 
-/// What a parked thread waits for; stack frames are not recorded.
+/// The kernel functions a parked thread stands in, innermost first; nothing for one that runs.
 pub fn stack(task: &Task) -> String {
-    match task.wait_reason() {
-        Some((reason, _)) => alloc::format!("[<0>] {}\n", reason.kind),
-        None => String::new(),
+    let mut out = String::new();
+    if task.wait_record().is_none() || task.thread.is_on_cpu() {
+        return out;
     }
+    let mut frames = [0u64; 24];
+    let count = task.thread.backtrace(&mut frames);
+    for address in &frames[..count] {
+        // A return address lies behind the call.
+        let _ = match crate::debug::symbol(address.wrapping_sub(4)) {
+            Some((name, offset)) => writeln!(out, "[<0>] {name}+{offset:#x}"),
+            None => writeln!(out, "[<0>] {address:#x}"),
+        };
+    }
+    out
 }
 
 pub fn syscall(task: &Task) -> String {
@@ -366,16 +376,5 @@ pub fn syscall(task: &Task) -> String {
 }
 
 pub fn wchan(task: &Task) -> String {
-    task.wait_reason().map_or_else(|| String::from("0"), |(reason, _)| String::from(reason.kind))
-}
-
-/// What the thread waits for, on which object, who holds it, and for how many ms.
-pub fn wait(task: &Task) -> String {
-    match task.wait_reason() {
-        None => String::from("-\n"),
-        Some((reason, since)) => {
-            let waited = crate::time::now_ns().saturating_sub(since) / 1_000_000;
-            alloc::format!("{} object={:#x} owner={} ms={waited}\n", reason.kind, reason.object, reason.owner)
-        }
-    }
+    task.wait_record().map_or_else(|| String::from("0"), |record| String::from(record.reason.kind))
 }

@@ -19,6 +19,7 @@ const FILES: &[(&str, Fixed)] = &[
     ("thread-self", Fixed::Link(|| alloc::format!("{}/task/{}", current().process.pid, current().tid()))),
     ("cmdline", Fixed::Text(|| alloc::format!("{}\n", hal::boot::info().cmdline))),
     ("cpuinfo", Fixed::Text(cpuinfo)),
+    ("deadlocks", Fixed::Text(crate::debug::deadlock::history)),
     ("devices", Fixed::Text(devices)),
     ("filesystems", Fixed::Text(filesystems)),
     ("interrupts", Fixed::Text(interrupts)),
@@ -35,6 +36,7 @@ const FILES: &[(&str, Fixed)] = &[
     ("uptime", Fixed::Text(uptime)),
     ("version", Fixed::Text(version)),
     ("vmstat", Fixed::Text(vmstat)),
+    ("waits", Fixed::Text(crate::debug::waits::json)),
 ];
 
 const SYSVIPC: &[(&str, Fixed)] = &[

@@ -13,8 +13,8 @@ mod requeue_pi;
 pub mod robust;
 mod syscall;
 
-pub use pi::priority_changed;
 pub(crate) use pi::{begin_anew, on_exit as pass_on_pi_locks};
+pub use pi::{owner_for as pi_owner, priority_changed};
 pub use robust::exit_robust_list;
 pub use syscall::*;
 
@@ -382,8 +382,9 @@ pub(crate) fn wait_many(entries: &[WaitEntry], deadline: Deadline) -> Result<usi
             }
         }
     }
+    let reason = WaitReason::on("futex_waitv", entries.first().map_or(0, |entry| entry.word.addr.0));
     let any = || waiters.iter().any(|waiter| waiter.woken.load(Ordering::Acquire)).then_some(());
-    let result = Park::park_until(WaitMode::Interruptible, deadline, WaitReason::new("futex_waitv"), any);
+    let result = Park::park_until(WaitMode::Interruptible, deadline, reason, any);
     match (release(&waiters), result) {
         (Some(at), _) => Ok(at),
         (None, Err(WaitError::TimedOut)) => Err(Errno::ETIMEDOUT),

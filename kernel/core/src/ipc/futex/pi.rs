@@ -107,6 +107,13 @@ impl Locks {
     }
 }
 
+/// The thread that owns the lock `tid` waits for.
+pub fn owner_for(tid: u32) -> Option<u32> {
+    let locks = LOCKS.lock();
+    let key = locks.waits_for.get(&tid)?;
+    Some(locks.contended.get(key)?.owner.tid)
+}
+
 /// One attempt to take a lock.
 enum Attempt {
     Taken,
