@@ -72,6 +72,11 @@ impl<K: Ord + Copy> PriorityGraph<K> {
         own.max(self.lent.get(&tid).copied().unwrap_or(0))
     }
 
+    /// Who owns the lock that `tid` waits for.
+    pub fn owner_for(&self, tid: u32) -> Option<u32> {
+        Some(self.locks.get(&self.waits.get(&tid)?.lock)?.owner)
+    }
+
     /// The waiter that gets the lock next: of the highest priority, the longest waiting.
     pub fn first(&self, lock: &K) -> Option<u32> {
         let waiters = &self.locks.get(lock)?.waiters;

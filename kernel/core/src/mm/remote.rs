@@ -60,7 +60,7 @@ impl AddressSpace {
 
     /// The aligned word at `addr` if its page is there: never faults, changes nothing.
     pub fn peek_u32(&self, addr: u64) -> Option<u32> {
-        if addr % 4 != 0 || addr >= USER_END {
+        if !addr.is_multiple_of(4) || addr >= USER_END {
             return None;
         }
         let (frame, _) = self.lock().table.get(page_down(addr))?;

@@ -55,7 +55,7 @@ pub fn owner(task: &Task, addr: u64) -> Option<(u32, &'static str)> {
     }
     let is_recursive = kind & kind::TYPE == 1;
     let is_mutex =
-        value == 2 && users >= 1 && users < 1 << 20 && kind & !kind::KNOWN == 0 && (is_recursive || count == 0);
+        value == 2 && (1..1 << 20).contains(&users) && kind & !kind::KNOWN == 0 && (is_recursive || count == 0);
     (is_mutex && lives(owner)).then_some((owner, "mutex"))
 }
 

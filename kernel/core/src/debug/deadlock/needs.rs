@@ -96,7 +96,7 @@ pub fn of(task: &Arc<Task>, record: &WaitRecord, descriptors: &mut Descriptors) 
             let what = alloc::format!("{kind} at {:#x}", reason.object);
             find_task(owner).map(|_| Need::new(what, alloc::vec![owner]))
         })),
-        "futex_pi" => one(ipc::futex::pi_owner(task.tid).map(|owner| {
+        "futex_pi" | "futex_requeue_pi" => one(ipc::futex::pi_owner(task.tid).map(|owner| {
             Need::new(alloc::format!("priority-inheritance mutex at {:#x}", reason.object), alloc::vec![owner])
         })),
         "semop" => one(ipc::sem::holder_for(reason.object, task).filter(|(_, pid)| *pid != task.process.pid).and_then(

@@ -109,9 +109,7 @@ impl Locks {
 
 /// The thread that owns the lock `tid` waits for.
 pub fn owner_for(tid: u32) -> Option<u32> {
-    let locks = LOCKS.lock();
-    let key = locks.waits_for.get(&tid)?;
-    Some(locks.contended.get(key)?.owner.tid)
+    LOCKS.lock().graph.owner_for(tid)
 }
 
 /// One attempt to take a lock.
