@@ -136,7 +136,7 @@ pub fn json() -> String {
                 "{}\n{{\"pid\":{},\"tid\":{},\"name\":\"{}\",\"state\":\"{}\",\"activity\":\"{}\",\"cpu\":{},\"user_ns\":{user},\"system_ns\":{system},",
                 if first { "" } else { "," },
                 process.pid,
-                task.tid,
+                task.tid(),
                 escape(&task.comm()),
                 task.state_letter(),
                 activity.name(),

@@ -99,7 +99,7 @@ static SLEEPERS: SpinLock<Vec<Sleeper>> = SpinLock::new(Vec::new());
 
 /// Runs `wait` while the calling thread is known to sleep for `wanted`.
 fn as_sleeper<R>(locks: &Arc<Locks>, wanted: Wanted, wait: impl FnOnce() -> R) -> R {
-    let tid = current().tid;
+    let tid = current().tid();
     SLEEPERS.lock().push(Sleeper { tid, locks: locks.clone(), wanted });
     let result = wait();
     let mut sleepers = SLEEPERS.lock();

@@ -174,7 +174,7 @@ impl Task {
     /// interrupts are no calls.
     pub fn computing_ns(&self) -> u64 {
         let sched = &self.sched;
-        let in_user_mode = self.syscall_nr.load(Ordering::Relaxed) == 0 && self.tid != 0;
+        let in_user_mode = self.syscall_nr.load(Ordering::Relaxed) == 0 && self.tid() != 0;
         if !in_user_mode || sched.state.load(Ordering::Relaxed) != RUNNABLE || sched.wait.lock().is_some() {
             return 0;
         }

@@ -88,7 +88,7 @@ struct Blocked {
 impl Blocked {
     /// Two looks at the same wait give the same key.
     fn key(&self) -> (u32, u64) {
-        (self.task.tid, self.record.since_ns)
+        (self.task.tid(), self.record.since_ns)
     }
 }
 
@@ -131,7 +131,7 @@ fn look(before: u64) -> Vec<Blocked> {
 fn circles(blocked: &[Blocked]) -> Vec<Vec<usize>> {
     let waits: Vec<Wait> = blocked
         .iter()
-        .map(|one| Wait { thread: one.task.tid, needs: one.needs.iter().map(|need| need.holders.clone()).collect() })
+        .map(|one| Wait { thread: one.task.tid(), needs: one.needs.iter().map(|need| need.holders.clone()).collect() })
         .collect();
     let mut found = wait_graph::circles(&waits, &wait_graph::stuck(&waits));
     // One process alone with a pipe of its own may wait for a signal as well.
@@ -183,10 +183,10 @@ impl History {
 
 /// "12 (name)" or, where thread and process differ, "13 (name) of process 12".
 pub fn name_of(task: &Task) -> String {
-    if task.tid == task.process.pid {
-        alloc::format!("{} ({})", task.tid, task.comm())
+    if task.tid() == task.process.pid {
+        alloc::format!("{} ({})", task.tid(), task.comm())
     } else {
-        alloc::format!("{} ({}) of process {}", task.tid, task.comm(), task.process.pid)
+        alloc::format!("{} ({}) of process {}", task.tid(), task.comm(), task.process.pid)
     }
 }
 
@@ -196,8 +196,8 @@ fn report(blocked: &[Blocked], circle: &[usize], keys: Vec<(u32, u64)>) {
     for (place, &at) in circle.iter().enumerate() {
         let one = &blocked[at];
         let next = &blocked[circle[(place + 1) % circle.len()]].task;
-        let need = one.needs.iter().find(|need| need.holders.contains(&next.tid)).unwrap_or(&one.needs[0]);
-        let holder = if next.tid == one.task.tid { String::from("itself") } else { name_of(next) };
+        let need = one.needs.iter().find(|need| need.holders.contains(&next.tid())).unwrap_or(&one.needs[0]);
+        let holder = if next.tid() == one.task.tid() { String::from("itself") } else { name_of(next) };
         let waited_ms = now.saturating_sub(one.record.since_ns) / 1_000_000;
         lines.push(alloc::format!(
             "  {} waits for {} held by {holder}, for {waited_ms} ms",

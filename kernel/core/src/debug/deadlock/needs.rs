@@ -27,7 +27,7 @@ impl Need {
 
 /// All threads of process `pid`: any of them can give up what the process holds.
 fn threads_of(pid: u32) -> Vec<u32> {
-    find_process(pid).map_or_else(Vec::new, |process| process.threads.lock().iter().map(|task| task.tid).collect())
+    find_process(pid).map_or_else(Vec::new, |process| process.threads.lock().iter().map(|task| task.tid()).collect())
 }
 
 /// Which threads reach which open files; looked up when first needed.
@@ -54,7 +54,7 @@ impl Descriptors {
                 for task in threads {
                     task.files.get().for_each(|file| {
                         let first = !tables.files.contains_key(&file.id);
-                        tables.files.entry(file.id).or_default().push(task.tid);
+                        tables.files.entry(file.id).or_default().push(task.tid());
                         if first && let Some(end) = file.downcast::<PipeEnd>() {
                             let (reads, writes) = end.directions();
                             tables.pipes.entry(end.pipe().id).or_default().push((file.id, reads, writes));
@@ -96,7 +96,7 @@ pub fn of(task: &Arc<Task>, record: &WaitRecord, descriptors: &mut Descriptors) 
             let what = alloc::format!("{kind} at {:#x}", reason.object);
             find_task(owner).map(|_| Need::new(what, alloc::vec![owner]))
         })),
-        "futex_pi" | "futex_requeue_pi" => one(ipc::futex::pi_owner(task.tid).map(|owner| {
+        "futex_pi" | "futex_requeue_pi" => one(ipc::futex::pi_owner(task.tid()).map(|owner| {
             Need::new(alloc::format!("priority-inheritance mutex at {:#x}", reason.object), alloc::vec![owner])
         })),
         "semop" => one(ipc::sem::holder_for(reason.object, task).filter(|(_, pid)| *pid != task.process.pid).and_then(
@@ -106,7 +106,7 @@ pub fn of(task: &Arc<Task>, record: &WaitRecord, descriptors: &mut Descriptors) 
                 (!threads.is_empty()).then(|| Need::new(what, threads))
             },
         )),
-        "file_lock" | "flock" => fs::lock::blockers_of(task.tid)
+        "file_lock" | "flock" => fs::lock::blockers_of(task.tid())
             .into_iter()
             .map(|blocker| {
                 let holders = match blocker.owner {
@@ -119,7 +119,7 @@ pub fn of(task: &Arc<Task>, record: &WaitRecord, descriptors: &mut Descriptors) 
             .collect(),
         "pipe_read" | "pipe_write" => one(pipe(task, record, descriptors)),
         "vfork" => one(find_task(reason.owner).map(|child| {
-            Need::new(alloc::format!("the memory that process {} uses", child.tid), threads_of(child.process.pid))
+            Need::new(alloc::format!("the memory that process {} uses", child.tid()), threads_of(child.process.pid))
         })),
         _ => Vec::new(),
     }
