@@ -16,6 +16,7 @@ pub mod errno;
 pub mod flight;
 pub mod line_discipline;
 pub mod mqueue;
+pub mod net;
 pub mod priority;
 pub mod radix;
 pub mod ring;
