@@ -3,6 +3,7 @@
 
 use super::packet::{Header, PROTO_FRAGMENT};
 use alloc::collections::VecDeque;
+#[cfg(test)]
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;

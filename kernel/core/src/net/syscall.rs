@@ -2,8 +2,8 @@
 
 use super::message::{self, Control, MsgHdr};
 use super::options::{self, OptionIn, SOL_SOCKET};
-use super::socket::{self, AF_UNIX, How, MsgFlags, Outgoing, Received, Socket};
-use super::{netlink, unix};
+use super::socket::{self, AF_INET, AF_INET6, AF_UNIX, How, MsgFlags, Outgoing, Received, Socket};
+use super::{inet, netlink, unix};
 use crate::file::table::{file, install};
 use crate::file::{FileOps, OpenFile};
 use crate::prelude::*;
@@ -46,6 +46,7 @@ pub fn sys_socket(domain: i32, kind: i32, protocol: i32) -> SysResult {
     let socket: Arc<dyn FileOps> = match family {
         AF_UNIX => unix::create(number, protocol)?,
         netlink::AF_NETLINK => netlink::create(number, protocol)?,
+        AF_INET | AF_INET6 => inet::create(family, number, protocol)?,
         _ => return Err(Errno::EAFNOSUPPORT),
     };
     install_socket(socket, kind)

@@ -1,0 +1,28 @@
+//! A keyed hash for tables whose keys peers choose: SipHash with a key from the random pool, so that nobody can fill one bucket.
+
+use core::hash::BuildHasher;
+#[expect(deprecated, reason = "core's only keyed hasher; std's replacement is not in core")]
+use core::hash::SipHasher;
+
+#[derive(Clone)]
+pub struct Keyed(u64, u64);
+
+impl Keyed {
+    pub fn new() -> Self {
+        Self(random_u64(), random_u64())
+    }
+}
+
+#[expect(deprecated, reason = "see above")]
+impl BuildHasher for Keyed {
+    type Hasher = SipHasher;
+    fn build_hasher(&self) -> SipHasher {
+        SipHasher::new_with_keys(self.0, self.1)
+    }
+}
+
+pub fn random_u64() -> u64 {
+    let mut bytes = [0u8; 8];
+    crate::process::random::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}

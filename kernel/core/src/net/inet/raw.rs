@@ -1,0 +1,534 @@
+//! Raw sockets (SOCK_RAW: a copy of every packet of one protocol, headers and all) and ping sockets (SOCK_DGRAM of ICMP: echoes
+//! under an identifier of their own).
+
+use super::address::{self, Endpoint};
+use super::icmp::Trouble;
+use super::options::{self, Arrival, IpOptions, Switch};
+use super::output;
+use super::packet::Packet;
+use super::ports::check_bind;
+use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use crate::net::iface::{self, SocketInfo};
+use crate::net::message::{Address, Control};
+use crate::net::options::{Common, OptionIn, SO_BINDTODEVICE, SOL_SOCKET, Switches};
+use crate::net::socket::{
+    self, AF_INET, AF_INET6, AF_UNSPEC, How, MsgFlags, Outgoing, Received, SOCK_DGRAM, SOCK_RAW, Socket, deadline,
+    wait_error,
+};
+use crate::prelude::*;
+use crate::sync::WaitReason;
+use alloc::collections::VecDeque;
+use base::net::build::{self, Ip};
+use base::net::packet::{Header, PROTO_ICMP, PROTO_ICMPV6};
+use core::any::Any;
+use core::net::IpAddr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// IPPROTO_RAW: sends only, whole packets.
+const PROTO_RAW: u8 = 255;
+const OVERHEAD: usize = 576;
+const ICMP_FILTER: i32 = 1;
+
+struct Datagram {
+    bytes: Vec<u8>,
+    from: Endpoint,
+    arrival: Arrival,
+}
+
+struct State {
+    local: IpAddr,
+    remote: Option<Endpoint>,
+    /// A ping socket's identifier; 0 until it has one.
+    id: u16,
+    inbox: VecDeque<Datagram>,
+    bytes: usize,
+    error: Option<Errno>,
+    shut_read: bool,
+    shut_write: bool,
+}
+
+pub struct RawSocket {
+    inode: u64,
+    own: Weak<RawSocket>,
+    domain: u16,
+    is_ping: bool,
+    protocol: u8,
+    common: Common,
+    ip: IpOptions,
+    state: SpinLock<State>,
+    /// ICMP_FILTER: a bit for each type that is not wanted.
+    filter: AtomicU32,
+    /// ICMP6_FILTER: a bit for each type that is not wanted.
+    filter6: SpinLock<[u32; 8]>,
+    drops: AtomicU32,
+    uid: u32,
+    readable: WaitQueue,
+    poll_set: PollSet,
+}
+
+static SOCKETS: SpinLock<Vec<Arc<RawSocket>>> = SpinLock::new(Vec::new());
+
+pub fn create(domain: u16, protocol: u8, is_ping: bool) -> Arc<RawSocket> {
+    let socket = Arc::new_cyclic(|own| RawSocket {
+        inode: socket::new_id(),
+        own: own.clone(),
+        domain,
+        is_ping,
+        protocol,
+        common: Common::new(),
+        ip: IpOptions::new(),
+        state: SpinLock::new(State {
+            local: Endpoint::unspecified(domain).ip,
+            remote: None,
+            id: 0,
+            inbox: VecDeque::new(),
+            bytes: 0,
+            error: None,
+            shut_read: false,
+            shut_write: false,
+        }),
+        filter: AtomicU32::new(0),
+        filter6: SpinLock::new([0; 8]),
+        drops: AtomicU32::new(0),
+        uid: current().creds().euid,
+        readable: WaitQueue::new(),
+        poll_set: PollSet::new(),
+    });
+    if protocol == PROTO_RAW {
+        socket.ip.switch(Switch::HDRINCL, true);
+    }
+    SOCKETS.lock().push(socket.clone());
+    socket
+}
+
+fn listed(wanted: impl Fn(&RawSocket) -> bool) -> Vec<Arc<RawSocket>> {
+    let sockets = SOCKETS.lock();
+    // Almost always nobody listens.
+    if sockets.is_empty() { Vec::new() } else { sockets.iter().filter(|socket| wanted(socket)).cloned().collect() }
+}
+
+impl RawSocket {
+    fn fits(&self, interface: u32, src: IpAddr, dst: IpAddr) -> bool {
+        let device = self.common.device.load(Ordering::Relaxed);
+        let state = self.state.lock();
+        (device == 0 || device == interface)
+            && (self.domain == AF_INET) == dst.is_ipv4()
+            && (state.local.is_unspecified() || state.local == dst)
+            && state.remote.is_none_or(|remote| remote.ip == src)
+    }
+
+    fn deliver(&self, bytes: &[u8], header: &Header, interface: u32) {
+        let scope = if interface == iface::LOOPBACK { 0 } else { interface };
+        let limit = self.common.receive_buffer.load(Ordering::Relaxed) as usize;
+        let arrival = Arrival {
+            interface,
+            to: Endpoint::new(header.dst, 0),
+            hop_limit: header.hop_limit,
+            traffic_class: header.traffic_class,
+            realtime_ns: crate::time::realtime_ns(),
+        };
+        {
+            let mut state = self.state.lock();
+            if state.shut_read || state.bytes + bytes.len() + OVERHEAD > limit {
+                drop(state);
+                self.drops.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            state.bytes += bytes.len() + OVERHEAD;
+            let from = Endpoint { ip: header.src, port: 0, scope };
+            state.inbox.push_back(Datagram { bytes: bytes.to_vec(), from, arrival });
+        }
+        self.readable.wake_one();
+        self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
+    }
+
+    fn wants_type(&self, message: &[u8]) -> bool {
+        let kind = message.first().copied().unwrap_or(0);
+        match self.protocol {
+            PROTO_ICMP if self.domain == AF_INET => {
+                kind >= 32 || self.filter.load(Ordering::Relaxed) & (1 << kind) == 0
+            }
+            PROTO_ICMPV6 if self.domain == AF_INET6 => {
+                self.filter6.lock()[usize::from(kind >> 5)] & (1 << (kind & 31)) == 0
+            }
+            _ => true,
+        }
+    }
+
+    /// A ping socket's identifier, chosen at first use.
+    fn ping_id(&self, wanted: u16) -> Result<u16, Errno> {
+        let own = self.state.lock().id;
+        if own != 0 {
+            return Ok(own);
+        }
+        let taken: Vec<u16> = listed(|other| other.is_ping && other.domain == self.domain)
+            .iter()
+            .map(|other| other.state.lock().id)
+            .collect();
+        let id = if wanted != 0 {
+            if taken.contains(&wanted) {
+                return Err(Errno::EADDRINUSE);
+            }
+            wanted
+        } else {
+            let start = super::hash::random_u64() as u16;
+            (0..=u16::MAX)
+                .map(|step| start.wrapping_add(step))
+                .find(|id| *id != 0 && !taken.contains(id))
+                .ok_or(Errno::EADDRINUSE)?
+        };
+        self.state.lock().id = id;
+        Ok(id)
+    }
+
+    fn send_packet(&self, src: &mut UserReader<'_>, to: Option<&[u8]>, control: &[Control], how: How) -> SysResult {
+        let len = src.remaining();
+        if len > 0xffff {
+            return Err(Errno::EMSGSIZE);
+        }
+        if how.flags.contains(MsgFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let target = match to {
+            Some(bytes) => address::or_loopback(address::parse_peer(self.domain, bytes, false)?),
+            None => self.state.lock().remote.ok_or(Errno::EDESTADDRREQ)?,
+        };
+        if self.state.lock().shut_write {
+            return if how.signals() { crate::file::pipe::broken_pipe() } else { Err(Errno::EPIPE) };
+        }
+        let chosen = options::read_send_control(self.domain, control)?;
+        if iface::address::is_broadcast(target.ip) && !self.common.is_on(Switches::BROADCAST) {
+            return Err(Errno::EACCES);
+        }
+        let device = self.common.device.load(Ordering::Relaxed);
+        let interface = [chosen.interface, target.scope, device].into_iter().find(|index| *index != 0).unwrap_or(0);
+        let interface =
+            if interface == 0 && target.ip.is_multicast() { self.ip.multicast_interface() } else { interface };
+        let mut bytes = src.read_all()?;
+        if self.ip.is_on(Switch::HDRINCL) && self.domain == AF_INET {
+            return self.send_whole(bytes, target, interface, len);
+        }
+        let local = self.state.lock().local;
+        let source = match chosen.source {
+            Some(source) => source,
+            None if !local.is_unspecified() => local,
+            None => {
+                let only = (interface != 0).then_some(interface);
+                let via = iface::route::lookup_on(target.ip, only).ok_or(Errno::ENETUNREACH)?;
+                via.source.or_else(|| iface::source_for(via.interface, target.ip)).ok_or(Errno::ENETUNREACH)?
+            }
+        };
+        if self.is_ping {
+            let request = if self.domain == AF_INET { 8 } else { 128 };
+            if bytes.len() < 8 || bytes[0] != request || bytes[1] != 0 {
+                return Err(Errno::EINVAL);
+            }
+            let id = self.ping_id(0)?;
+            bytes[4..6].copy_from_slice(&id.to_be_bytes());
+        }
+        if self.protocol == PROTO_ICMPV6 && bytes.len() >= 4 || self.is_ping {
+            build::icmp_sum(&mut bytes, source, target.ip);
+        }
+        let head = build::ip_header_len(source);
+        let mut packet = Packet::new(head + bytes.len());
+        packet.bytes_mut()[head..].copy_from_slice(&bytes);
+        let ip = Ip {
+            src: source,
+            dst: target.ip,
+            protocol: self.protocol,
+            hop_limit: chosen.hop_limit.unwrap_or_else(|| self.ip.hop_limit(target.ip)),
+            traffic_class: chosen.traffic_class.unwrap_or_else(|| self.ip.traffic_class()),
+            id: super::hash::random_u64() as u16,
+            dont_fragment: self.ip.forbids_fragments(),
+        };
+        build::ip_header(packet.bytes_mut(), &ip);
+        packet.interface = interface;
+        packet.dont_fragment = self.ip.forbids_fragments();
+        packet.no_loop = !self.ip.is_on(Switch::MULTICAST_LOOP);
+        output::send_checked(packet)?;
+        Ok(len)
+    }
+
+    /// IP_HDRINCL: the program made the header; length, sum and, when empty, source and identification are ours.
+    fn send_whole(&self, mut bytes: Vec<u8>, target: Endpoint, interface: u32, len: usize) -> SysResult {
+        let head = bytes.first().map_or(0, |byte| usize::from(byte & 0xf) * 4);
+        if bytes.len() < 20 || head < 20 || head > bytes.len() {
+            return Err(Errno::EINVAL);
+        }
+        let total = bytes.len() as u16;
+        bytes[2..4].copy_from_slice(&total.to_be_bytes());
+        if bytes[12..16] == [0; 4] {
+            let source = iface::source_for(interface, target.ip).ok_or(Errno::ENETUNREACH)?;
+            if let IpAddr::V4(v4) = source {
+                bytes[12..16].copy_from_slice(&v4.octets());
+            }
+        }
+        if bytes[4..6] == [0; 2] {
+            bytes[4..6].copy_from_slice(&(super::hash::random_u64() as u16).to_be_bytes());
+        }
+        bytes[10..12].fill(0);
+        let sum = !(base::net::packet::sum(&bytes[..head], 0) as u16);
+        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        let mut packet = Packet::new(bytes.len());
+        packet.bytes_mut().copy_from_slice(&bytes);
+        packet.interface = interface;
+        output::send_checked(packet)?;
+        Ok(len)
+    }
+
+    fn receive_packet(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Received, Errno> {
+        if how.flags.contains(MsgFlags::ERRQUEUE) {
+            return Err(Errno::EAGAIN);
+        }
+        let attempt = || -> Option<Result<Option<Datagram>, Errno>> {
+            let mut state = self.state.lock();
+            if let Some(error) = state.error.take() {
+                return Some(Err(error));
+            }
+            let next = if how.peeks() {
+                state.inbox.front().map(|datagram| Datagram { bytes: datagram.bytes.clone(), ..*datagram })
+            } else {
+                let next = state.inbox.pop_front();
+                state.bytes -= next.as_ref().map_or(0, |next| next.bytes.len() + OVERHEAD);
+                next
+            };
+            match next {
+                Some(datagram) => Some(Ok(Some(datagram))),
+                None if state.shut_read => Some(Ok(None)),
+                None => how.nonblocking.then_some(Err(Errno::EAGAIN)),
+            }
+        };
+        let until = deadline(self.common.receive_timeout());
+        let reason = WaitReason::on("raw_receive", self.inode);
+        let taken = self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error)??;
+        let Some(datagram) = taken else { return Ok(Received::default()) };
+        let n = datagram.bytes.len().min(dst.remaining());
+        if n != 0 && dst.write(&datagram.bytes[..n])? < n {
+            return Err(Errno::EFAULT);
+        }
+        let mut received = Received { len: n, full_len: datagram.bytes.len(), ..Received::default() };
+        received.flags.set(MsgFlags::TRUNC, n < datagram.bytes.len());
+        received.from = datagram.from.to_address(self.domain);
+        received.control.extend(options::timestamp_control(&self.common, datagram.arrival.realtime_ns));
+        if self.ip.wants_control() {
+            received.control.extend(options::arrival_control(&self.ip, self.domain, &datagram.arrival));
+        }
+        Ok(received)
+    }
+
+    fn info(&self) -> SocketInfo {
+        let state = self.state.lock();
+        let local =
+            Endpoint { ip: state.local, port: if self.is_ping { state.id } else { self.protocol.into() }, scope: 0 };
+        SocketInfo {
+            family: self.domain,
+            protocol: self.protocol,
+            is_raw: !self.is_ping,
+            local: local.shown(self.domain),
+            remote: state.remote.unwrap_or(Endpoint::unspecified(self.domain)).shown(self.domain),
+            state: if state.remote.is_some() { 1 } else { 7 },
+            send_queue: 0,
+            receive_queue: state.bytes as u32,
+            uid: self.uid,
+            inode: self.inode,
+            drops: self.drops.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Gives a copy of the packet to raw sockets of its protocol; answers whether there was one.
+pub fn input(interface: u32, header: &Header, packet: &[u8]) -> bool {
+    let wanted = listed(|socket| !socket.is_ping && socket.protocol == header.protocol);
+    let mut any = false;
+    for socket in wanted.iter().filter(|socket| socket.fits(interface, header.src, header.dst)) {
+        any = true;
+        let body = &packet[header.payload_at..];
+        if socket.wants_type(body) {
+            // IPv4's come with the header, IPv6's without.
+            socket.deliver(if header.src.is_ipv4() { packet } else { body }, header, interface);
+        }
+    }
+    any
+}
+
+/// Gives an echo reply to the ping socket whose identifier it bears.
+pub fn echo_reply(interface: u32, header: &Header, message: &[u8]) {
+    let id = u16::from_be_bytes([message[4], message[5]]);
+    let wanted = listed(|socket| socket.is_ping && socket.protocol == header.protocol);
+    for socket in wanted.iter().filter(|socket| socket.fits(interface, header.src, header.dst)) {
+        if socket.state.lock().id == id {
+            socket.deliver(message, header, interface);
+            return;
+        }
+    }
+}
+
+/// An ICMP error about an echo of a ping socket.
+pub fn icmp_error(header: &Header, quoted: &[u8], trouble: Trouble) {
+    let Some(id) = quoted.get(4..6).map(|id| u16::from_be_bytes([id[0], id[1]])) else { return };
+    for socket in listed(|socket| socket.is_ping && socket.protocol == header.protocol) {
+        let wants = socket.ip.is_on(Switch::RECVERR) || socket.ip.is_on(Switch::RECVERR6);
+        let concerned = socket.state.lock().id == id;
+        if concerned && (wants || trouble.is_hard) {
+            socket.state.lock().error = Some(trouble.errno);
+            socket.readable.wake_all();
+            socket.poll_set.notify(PollEvents::ERR | PollEvents::IN);
+        }
+    }
+}
+
+pub fn sockets() -> Vec<SocketInfo> {
+    listed(|_| true).iter().map(|socket| socket.info()).collect()
+}
+
+impl Socket for RawSocket {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+    fn domain(&self) -> u16 {
+        self.domain
+    }
+    fn kind(&self) -> i32 {
+        if self.is_ping { SOCK_DGRAM } else { SOCK_RAW }
+    }
+    fn protocol(&self) -> i32 {
+        i32::from(self.protocol)
+    }
+    fn bind(&self, bytes: &[u8]) -> Result<(), Errno> {
+        let endpoint = address::parse_bind(self.domain, bytes)?;
+        check_bind(&Endpoint { port: 0, ..endpoint }, &self.ip, &self.common)?;
+        if self.is_ping {
+            if self.state.lock().id != 0 {
+                return Err(Errno::EINVAL);
+            }
+            self.ping_id(endpoint.port)?;
+        }
+        self.state.lock().local = endpoint.ip;
+        Ok(())
+    }
+    fn connect(&self, bytes: &[u8], _nonblocking: bool) -> Result<(), Errno> {
+        if bytes.len() < 2 {
+            return Err(Errno::EINVAL);
+        }
+        let remote = match address::family(bytes) {
+            Some(AF_UNSPEC) => None,
+            _ => Some(address::or_loopback(address::parse_peer(self.domain, bytes, false)?)),
+        };
+        if let Some(remote) = remote {
+            iface::lookup(remote.ip).ok_or(Errno::ENETUNREACH)?;
+            if self.is_ping {
+                self.ping_id(0)?;
+            }
+        }
+        self.state.lock().remote = remote;
+        Ok(())
+    }
+    fn name(&self) -> Result<Address, Errno> {
+        let state = self.state.lock();
+        let port = if self.is_ping { state.id } else { u16::from(self.protocol) };
+        Ok(Endpoint::new(state.local, port).to_address(self.domain))
+    }
+    fn peer_name(&self) -> Result<Address, Errno> {
+        let remote = self.state.lock().remote.ok_or(Errno::ENOTCONN)?;
+        Ok(remote.to_address(self.domain))
+    }
+    fn send(&self, src: &mut UserReader<'_>, out: Outgoing<'_>, how: How) -> SysResult {
+        self.send_packet(src, out.to, out.control, how)
+    }
+    fn receive(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Received, Errno> {
+        self.receive_packet(dst, how)
+    }
+    fn shutdown(&self, read: bool, write: bool) -> Result<(), Errno> {
+        let mut state = self.state.lock();
+        if state.remote.is_none() {
+            return Err(Errno::ENOTCONN);
+        }
+        state.shut_read |= read;
+        state.shut_write |= write;
+        drop(state);
+        self.readable.wake_all();
+        self.poll_set.notify(PollEvents::IN | PollEvents::RDHUP | PollEvents::HUP);
+        Ok(())
+    }
+    fn take_error(&self) -> Option<Errno> {
+        self.state.lock().error.take()
+    }
+    fn set_option(&self, level: i32, name: i32, value: OptionIn) -> Option<Result<(), Errno>> {
+        const SOL_RAW: i32 = 255;
+        const SOL_ICMPV6: i32 = 58;
+        const IPV6_CHECKSUM: i32 = 7;
+        if level == SOL_RAW && name == ICMP_FILTER && self.protocol == PROTO_ICMP {
+            return Some(value.get::<u32>().map(|mask| self.filter.store(mask, Ordering::Relaxed)));
+        }
+        if level == SOL_ICMPV6 && name == ICMP_FILTER {
+            return Some(value.get::<[u32; 8]>().map(|mask| *self.filter6.lock() = mask));
+        }
+        if matches!(level, SOL_RAW | 41) && name == IPV6_CHECKSUM && self.domain == AF_INET6 {
+            return Some(value.int().map(|_| ()));
+        }
+        options::set(&self.ip, &self.common.device, self.domain, false, level, name, value)
+    }
+    fn option(&self, level: i32, name: i32, room: usize) -> Option<Result<Vec<u8>, Errno>> {
+        if (level, name) == (SOL_SOCKET, SO_BINDTODEVICE) {
+            return Some(Ok(super::device_name(&self.common)));
+        }
+        let peer = self.state.lock().remote;
+        options::get(&self.ip, self.domain, peer, level, name, room)
+    }
+    fn unknown_level(&self) -> Errno {
+        Errno::ENOPROTOOPT
+    }
+}
+
+impl FileOps for RawSocket {
+    fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
+        Ok(self.receive_packet(dst, How::new(file, 0))?.len)
+    }
+    fn write(&self, file: &OpenFile, _offset: u64, src: &mut UserReader<'_>) -> SysResult {
+        self.send_packet(src, None, &[], How::new(file, 0))
+    }
+    fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
+        if let Some(table) = table {
+            table.register(&self.poll_set);
+        }
+        let state = self.state.lock();
+        let mut events = PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND;
+        if !state.inbox.is_empty() || state.shut_read {
+            events |= PollEvents::IN | PollEvents::RDNORM;
+        }
+        if state.error.is_some() {
+            events |= PollEvents::ERR;
+        }
+        events
+    }
+    fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> SysResult {
+        const FIONREAD: u32 = 0x541b;
+        if command != FIONREAD {
+            return Err(Errno::ENOTTY);
+        }
+        let value = self.state.lock().inbox.front().map_or(0, |datagram| datagram.bytes.len());
+        UserPtr::<i32>::new(UserAddr(argument)).write(&(value as i32))?;
+        Ok(0)
+    }
+    fn release(&self, _file: &OpenFile) {
+        self.ip.leave_all();
+        let gone = {
+            let mut sockets = SOCKETS.lock();
+            let at = sockets.iter().position(|socket| Weak::ptr_eq(&socket.own, &self.own));
+            at.map(|at| sockets.swap_remove(at))
+        };
+        drop(gone);
+    }
+    fn anonymous_name(&self) -> Option<String> {
+        Some(alloc::format!("socket:[{}]", self.inode))
+    }
+    fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
+        Some(socket::stat(self.inode))
+    }
+    fn as_socket(&self) -> Option<&dyn Socket> {
+        Some(self)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
