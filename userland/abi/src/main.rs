@@ -10,6 +10,7 @@ mod file;
 mod fs;
 mod futex;
 mod harness;
+mod inet;
 mod membarrier;
 mod mm;
 mod mq;
@@ -34,6 +35,7 @@ fn main() {
         ("file", file::TESTS),
         ("fs", fs::TESTS),
         ("futex", futex::TESTS),
+        ("inet", inet::TESTS),
         ("membarrier", membarrier::TESTS),
         ("mm", mm::TESTS),
         ("process", process::TESTS),

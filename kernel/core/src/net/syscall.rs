@@ -54,8 +54,10 @@ pub fn sys_socket(domain: i32, kind: i32, protocol: i32) -> SysResult {
 
 pub fn sys_socketpair(domain: i32, kind: i32, protocol: i32, sv: UserAddr) -> SysResult {
     let (family, number) = parse(domain, kind)?;
-    if family != AF_UNIX {
-        return Err(Errno::EAFNOSUPPORT);
+    match family {
+        AF_UNIX => {}
+        AF_INET | AF_INET6 | netlink::AF_NETLINK => return Err(Errno::EOPNOTSUPP),
+        _ => return Err(Errno::EAFNOSUPPORT),
     }
     let (one, other) = unix::create_pair(number, protocol)?;
     let first = install_socket(one, kind)? as i32;

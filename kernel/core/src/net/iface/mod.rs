@@ -147,7 +147,7 @@ pub fn init() {
     let _ = add_address(LOOPBACK, Address::permanent(IpAddr::V4(Ipv4Addr::LOCALHOST), 8));
 }
 
-/// Takes a new Ethernet device into service, down and without addresses: answers its index.
+/// Takes a new Ethernet device into service, and up as `ip=` says: answers its index.
 pub fn attach(device: Arc<dyn NetDevice>) -> u32 {
     let interface = {
         let mut tables = TABLES.lock();
@@ -168,6 +168,7 @@ pub fn attach(device: Arc<dyn NetDevice>) -> u32 {
     };
     let index = interface.index;
     announce(Change::Link(interface));
+    super::inet::config::attached(index);
     index
 }
 

@@ -1,26 +1,325 @@
 //! How interfaces get their addresses: `ip=` on the command line, DHCP, router advertisements.
+//!
+//! `ip=dhcp` (the default, also `on` and `any`) brings every Ethernet up and asks for a lease; `ip=ADDRESS/LENGTH,GATEWAY,DNS...`
+//! gives the first one these; `ip=off` (or `none`) leaves them down. IPv6 configures itself on every Ethernet that is up: a
+//! link-local address, then what routers advertise.
+//!
+//! Lock order: `STATE` alone; tables of `iface` are changed and frames sent with nothing held. All but [`link_changed`] and
+//! [`resolvers`] run in the bottom half.
 
-use crate::net::iface;
+use super::{bottom_half, hash, nd, output};
+use crate::net::iface::route::{PROTO_BOOT, PROTO_DHCP, PROTO_RA};
+use crate::net::iface::{self, Address, AddressFlags, Kind, Route};
 use crate::prelude::*;
-use core::net::{IpAddr, Ipv6Addr};
+use base::net::dhcp::{self, Client, Event, Lease};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use drivers::traits::TxMeta;
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// Router solicitations (RFC 4861, 6.3.7).
+const MAX_SOLICITATIONS: u8 = 3;
+const SOLICITATION_PAUSE_NS: u64 = 4 * SECOND_NS;
+/// The metric of routes that routers advertise, as Linux has it.
+const ADVERTISED_METRIC: u32 = 1024;
+const MAX_ROUTERS: usize = 8;
+const MAX_PREFIXES: usize = 16;
+
+struct Port {
+    index: u32,
+    has_link: bool,
+    client: Option<Box<Client>>,
+    lease: Option<Lease>,
+    solicitations: u8,
+    next_solicitation_ns: Option<u64>,
+    /// Routers and when they stop to be default ones.
+    routers: Vec<(Ipv6Addr, u64)>,
+}
+
+struct State {
+    ports: Vec<Port>,
+    static_resolvers: Vec<IpAddr>,
+    advertised: Vec<Ipv6Addr>,
+}
+
+static STATE: SpinLock<State> =
+    SpinLock::new(State { ports: Vec::new(), static_resolvers: Vec::new(), advertised: Vec::new() });
+
+/// What `ip=` says.
+enum Plan {
+    Dhcp,
+    Off,
+    Static { address: IpAddr, prefix_len: u8, gateway: Option<IpAddr>, servers: Vec<IpAddr> },
+}
+
+fn plan() -> Plan {
+    let text = match crate::init::option("ip") {
+        None | Some("dhcp" | "on" | "any" | "") => return Plan::Dhcp,
+        Some("off" | "none") => return Plan::Off,
+        Some(text) => text,
+    };
+    let mut parts = text.split(',');
+    let own = parts.next().and_then(|own| own.split_once('/'));
+    let own = own.and_then(|(address, len)| Some((address.parse().ok()?, len.parse().ok()?)));
+    let Some((address, prefix_len)) = own else {
+        crate::warn!("net: ip={text} is not understood; no address is set");
+        return Plan::Off;
+    };
+    let gateway = parts.next().and_then(|gateway| gateway.parse().ok());
+    Plan::Static { address, prefix_len, gateway, servers: parts.filter_map(|server| server.parse().ok()).collect() }
+}
+
+/// A new Ethernet: brings it up unless `ip=off`.
+pub fn attached(index: u32) {
+    if !matches!(plan(), Plan::Off) {
+        let _ = iface::set_up(index, true);
+    }
+}
 
 /// An interface came up or went down, or its cable did.
-pub fn link_changed(_index: u32) {}
+pub fn link_changed(index: u32) {
+    let flags = iface::with(index, |own| (own.kind, own.flags.contains(iface::Flags::UP | iface::Flags::RUNNING)));
+    let Some((Kind::Ethernet, has_link)) = flags else { return };
+    let plan = plan();
+    let is_first = {
+        let mut state = STATE.lock();
+        let is_first = state.ports.is_empty() || state.ports[0].index == index;
+        let at = match state.ports.iter().position(|port| port.index == index) {
+            Some(at) => at,
+            None => {
+                state.ports.push(Port {
+                    index,
+                    has_link: false,
+                    client: None,
+                    lease: None,
+                    solicitations: 0,
+                    next_solicitation_ns: None,
+                    routers: Vec::new(),
+                });
+                state.ports.len() - 1
+            }
+        };
+        let port = &mut state.ports[at];
+        if port.has_link == has_link {
+            return;
+        }
+        port.has_link = has_link;
+        if has_link {
+            port.solicitations = 0;
+            port.next_solicitation_ns = Some(0);
+            match (&mut port.client, &plan) {
+                (Some(client), _) => client.restart(),
+                (None, Plan::Dhcp) => {
+                    let mac = iface::device(index).map(|device| device.mac()).unwrap_or_default();
+                    port.client = Some(Client::new(mac, hash::random_u64(), crate::time::now_ns()));
+                }
+                (None, _) => {}
+            }
+        }
+        is_first
+    };
+    if let Plan::Static { address, prefix_len, gateway, servers } = plan
+        && has_link
+        && is_first
+    {
+        STATE.lock().static_resolvers = servers;
+        let _ = iface::add_address(index, Address::permanent(address, prefix_len));
+        if let Some(gateway) = gateway {
+            set_default_route(index, gateway, 0, PROTO_BOOT);
+        }
+    }
+    bottom_half::kick();
+}
 
-/// Name servers that a lease, an advertisement or the command line named.
+fn set_default_route(index: u32, gateway: IpAddr, metric: u32, protocol: u8) {
+    let any = match gateway {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let route = Route {
+        destination: any,
+        prefix_len: 0,
+        gateway: Some(gateway),
+        interface: index,
+        metric,
+        protocol,
+        scope: 0,
+        source: None,
+    };
+    match iface::add_route(route) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => crate::warn!("net: no route to {gateway}: {error}"),
+    }
+}
+
+/// Name servers that the command line, a lease or a router named.
 pub fn resolvers() -> Vec<IpAddr> {
-    Vec::new()
+    let state = STATE.lock();
+    let mut all = state.static_resolvers.clone();
+    for lease in state.ports.iter().filter_map(|port| port.lease.as_ref()) {
+        all.extend(lease.name_servers.iter().map(|server| IpAddr::V4(*server)));
+    }
+    all.extend(state.advertised.iter().map(|server| IpAddr::V6(*server)));
+    all
 }
 
-pub fn wants(_index: u32, _frame: &[u8]) -> bool {
-    false
+/// Whether a frame is an answer that a client of `index` waits for.
+pub fn wants(index: u32, frame: &[u8]) -> bool {
+    dhcp::is_answer(frame) && STATE.lock().ports.iter().any(|port| port.index == index && port.client.is_some())
 }
-pub fn dhcp_input(_index: u32, _frame: &[u8]) {}
-pub fn router(_index: u32, _from: Ipv6Addr, _lifetime_s: u32) {}
-pub fn prefix(_index: u32, _prefix: Ipv6Addr, _len: u8, _flags: u8, _valid_s: u32, _preferred_s: u32) {}
-pub fn advertised_resolvers(_servers: Vec<Ipv6Addr>) {}
+
+/// Gives such a frame, or an ARP reply, to the client.
+pub fn dhcp_input(index: u32, frame: &[u8]) {
+    {
+        let mut state = STATE.lock();
+        let port = state.ports.iter_mut().find(|port| port.index == index);
+        let Some(client) = port.and_then(|port| port.client.as_mut()) else { return };
+        client.input(frame, crate::time::now_ns());
+    }
+    bottom_half::kick();
+}
+
 /// Works on what is due; answers when to look again.
 pub fn tick() -> Option<u64> {
-    let _ = iface::generation();
-    None
+    let indexes: Vec<u32> = STATE.lock().ports.iter().filter(|port| port.has_link).map(|port| port.index).collect();
+    let next = indexes.into_iter().filter_map(|index| {
+        let times = [lease_tick(index), solicitation_tick(index), router_tick(index)];
+        times.into_iter().flatten().min()
+    });
+    next.min()
+}
+
+fn lease_tick(index: u32) -> Option<u64> {
+    let now = crate::time::now_ns();
+    let mut frames = Vec::new();
+    let (event, old, next) = {
+        let mut state = STATE.lock();
+        let port = state.ports.iter_mut().find(|port| port.index == index)?;
+        let client = port.client.as_mut()?;
+        let event = client.poll(now, &mut frames);
+        let next = client.poll_at(now);
+        let old = match &event {
+            Some(Event::Granted(lease)) => port.lease.replace(lease.clone()),
+            Some(Event::Lost) => port.lease.take(),
+            None => None,
+        };
+        (event, old, next)
+    };
+    for frame in frames {
+        output::send_frame(index, &frame, TxMeta::default());
+    }
+    match event {
+        Some(Event::Granted(lease)) => {
+            if let Some(old) = old.filter(|old| old.address != lease.address) {
+                let _ = iface::remove_address(index, IpAddr::V4(old.address), old.prefix_len);
+            }
+            let own = Address::permanent(IpAddr::V4(lease.address), lease.prefix_len);
+            if iface::add_address(index, own).is_ok() {
+                crate::info!("net: {}/{} by DHCP", lease.address, lease.prefix_len);
+            }
+            if let Some(router) = lease.router {
+                set_default_route(index, IpAddr::V4(router), 0, PROTO_DHCP);
+            }
+        }
+        Some(Event::Lost) => {
+            if let Some(old) = old {
+                let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+                let _ = iface::remove_route(any, 0, old.router.map(IpAddr::V4), index);
+                let _ = iface::remove_address(index, IpAddr::V4(old.address), old.prefix_len);
+            }
+        }
+        None => {}
+    }
+    next
+}
+
+fn solicitation_tick(index: u32) -> Option<u64> {
+    let now = crate::time::now_ns();
+    let due = {
+        let mut state = STATE.lock();
+        let port = state.ports.iter_mut().find(|port| port.index == index)?;
+        let at = port.next_solicitation_ns?;
+        if at > now {
+            return Some(at);
+        }
+        port.solicitations += 1;
+        let is_last = port.solicitations >= MAX_SOLICITATIONS;
+        port.next_solicitation_ns = (!is_last).then_some(now + SOLICITATION_PAUSE_NS);
+        port.next_solicitation_ns
+    };
+    nd::ask_routers(index);
+    due
+}
+
+/// Routers whose time is over are default ones no longer.
+fn router_tick(index: u32) -> Option<u64> {
+    let now = crate::time::now_ns();
+    let (gone, next) = {
+        let mut state = STATE.lock();
+        let port = state.ports.iter_mut().find(|port| port.index == index)?;
+        let gone: Vec<Ipv6Addr> =
+            port.routers.iter().filter(|(_, until)| *until <= now).map(|(router, _)| *router).collect();
+        port.routers.retain(|(_, until)| *until > now);
+        (gone, port.routers.iter().map(|(_, until)| *until).min())
+    };
+    for router in gone {
+        let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let _ = iface::remove_route(any, 0, Some(IpAddr::V6(router)), index);
+    }
+    next
+}
+
+/// A router advertised itself for so long (0: no longer).
+pub fn router(index: u32, from: Ipv6Addr, lifetime_s: u32) {
+    let is_new = {
+        let mut state = STATE.lock();
+        let Some(port) = state.ports.iter_mut().find(|port| port.index == index) else { return };
+        port.next_solicitation_ns = None;
+        let until = crate::time::now_ns() + u64::from(lifetime_s) * SECOND_NS;
+        match port.routers.iter_mut().find(|(router, _)| *router == from) {
+            Some(entry) => {
+                entry.1 = until;
+                false
+            }
+            None if lifetime_s == 0 || port.routers.len() >= MAX_ROUTERS => false,
+            None => {
+                port.routers.push((from, until));
+                true
+            }
+        }
+    };
+    if is_new {
+        set_default_route(index, IpAddr::V6(from), ADVERTISED_METRIC, PROTO_RA);
+    }
+    bottom_half::kick();
+}
+
+/// A router advertised a prefix: an address is made of it (SLAAC).
+pub fn prefix(index: u32, prefix: Ipv6Addr, len: u8, flags: u8, valid_s: u32, preferred_s: u32) {
+    const AUTONOMOUS: u8 = 0x40;
+    if flags & AUTONOMOUS == 0 || len != 64 || preferred_s > valid_s || prefix.is_unicast_link_local() {
+        return;
+    }
+    let Some(interface) = iface::by_index(index) else { return };
+    let mut high = [0u8; 8];
+    high.copy_from_slice(&prefix.octets()[..8]);
+    let own = iface::address::eui64(high, &interface.mac);
+    if valid_s == 0 {
+        let _ = iface::remove_address(index, IpAddr::V6(own), len);
+        return;
+    }
+    let learned = interface.addresses.iter().filter(|own| own.valid_until_ns.is_some()).count();
+    let now = crate::time::now_ns();
+    let until = |seconds: u32| (seconds != u32::MAX).then(|| now + u64::from(seconds) * SECOND_NS);
+    let mut address = Address::permanent(IpAddr::V6(own), len);
+    address.flags = AddressFlags::empty();
+    address.valid_until_ns = until(valid_s);
+    address.preferred_until_ns = until(preferred_s);
+    if learned < MAX_PREFIXES && iface::add_address(index, address).is_ok() {
+        crate::info!("net: {own}/{len} by router advertisement");
+    }
+    bottom_half::kick();
+}
+
+pub fn advertised_resolvers(servers: Vec<Ipv6Addr>) {
+    STATE.lock().advertised = servers;
 }

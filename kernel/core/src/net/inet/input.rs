@@ -20,7 +20,13 @@ pub fn frame(mut frame: Frame, queue: &mut Queue) {
         return;
     }
     match kind {
-        [0x08, 0x06] => arp::input(frame.interface, &frame.bytes[14..]),
+        [0x08, 0x06] => {
+            arp::input(frame.interface, &frame.bytes[14..]);
+            // The client that renews its lease looks for the server itself.
+            if frame.bytes.get(20..22) == Some(&[0, 2]) {
+                config::dhcp_input(frame.interface, &frame.bytes);
+            }
+        }
         [0x08, 0x00] if config::wants(frame.interface, &frame.bytes) => {
             config::dhcp_input(frame.interface, &frame.bytes)
         }

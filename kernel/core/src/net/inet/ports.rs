@@ -95,9 +95,11 @@ impl Ports {
         if port != 0 {
             return self.try_claim(id, port, claim, |_| true).then_some(port).ok_or(Errno::EADDRINUSE);
         }
-        // An ephemeral port is nobody else's, whatever may be reused.
-        let exclusive = Claim { reuse_addr: false, ..claim };
-        self.ephemeral(|port| self.try_claim(id, port, exclusive, |_| true).then_some(port)).ok_or(Errno::EADDRINUSE)
+        // An ephemeral port is nobody else's; when all are in use, one that does not conflict, whatever may be reused.
+        let exclusive = Claim { reuse_addr: false, reuse_port: false, ..claim };
+        self.ephemeral(|port| self.try_claim(id, port, claim, |others| others == 0).then_some(port))
+            .or_else(|| self.ephemeral(|port| self.try_claim(id, port, exclusive, |_| true).then_some(port)))
+            .ok_or(Errno::EADDRINUSE)
     }
 
     /// As [`Ports::claim`] with port 0, for a connection: `is_free` looks whether the connection's name is, and a port that

@@ -9,15 +9,15 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 pub const DEFAULT_SEND: u32 = 16_384;
 pub const DEFAULT_RECEIVE: u32 = 131_072;
 
-const LARGEST: usize = 512 << 10;
+const LARGEST: usize = 256 << 10;
 const SMALLEST: usize = 8 << 10;
 /// The most of what is left that one buffer takes.
-const SHARE: usize = 64;
+const SHARE: usize = 128;
 
 /// Bytes in buffers of live connections.
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes for all connections together: a quarter of memory.
+/// Bytes for all connections together beyond the smallest buffers: a quarter of memory.
 fn budget() -> usize {
     (hal::boot::info().memory_bytes as usize / 4).max(4 << 20)
 }
@@ -29,9 +29,14 @@ fn automatic() -> usize {
     1 << share.ilog2()
 }
 
+/// What they may use before no more connections are made: half of memory.
+fn limit() -> usize {
+    budget() * 2
+}
+
 /// Sizes of the receive and the send buffer of a new connection; `None` when connections use all their memory.
 pub fn choose(common: &Common) -> Option<(usize, usize)> {
-    if IN_USE.load(Ordering::Relaxed) > budget() {
+    if IN_USE.load(Ordering::Relaxed) > limit() {
         return None;
     }
     let chosen = |is_set: bool, size: u32| {

@@ -455,7 +455,7 @@ impl Tcp {
                 Some(Step::Moved(moved))
             } else if fault {
                 Some(Step::Fault(dst.remaining().min(PIECE)))
-            } else if got >= at_least {
+            } else if got >= at_least || dst.remaining() == 0 && (got != 0 || before.unread != 0) {
                 Some(Step::End)
             } else if let Some(error) = state.error {
                 // What was read before comes first; the error stays for the next call then.
@@ -487,8 +487,8 @@ impl Tcp {
         let low_water = self.common.receive_low_water.load(core::sync::atomic::Ordering::Relaxed);
         let all = dst.remaining();
         let at_least = match how.flags.contains(MsgFlags::WAITALL) {
-            true => all,
-            false => all.min(low_water.max(1) as usize),
+            true => all.max(1),
+            false => all.min(low_water.max(1) as usize).max(1),
         };
         let mut got = 0;
         let until = deadline(self.common.receive_timeout());

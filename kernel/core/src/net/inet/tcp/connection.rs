@@ -47,7 +47,7 @@ pub(super) struct Effects {
 /// What the connection was before the engine worked.
 pub(super) struct Before {
     phase: Phase,
-    unread: usize,
+    pub unread: usize,
     unsent: usize,
 }
 

@@ -1,0 +1,217 @@
+//! Addresses, sockets and short calls for the tests of this family.
+
+pub use crate::harness::errno;
+pub use libc::*;
+use std::mem::{size_of, zeroed};
+use std::sync::Once;
+
+/// Brings `lo` up: a bare machine has it down.
+pub fn lo_up() {
+    static UP: Once = Once::new();
+    UP.call_once(|| unsafe {
+        let fd = libc::socket(AF_INET, SOCK_DGRAM, 0);
+        let mut request: ifreq = zeroed();
+        request.ifr_name[0] = b'l' as _;
+        request.ifr_name[1] = b'o' as _;
+        request.ifr_ifru.ifru_flags = (IFF_UP | IFF_RUNNING) as i16;
+        ioctl(fd, SIOCSIFFLAGS as _, &request);
+        let all = c"/proc/sys/net/ipv4/ping_group_range";
+        let file = open(all.as_ptr(), O_WRONLY);
+        write(file, c"0 2147483647".as_ptr().cast(), 12);
+        close(file);
+        close(fd);
+        // The address of IPv6's loopback comes a moment after the interface.
+        for _ in 0..100 {
+            let fd = libc::socket(AF_INET6, SOCK_DGRAM, 0);
+            let address = v6(LOCAL6, 0);
+            let bound = bind(fd, (&raw const address).cast(), 28) == 0;
+            close(fd);
+            if bound {
+                break;
+            }
+            usleep(10_000);
+        }
+    });
+}
+
+/// What a system call answers.
+pub trait Answer: Copy {
+    fn failed(self) -> bool;
+}
+
+impl Answer for i32 {
+    fn failed(self) -> bool {
+        self == -1
+    }
+}
+
+impl Answer for isize {
+    fn failed(self) -> bool {
+        self == -1
+    }
+}
+
+impl Answer for i64 {
+    fn failed(self) -> bool {
+        self == -1
+    }
+}
+
+#[track_caller]
+pub fn ok<T: Answer>(result: T) -> T {
+    assert!(!result.failed(), "{}", std::io::Error::last_os_error());
+    result
+}
+
+/// The errno of a failed call, or 0.
+pub fn errno_of(result: impl Answer) -> i32 {
+    if result.failed() { errno() } else { 0 }
+}
+
+pub fn v4(last: u32, port: u16) -> sockaddr_in {
+    let mut address: sockaddr_in = unsafe { zeroed() };
+    address.sin_family = AF_INET as u16;
+    address.sin_port = port.to_be();
+    address.sin_addr.s_addr = last.to_be();
+    address
+}
+
+pub const LOCAL: u32 = 0x7f00_0001;
+pub const LOCAL6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+pub fn v6(bytes: [u8; 16], port: u16) -> sockaddr_in6 {
+    let mut address: sockaddr_in6 = unsafe { zeroed() };
+    address.sin6_family = AF_INET6 as u16;
+    address.sin6_port = port.to_be();
+    address.sin6_addr.s6_addr = bytes;
+    address
+}
+
+#[track_caller]
+pub fn new(domain: i32, kind: i32) -> i32 {
+    lo_up();
+    ok(unsafe { libc::socket(domain, kind, 0) })
+}
+
+pub fn bind_v4(fd: i32, address: u32, port: u16) -> i32 {
+    let address = v4(address, port);
+    errno_of(unsafe { bind(fd, (&raw const address).cast(), 16) })
+}
+
+pub fn bind_v6(fd: i32, address: [u8; 16], port: u16) -> i32 {
+    let address = v6(address, port);
+    errno_of(unsafe { bind(fd, (&raw const address).cast(), 28) })
+}
+
+pub fn connect_v4(fd: i32, address: u32, port: u16) -> i32 {
+    let address = v4(address, port);
+    errno_of(unsafe { connect(fd, (&raw const address).cast(), 16) })
+}
+
+pub fn connect_v6(fd: i32, address: [u8; 16], port: u16) -> i32 {
+    let address = v6(address, port);
+    errno_of(unsafe { connect(fd, (&raw const address).cast(), 28) })
+}
+
+#[track_caller]
+pub fn name_v4(fd: i32) -> (u32, u16) {
+    let mut address: sockaddr_in = unsafe { zeroed() };
+    let mut len = 16;
+    ok(unsafe { getsockname(fd, (&raw mut address).cast(), &mut len) });
+    assert_eq!((len, address.sin_family), (16, AF_INET as u16));
+    (u32::from_be(address.sin_addr.s_addr), u16::from_be(address.sin_port))
+}
+
+pub fn peer_v4(fd: i32) -> Result<(u32, u16), i32> {
+    let mut address: sockaddr_in = unsafe { zeroed() };
+    let mut len = 16;
+    match unsafe { getpeername(fd, (&raw mut address).cast(), &mut len) } {
+        0 => Ok((u32::from_be(address.sin_addr.s_addr), u16::from_be(address.sin_port))),
+        _ => Err(errno()),
+    }
+}
+
+#[track_caller]
+pub fn name_v6(fd: i32) -> ([u8; 16], u16) {
+    let mut address: sockaddr_in6 = unsafe { zeroed() };
+    let mut len = 28;
+    ok(unsafe { getsockname(fd, (&raw mut address).cast(), &mut len) });
+    assert_eq!((len, address.sin6_family), (28, AF_INET6 as u16));
+    (address.sin6_addr.s6_addr, u16::from_be(address.sin6_port))
+}
+
+/// A listener on 127.0.0.1 and its port.
+#[track_caller]
+pub fn listener(backlog: i32) -> (i32, u16) {
+    let fd = new(AF_INET, SOCK_STREAM);
+    assert_eq!(bind_v4(fd, LOCAL, 0), 0);
+    ok(unsafe { listen(fd, backlog) });
+    (fd, name_v4(fd).1)
+}
+
+#[track_caller]
+pub fn take(listener: i32) -> i32 {
+    ok(unsafe { accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), 0) })
+}
+
+/// A connected pair over `lo`: client, server.
+#[track_caller]
+pub fn connected() -> (i32, i32) {
+    let (listener, port) = listener(5);
+    let client = new(AF_INET, SOCK_STREAM);
+    assert_eq!(connect_v4(client, LOCAL, port), 0);
+    let server = take(listener);
+    unsafe { close(listener) };
+    (client, server)
+}
+
+pub fn put(fd: i32, bytes: &[u8]) -> Result<usize, i32> {
+    match unsafe { send(fd, bytes.as_ptr().cast(), bytes.len(), MSG_NOSIGNAL) } {
+        -1 => Err(errno()),
+        n => Ok(n as usize),
+    }
+}
+
+pub fn get(fd: i32, len: usize, flags: i32) -> Result<Vec<u8>, i32> {
+    let mut buffer = vec![0u8; len];
+    match unsafe { recv(fd, buffer.as_mut_ptr().cast(), len, flags) } {
+        -1 => Err(errno()),
+        n => {
+            buffer.truncate(n as usize);
+            Ok(buffer)
+        }
+    }
+}
+
+pub fn set(fd: i32, level: i32, name: i32, value: i32) -> i32 {
+    errno_of(unsafe { setsockopt(fd, level, name, (&raw const value).cast(), 4) })
+}
+
+pub fn option(fd: i32, level: i32, name: i32) -> Result<i32, i32> {
+    let (mut value, mut len) = (-1i32, 4u32);
+    match unsafe { getsockopt(fd, level, name, (&raw mut value).cast(), &mut len) } {
+        0 => Ok(value),
+        _ => Err(errno()),
+    }
+}
+
+/// The events of `poll` for `wanted`, waiting up to `timeout_ms`.
+pub fn events(fd: i32, wanted: i16, timeout_ms: i32) -> i16 {
+    let mut entry = pollfd { fd, events: wanted, revents: 0 };
+    ok(unsafe { poll(&mut entry, 1, timeout_ms) });
+    entry.revents
+}
+
+pub fn nonblocking(fd: i32) {
+    unsafe { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) };
+}
+
+/// Runs `f` in a thread after a short while.
+pub fn soon(f: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        f();
+    })
+}
+
+pub const ADDRESS_LEN: u32 = size_of::<sockaddr_in>() as u32;
