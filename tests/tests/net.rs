@@ -70,7 +70,6 @@ fn cards_on_both_transports_are_there() {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn the_lease_is_taken_and_shown() {
     let line = "ip -4 addr show eth0 | grep -o 'inet [0-9./]*'; ip route | head -n 1; cat /etc/resolv.conf; \
                 ifconfig eth0 | grep -o 'inet addr:[0-9.]*'; route -n | awk '$1 == \"0.0.0.0\" {print $2, $8}'";
@@ -80,14 +79,12 @@ fn the_lease_is_taken_and_shown() {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn ping_the_gateway() {
     let run = online(&[], "ping -c 3 -i 0.2 10.0.2.2 | grep received; ip neigh | grep -c lladdr").expect(0);
     assert!(run.stdout.contains("3 packets received, 0% packet loss"), "{}", run.stdout);
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn wget_from_the_host() {
     let body: &'static [u8] = (0..3_000_000u32).map(|byte| ((byte * 7) >> 3) as u8).collect::<Vec<_>>().leak();
     let port = serve_http(body);
@@ -119,7 +116,6 @@ fn crc(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn names_are_looked_up() {
     let port = serve_dns();
     let run = online(&[], &format!("nslookup -port={port} -type=a crannog.example {HOST}")).expect(0);
@@ -127,7 +123,6 @@ fn names_are_looked_up() {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn connections_from_the_host() {
     let port = free_port();
     let _machine = background(&["-p", &format!("{port}:7")], "while :; do nc -l -p 7 -e /bin/cat; done");
@@ -138,7 +133,6 @@ fn connections_from_the_host() {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn the_demo_shows_itself() {
     let port = free_port();
     let _machine = background(&["-p", &format!("{port}:8080"), "--cpus", "2"], "sleep 200");
@@ -150,7 +144,6 @@ fn the_demo_shows_itself() {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn python_serves_and_fetches() {
     let port = free_port();
     let host = serve_http(b"from the host\n");
@@ -212,7 +205,6 @@ fn load(port: u16, connections: usize, count: usize) -> usize {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn nginx_with_two_workers() {
     let port = free_port();
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/nginx.toml");
@@ -223,7 +215,6 @@ fn nginx_with_two_workers() {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn redis_answers_and_saves() {
     let port = free_port();
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/redis.toml");
@@ -257,7 +248,6 @@ fn redis_answers_and_saves() {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn two_machines_on_a_link() {
     let link = format!("socket:test{}", std::process::id());
     let server = "for i in 1 2; do nc -l -p 7000 -e /bin/cat; done";
@@ -270,7 +260,6 @@ fn two_machines_on_a_link() {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn a_linux_machine_on_the_same_link() {
     let Some(kernel) = machine_tests::oracle() else { return };
     let link = format!("socket:linux{}", std::process::id());
@@ -283,7 +272,6 @@ fn a_linux_machine_on_the_same_link() {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn frames_are_written_to_a_file() {
     let file = temporary("frames.pcap");
     online(&["--pcap", &file], "ping -c 1 10.0.2.2 >/dev/null").expect(0);
@@ -294,7 +282,6 @@ fn frames_are_written_to_a_file() {
 }
 
 #[test]
-#[ignore = "needs internet sockets in the kernel"]
 fn cable_out_and_in() {
     let socket = temporary("qmp");
     let monitor = format!("--qemu-arg=unix:{socket},server=on,wait=off");

@@ -56,9 +56,11 @@ pub fn masked(address: IpAddr, prefix_len: u8) -> IpAddr {
     }
 }
 
-/// All routes, the longest prefixes first.
+/// All routes in the order of their networks, as Linux lists them: default routes first.
 pub fn routes() -> Vec<Route> {
-    TABLES.lock().routes.clone()
+    let mut routes = TABLES.lock().routes.clone();
+    routes.sort_by_key(|route| (route.destination, route.prefix_len, route.metric));
+    routes
 }
 
 /// EEXIST, EINVAL, ENODEV, ENETDOWN, ENETUNREACH for a gateway that is not on a link, ENOBUFS.

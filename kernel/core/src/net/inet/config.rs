@@ -275,12 +275,13 @@ pub fn router(index: u32, from: Ipv6Addr, lifetime_s: u32) {
         let Some(port) = state.ports.iter_mut().find(|port| port.index == index) else { return };
         port.next_solicitation_ns = None;
         let until = crate::time::now_ns() + u64::from(lifetime_s) * SECOND_NS;
+        let is_full = port.routers.len() >= MAX_ROUTERS;
         match port.routers.iter_mut().find(|(router, _)| *router == from) {
             Some(entry) => {
                 entry.1 = until;
                 false
             }
-            None if lifetime_s == 0 || port.routers.len() >= MAX_ROUTERS => false,
+            None if lifetime_s == 0 || is_full => false,
             None => {
                 port.routers.push((from, until));
                 true

@@ -66,7 +66,7 @@ impl Claim {
         if self.reuse_port && other.reuse_port && self.uid == other.uid {
             return false;
         }
-        !(self.reuse_addr && other.reuse_addr && !(is_tcp && (self.is_listening || other.is_listening)))
+        !(self.reuse_addr && other.reuse_addr && !(is_tcp && other.is_listening))
     }
 }
 

@@ -50,6 +50,27 @@ pub fn choose(common: &Common) -> Option<(usize, usize)> {
     Some((receive, send))
 }
 
+/// Bytes that the ring of a local connection may hold.
+pub fn ring_limit(common: &Common) -> usize {
+    if common.receive_buffer_is_set.load(Ordering::Relaxed) {
+        // What the sender's buffer would hold comes on top.
+        return common.receive_buffer.load(Ordering::Relaxed) as usize + DEFAULT_SEND as usize;
+    }
+    if is_scarce() { SMALLEST * 2 } else { LARGEST * 2 }
+}
+
+/// Whether more is in use than was set aside.
+pub fn is_scarce() -> bool {
+    IN_USE.load(Ordering::Relaxed) > budget()
+}
+
+/// Memory was taken for bytes.
+pub fn take(bytes: usize) {
+    if bytes != 0 {
+        IN_USE.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 /// Buffers of these sizes are gone.
 pub fn give_back(bytes: usize) {
     IN_USE.fetch_sub(bytes, Ordering::Relaxed);

@@ -20,7 +20,7 @@ use base::net::engine::State as Phase;
 const PIECE: usize = 64 << 10;
 
 /// What one look at a connection brought.
-enum Step {
+pub(super) enum Step {
     /// So many bytes more.
     Moved(usize),
     /// The program's memory is not there yet: make it so and look again.
@@ -128,16 +128,18 @@ impl Tcp {
         let was_connecting = progress == Progress::Connecting;
         let attempt = || -> Option<Result<(), Errno>> {
             let mut state = self.state.lock();
+            // As on Linux, a first call never says how it ended: the answer of the other side comes behind it.
+            if nonblocking && !was_connecting {
+                return Some(Err(Errno::EINPROGRESS));
+            }
             if let Some(error) = state.error.take() {
                 state.progress = Progress::Unconnected;
                 return Some(Err(error));
             }
             match state.phase() {
-                Phase::SynSent | Phase::SynReceived if nonblocking => {
-                    Some(Err(if was_connecting { Errno::EALREADY } else { Errno::EINPROGRESS }))
-                }
+                Phase::SynSent | Phase::SynReceived if nonblocking => Some(Err(Errno::EALREADY)),
                 Phase::SynSent | Phase::SynReceived => None,
-                Phase::Closed if state.remote.is_none() || state.is_closed && !state.shut_read => {
+                _ if state.is_closed => {
                     state.progress = Progress::Unconnected;
                     Some(Err(Errno::ECONNABORTED))
                 }
@@ -169,6 +171,7 @@ impl Tcp {
             let state = &mut *state;
             self.end(state, None, &mut effects);
             effects.dead = effects.dead.or_else(|| state.engine.take());
+            state.joined = None;
             state.remote = None;
             if !state.address_is_bound {
                 state.local = Endpoint::unspecified(self.domain);
@@ -227,13 +230,18 @@ impl Tcp {
             }
             error
         };
+        let mut queue = Queue::new();
+        let may_join = matches!(device, 0 | iface::LOOPBACK) && table::is_local(peer.ip) && table::is_local(ip);
+        if may_join && self.join(name(port), peer.scope, &mut queue) {
+            output::send_all(&mut queue);
+            return Ok(());
+        }
         let mut engine = self.new_engine(ip, peer.ip).map_err(release)?;
         let started = engine.connect(local.socket_addr(), peer.socket_addr());
         if started.is_err() || !table::insert(name(port), self.clone()) {
             super::buffers::give_back(engine.tcp().recv_capacity() + engine.tcp().send_capacity());
             return Err(release(Errno::EADDRNOTAVAIL));
         }
-        let mut queue = Queue::new();
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();
@@ -264,13 +272,17 @@ impl Tcp {
     fn try_send(self: &Arc<Self>, src: &mut UserReader<'_>, more: bool, queue: &mut Queue) -> Option<Step> {
         let mut effects = Effects::default();
         let step = {
-            let mut state = self.state.lock();
-            let state = &mut *state;
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
             if let Some(error) = state.error.take() {
                 return Some(Step::Err(error));
             }
             if state.shut_write || state.is_closed && state.engine.is_none() || state.listener.is_some() {
                 return Some(Step::Err(Errno::EPIPE));
+            }
+            if let Some(peer) = Self::joined_peer(state) {
+                drop(guard);
+                return self.send_joined(peer, src);
             }
             if Self::is_connecting(state) {
                 return None;
@@ -370,7 +382,8 @@ impl Tcp {
         if let Some(error) = state.error.take() {
             return Step::Err(error);
         }
-        if state.shut_write || state.engine.is_none() { Step::Err(Errno::EPIPE) } else { Step::End }
+        let is_open = state.engine.is_some() || state.joined.is_some();
+        if state.shut_write || !is_open { Step::Err(Errno::EPIPE) } else { Step::End }
     }
 
     fn try_receive(
@@ -445,12 +458,16 @@ impl Tcp {
                     }
                 }
             }
+            if state.joined.is_some() {
+                let how = (how.peeks(), discards, got);
+                (moved, fault) = self.take_joined(state, dst, how, &mut effects);
+            }
             if moved != 0 {
-                if !how.peeks() && !state.is_closed {
+                if state.is_closed && state.unread() == 0 {
+                    effects.dead = state.engine.take();
+                } else if state.engine.is_some() && !how.peeks() && !state.is_closed {
                     self.flush(state, queue);
                     self.settle(state, &before, false, &mut effects);
-                } else if state.is_closed && state.unread() == 0 {
-                    effects.dead = state.engine.take();
                 }
                 Some(Step::Moved(moved))
             } else if fault {
@@ -480,9 +497,8 @@ impl Tcp {
             return Err(Errno::EAGAIN);
         }
         if how.flags.contains(MsgFlags::OOB) {
-            let mut state = self.state.lock();
-            let none = if state.phase() == Phase::Closed { Errno::ENOTCONN } else { Errno::EINVAL };
-            return Err(none);
+            let is_closed = self.state.lock().is_closed;
+            return Err(if is_closed { Errno::ENOTCONN } else { Errno::EINVAL });
         }
         let low_water = self.common.receive_low_water.load(core::sync::atomic::Ordering::Relaxed);
         let all = dst.remaining();
@@ -531,7 +547,7 @@ impl Tcp {
             if state.listener.is_some() {
                 // Listening ends when reading does.
                 if read { self.stop_listening(&mut state) } else { None }
-            } else if state.remote.is_none() || state.is_closed && state.engine.is_none() {
+            } else if state.remote.is_none() || state.is_closed && state.engine.is_none() && state.joined.is_none() {
                 return Err(Errno::ENOTCONN);
             } else {
                 None
@@ -546,10 +562,14 @@ impl Tcp {
             return Ok(());
         }
         let mut effects = Effects::default();
+        let mut joined = None;
         {
             let mut state = self.state.lock();
             let state = &mut *state;
             let before = state.before();
+            if write && !state.shut_write && !state.is_closed {
+                joined = Self::joined_peer(state);
+            }
             if read {
                 state.shut_read = true;
                 effects.events |= PollEvents::IN | PollEvents::RDNORM | PollEvents::RDHUP;
@@ -573,6 +593,9 @@ impl Tcp {
             }
         }
         self.conclude(effects, &mut queue);
+        if let Some(peer) = joined {
+            self.end_writing(peer);
+        }
         output::send_all(&mut queue);
         self.readable.wake_all();
         self.writable.wake_all();
@@ -626,8 +649,8 @@ impl Tcp {
     }
 
     pub(super) fn poll_events(&self) -> PollEvents {
-        let mut state = self.state.lock();
-        let state = &mut *state;
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         if let Some(listener) = &state.listener {
             let ready = !listener.ready.is_empty();
             return if ready { PollEvents::IN | PollEvents::RDNORM } else { PollEvents::empty() };
@@ -649,10 +672,19 @@ impl Tcp {
         if state.unread() >= low_water.max(1) {
             events |= PollEvents::IN | PollEvents::RDNORM;
         }
-        if state.shut_write || state.has_room() {
+        let peer = Self::joined_peer(state).filter(|_| !state.is_closed && !state.shut_write);
+        if peer.is_none() {
+            if state.shut_write || state.has_room() {
+                events |= PollEvents::OUT | PollEvents::WRNORM;
+            } else {
+                state.wants_room = true;
+            }
+        }
+        drop(guard);
+        if let Some(peer) = peer
+            && Self::peer_has_room(peer)
+        {
             events |= PollEvents::OUT | PollEvents::WRNORM;
-        } else {
-            state.wants_room = true;
         }
         events
     }
@@ -665,7 +697,7 @@ impl Tcp {
         }
         Ok(match &mut state.engine {
             Some(engine) => (engine.tcp().recv_queue(), engine.tcp().send_queue()),
-            None => (0, 0),
+            None => (state.unread(), 0),
         })
     }
 

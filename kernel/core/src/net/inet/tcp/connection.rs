@@ -42,6 +42,10 @@ pub(super) struct Effects {
     /// The engine is not needed any more.
     pub dead: Option<Box<Engine>>,
     pub timer: Option<u64>,
+    /// The peer on this machine that waits for the room that was made.
+    pub room_for: Option<Arc<Tcp>>,
+    /// The joined peer that this socket leaves, and whether by a reset.
+    pub left: Option<(Option<Arc<Tcp>>, bool)>,
 }
 
 /// What the connection was before the engine worked.
@@ -70,11 +74,15 @@ impl State {
                 let tcp = engine.tcp();
                 Before { phase: tcp.state(), unread: tcp.recv_queue(), unsent: tcp.send_queue() }
             }
-            None => Before { phase: Phase::Closed, unread: 0, unsent: 0 },
+            None => Before { phase: Phase::Closed, unread: self.unread(), unsent: 0 },
         }
     }
     pub(super) fn unread(&mut self) -> usize {
-        self.engine.as_mut().map_or(0, |engine| engine.tcp().recv_queue())
+        match (&mut self.engine, &self.joined) {
+            (Some(engine), _) => engine.tcp().recv_queue(),
+            (None, Some(joined)) => joined.ring.len(),
+            (None, None) => 0,
+        }
     }
     /// Whether enough room is free that a writer is worth waking.
     pub(super) fn has_room(&mut self) -> bool {
@@ -264,6 +272,9 @@ impl Tcp {
         if state.is_orphan || state.unread() == 0 {
             effects.dead = state.engine.take();
         }
+        if state.is_orphan {
+            state.joined = None;
+        }
         effects.events |= PollEvents::IN | PollEvents::RDNORM | PollEvents::OUT | PollEvents::HUP | PollEvents::RDHUP;
         effects.wake_all = true;
     }
@@ -291,7 +302,26 @@ impl Tcp {
 
     /// Does what [`Tcp::settle`] found, with nothing locked.
     pub(super) fn conclude(self: &Arc<Self>, effects: Effects, queue: &mut Queue) {
-        let Effects { events, wake_readers, wake_writers, wake_all, gone, release_port, accept, dead, timer } = effects;
+        let Effects {
+            events,
+            wake_readers,
+            wake_writers,
+            wake_all,
+            gone,
+            release_port,
+            accept,
+            dead,
+            timer,
+            room_for,
+            left,
+        } = effects;
+        if let Some(peer) = room_for {
+            peer.writable.wake_one();
+            peer.poll_set.notify(PollEvents::OUT | PollEvents::WRNORM);
+        }
+        if let Some((peer, resets)) = left {
+            Tcp::leave_peer(peer, resets);
+        }
         if let Some((name, time_wait)) = gone {
             table::remove(&name, self.id, time_wait, self.domain);
             if let Some(parent) = self.state.lock().parent.clone().and_then(|parent| parent.upgrade()) {
@@ -376,6 +406,7 @@ impl Tcp {
                 engine.tcp().abort();
             }
             self.flush(state, queue);
+            effects.left = Self::joined_peer(state).filter(|_| !state.is_closed).map(|peer| (peer, true));
             state.is_orphan = true;
             self.end(state, None, &mut effects);
         }
@@ -392,6 +423,9 @@ impl Tcp {
             state.is_orphan = true;
             let before = state.before();
             let resets = before.unread != 0 || self.common.linger_seconds() == Some(0);
+            if !state.is_closed {
+                effects.left = Self::joined_peer(state).map(|peer| (peer, resets));
+            }
             match &mut state.engine {
                 Some(engine) if !state.is_closed || before.phase == Phase::SynSent => {
                     if resets {
@@ -410,10 +444,15 @@ impl Tcp {
                     }
                 }
                 _ => {
+                    let was_closed = state.is_closed;
                     self.end(state, None, &mut effects);
-                    effects.dead = state.engine.take();
-                    effects.release_port = core::mem::take(&mut state.has_port).then_some(state.local.port);
-                    effects.gone = None;
+                    state.joined = None;
+                    effects.dead = effects.dead.take().or_else(|| state.engine.take());
+                    let port = core::mem::take(&mut state.has_port).then_some(state.local.port);
+                    effects.release_port = effects.release_port.or(port);
+                    if was_closed {
+                        effects.gone = None;
+                    }
                 }
             }
         }
@@ -475,7 +514,7 @@ impl Tcp {
         let (send_queue, receive_queue) = match (&state.listener, &mut state.engine) {
             (Some(listener), _) => (listener.backlog as u32, listener.ready.len() as u32),
             (None, Some(engine)) => (engine.tcp().send_queue() as u32, engine.tcp().recv_queue() as u32),
-            (None, None) => (0, 0),
+            (None, None) => (0, state.joined.as_ref().map_or(0, |joined| joined.ring.len() as u32)),
         };
         let number = self.state_number(state);
         SocketInfo {
@@ -497,6 +536,14 @@ impl Tcp {
     pub(super) fn state_number(&self, state: &mut State) -> u8 {
         if state.listener.is_some() {
             return 10;
+        }
+        if let Some(joined) = state.joined.as_ref().filter(|_| !state.is_closed) {
+            return match (state.shut_write, joined.has_ended()) {
+                (false, false) => 1,
+                (true, false) => 5,
+                (false, true) => 8,
+                (true, true) => 7,
+            };
         }
         if state.is_closed && state.phase() != Phase::SynSent {
             return 7;

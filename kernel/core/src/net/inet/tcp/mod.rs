@@ -3,7 +3,7 @@
 //! A [`Tcp`] is a socket from socket(2) or SYN until its connection is over, with a descriptor or, after close(2), without. Its
 //! protocol machine is a `base::net::engine::Engine` (smoltcp) of its own behind `state`; segments find it through [`table`].
 //!
-//! Map: [`table`] names to sockets, TIME-WAIT · [`connection`] what segments, timers and closing do · [`listener`] SYNs and the
+//! Map: [`table`] names to sockets, TIME-WAIT · [`connection`] what segments, timers and closing do · [`joined`] two ends on this machine · [`listener`] SYNs and the
 //! accept queue · [`calls`] connect, accept, send, receive · [`options`] · [`socket`] the traits · [`buffers`] how large.
 //!
 //! Lock order: a child's `state` is never held with its listener's; the table's lock and those of ports, routes and neighbours are
@@ -12,6 +12,7 @@
 mod buffers;
 mod calls;
 mod connection;
+mod joined;
 mod listener;
 mod options;
 mod socket;
@@ -31,6 +32,7 @@ use base::net::build;
 use base::net::engine::Engine;
 use base::net::packet::{ACK, Header, RST, SYN, Tcp as Segment};
 use core::sync::atomic::AtomicU64;
+use joined::Joined;
 use listener::Listener;
 use options::TcpOptions;
 use spin::Once;
@@ -54,6 +56,8 @@ struct State {
     remote: Option<Endpoint>,
     progress: Progress,
     engine: Option<Box<Engine>>,
+    /// Instead of an engine: the other end is a socket of this machine.
+    joined: Option<Box<Joined>>,
     listener: Option<Box<Listener>>,
     /// Who gets this connection when it is established: set in children alone.
     parent: Option<Weak<Tcp>>,
@@ -113,6 +117,7 @@ impl State {
             remote: None,
             progress: Progress::Unconnected,
             engine: None,
+            joined: None,
             listener: None,
             parent: None,
             queued: false,

@@ -54,7 +54,7 @@ impl Socket for Tcp {
         let mut state = self.state.lock();
         let is_open = !state.is_closed && state.phase() != base::net::engine::State::SynSent;
         match state.remote {
-            Some(remote) if is_open || state.engine.is_some() && state.is_closed => Ok(remote.to_address(self.domain)),
+            Some(remote) if is_open => Ok(remote.to_address(self.domain)),
             _ => Err(Errno::ENOTCONN),
         }
     }

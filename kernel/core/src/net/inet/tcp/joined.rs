@@ -1,0 +1,282 @@
+//! Connections between two sockets of this machine: no segments, no timers, one byte ring on each side.
+//!
+//! Such a connection is made at once when a listener is there and has a place; otherwise the SYN goes around `lo` as a segment and
+//! is answered, dropped or repeated like any other. What programs see is the same: states, halves, resets, names, queues. There is
+//! no TIME-WAIT, as nothing can come late.
+//!
+//! Each side's ring is behind its own `state`. A sender locks its own `state`, lets go, then locks its peer's: never both.
+
+use super::super::output::Queue;
+use super::super::ports::Claim;
+use super::calls::Step;
+use super::connection::Effects;
+use super::table::{self, Name};
+use super::{Endpoint, PORTS, Progress, State, Tcp, buffers, make};
+use crate::file::PollEvents;
+use crate::net::iface;
+use crate::net::options::Switches;
+use crate::prelude::*;
+use base::net::ring::ByteRing;
+
+/// The most bytes copied under one lock at once.
+const PIECE: usize = 64 << 10;
+
+/// One side.
+pub(super) struct Joined {
+    peer: Weak<Tcp>,
+    /// What came and has not been read.
+    pub ring: ByteRing,
+    /// The peer writes no more.
+    ended: bool,
+    /// The peer found the ring full.
+    peer_waits: bool,
+}
+
+impl Joined {
+    fn new(peer: &Arc<Tcp>) -> Box<Self> {
+        Box::new(Self { peer: Arc::downgrade(peer), ring: ByteRing::new(), ended: false, peer_waits: false })
+    }
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        buffers::give_back(self.ring.capacity());
+    }
+}
+
+/// Bytes that may wait in `socket`'s ring.
+fn limit(socket: &Tcp) -> usize {
+    buffers::ring_limit(&socket.common)
+}
+
+fn has_room(socket: &Tcp, ring: &ByteRing) -> bool {
+    let limit = limit(socket);
+    limit.saturating_sub(ring.len()) >= (ring.len() / 2).max(1)
+}
+
+impl Tcp {
+    /// Joins this socket with a new child of the listener that `name` leads to; `false`: there is none or it has no place.
+    pub(super) fn join(self: &Arc<Self>, name: Name, scope: u32, queue: &mut Queue) -> bool {
+        let Some(listener) =
+            table::find_listener(iface::LOOPBACK, name.remote.0, name.remote.1, name.local.0, name.local.1)
+        else {
+            return false;
+        };
+        if listener.options.defers_accept() || !listener.has_place() {
+            return false;
+        }
+        let child = make(
+            listener.domain,
+            listener.common.inherited(),
+            listener.ip.inherited(),
+            listener.options.inherited(),
+            listener.uid,
+        );
+        let mirrored = Name { local: name.remote, remote: name.local };
+        if !table::insert(mirrored, child.clone()) {
+            return false;
+        }
+        if !table::insert(name, self.clone()) {
+            table::remove(&mirrored, child.id, None, child.domain);
+            return false;
+        }
+        let end = |(ip, port)| Endpoint { ip, port, scope };
+        let claim = Claim {
+            ip: name.remote.0,
+            v6_only: false,
+            reuse_addr: listener.common.is_on(Switches::REUSE_ADDR),
+            reuse_port: listener.common.is_on(Switches::REUSE_PORT),
+            uid: listener.uid,
+            device: 0,
+            is_listening: false,
+        };
+        PORTS.join(child.id, name.remote.1, claim);
+        let open = |socket: &Tcp, local: Endpoint, remote: Endpoint, peer: &Arc<Tcp>, progress: Progress| {
+            let mut state = socket.state.lock();
+            state.local = local;
+            state.remote = Some(remote);
+            state.has_port = true;
+            state.is_closed = false;
+            state.is_local = true;
+            state.progress = progress;
+            (state.shut_read, state.shut_write) = (false, false);
+            state.error = None;
+            state.joined = Some(Joined::new(peer));
+        };
+        open(&child, end(name.remote), end(name.local), self, Progress::Connected);
+        open(self, end(name.local), end(name.remote), &child, Progress::Connecting);
+        listener.take_child(child, queue);
+        self.poll_set.notify(PollEvents::OUT | PollEvents::WRNORM);
+        true
+    }
+
+    /// Puts bytes into the peer's ring; `None`: it is full.
+    pub(super) fn send_joined(self: &Arc<Self>, peer: Option<Arc<Tcp>>, src: &mut UserReader<'_>) -> Option<Step> {
+        let wanted = src.remaining().min(PIECE);
+        if let Some(peer) = peer {
+            let limit = limit(&peer);
+            let mut state = peer.state.lock();
+            let is_there = !state.is_orphan && !state.is_closed;
+            if let Some(joined) = state.joined.as_mut().filter(|_| is_there) {
+                let before = joined.ring.capacity();
+                let (added, fault) = joined.ring.append(wanted, limit, |room| src.read_nofault(room));
+                buffers::take(joined.ring.capacity() - before);
+                if added == 0 && fault.is_none() {
+                    joined.peer_waits = true;
+                    return None;
+                }
+                state.bytes_received += added as u64;
+                drop(state);
+                if added == 0 {
+                    return Some(Step::Fault(wanted));
+                }
+                self.state.lock().bytes_sent += added as u64;
+                peer.readable.wake_one();
+                peer.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
+                return Some(Step::Moved(added));
+            }
+        }
+        // Nobody is there any more: the bytes go, and a reset comes back.
+        let mut scratch = [0u8; 512];
+        let mut gone = 0;
+        while gone < wanted {
+            let piece = (wanted - gone).min(scratch.len());
+            match src.read_nofault(&mut scratch[..piece]) {
+                Ok(n) => gone += n,
+                Err(_) if gone != 0 => break,
+                Err(_) => return Some(Step::Fault(wanted)),
+            }
+        }
+        self.reset_by_peer();
+        Some(Step::Moved(gone))
+    }
+
+    /// Takes bytes out of the own ring, with `state` locked: how many, and whether the program's memory was in the way.
+    pub(super) fn take_joined(
+        &self,
+        state: &mut State,
+        dst: &mut UserWriter<'_>,
+        (peeks, discards, at): (bool, bool, usize),
+        effects: &mut Effects,
+    ) -> (usize, bool) {
+        let Some(joined) = &mut state.joined else { return (0, false) };
+        let (mut moved, mut fault) = (0, false);
+        while moved < PIECE && dst.remaining() != 0 && !fault {
+            let piece = joined.ring.peek(if peeks { at + moved } else { 0 });
+            let len = piece.len().min(dst.remaining()).min(PIECE - moved);
+            if len == 0 {
+                break;
+            }
+            let n = if discards {
+                dst.truncate(dst.remaining() - len);
+                len
+            } else {
+                match dst.write_nofault(&piece[..len]) {
+                    Ok(n) => n,
+                    Err(_) => {
+                        fault = true;
+                        0
+                    }
+                }
+            };
+            moved += n;
+            if !peeks {
+                joined.ring.consume(n);
+            }
+        }
+        if moved != 0 && !peeks {
+            if joined.ring.is_empty() && buffers::is_scarce() {
+                buffers::give_back(joined.ring.shrink());
+            }
+            if joined.peer_waits && has_room(self, &joined.ring) {
+                joined.peer_waits = false;
+                effects.room_for = joined.peer.upgrade();
+            }
+        }
+        (moved, fault)
+    }
+
+    /// The peer of a joined connection; `None` when this one is not joined.
+    pub(super) fn joined_peer(state: &State) -> Option<Option<Arc<Tcp>>> {
+        state.joined.as_ref().map(|joined| joined.peer.upgrade())
+    }
+
+    /// Whether a writer finds room at its peer; one that does not is told later.
+    pub(super) fn peer_has_room(peer: Option<Arc<Tcp>>) -> bool {
+        let Some(peer) = peer else { return true };
+        let mut state = peer.state.lock();
+        match state.joined.as_mut() {
+            Some(joined) if has_room(&peer, &joined.ring) => true,
+            Some(joined) => {
+                joined.peer_waits = true;
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// This side writes no more: its peer hears of it. Both done ends the connection.
+    pub(super) fn end_writing(self: &Arc<Self>, peer: Option<Arc<Tcp>>) {
+        if let Some(peer) = peer {
+            peer.peer_ended();
+        }
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            let is_over = state.shut_write && state.joined.as_ref().is_none_or(|joined| joined.ended);
+            if is_over && !state.is_closed {
+                self.end(&mut state, None, &mut effects);
+            }
+        }
+        self.conclude(effects, &mut Queue::new());
+    }
+
+    /// The peer writes no more.
+    fn peer_ended(self: &Arc<Self>) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            let Some(joined) = state.joined.as_mut() else { return };
+            joined.ended = true;
+            state.shut_read = true;
+            effects.events = PollEvents::IN | PollEvents::RDNORM | PollEvents::RDHUP;
+            effects.wake_all = true;
+            if state.shut_write && !state.is_closed {
+                self.end(&mut state, None, &mut effects);
+            }
+        }
+        self.conclude(effects, &mut Queue::new());
+    }
+
+    /// The peer went with unread data, or is not there for what was sent to it.
+    fn reset_by_peer(self: &Arc<Self>) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            if state.is_closed {
+                return;
+            }
+            let ended = state.joined.as_ref().is_some_and(|joined| joined.ended);
+            state.error = Some(if ended { Errno::EPIPE } else { Errno::ECONNRESET });
+            effects.events = PollEvents::ERR;
+            self.end(&mut state, None, &mut effects);
+        }
+        self.conclude(effects, &mut Queue::new());
+    }
+
+    /// This side goes, by a reset or in order; `state` is no longer locked.
+    pub(super) fn leave_peer(peer: Option<Arc<Tcp>>, resets: bool) {
+        let Some(peer) = peer else { return };
+        if resets {
+            peer.reset_by_peer();
+        } else {
+            peer.peer_ended();
+            // Whoever waits for room waits in vain now: the next write is answered by a reset.
+            peer.writable.wake_all();
+            peer.poll_set.notify(PollEvents::OUT | PollEvents::WRNORM);
+        }
+    }
+}
