@@ -29,6 +29,19 @@ pub enum CpioError {
     BadNumber,
     BadName,
     Truncated,
+    BadCompression,
+}
+
+impl core::fmt::Display for CpioError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            CpioError::BadMagic => "not a newc archive, nor gzip",
+            CpioError::BadNumber => "a damaged number in a header",
+            CpioError::BadName => "a damaged name in a header",
+            CpioError::Truncated => "the archive is cut off",
+            CpioError::BadCompression => "damaged gzip data",
+        })
+    }
 }
 
 /// Rounds an offset in the archive up to where the next part begins.

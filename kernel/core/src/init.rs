@@ -45,7 +45,10 @@ fn finish_boot() {
     }
     open_console();
     let errno = run_init();
-    panic!("no init could be run: {errno} (see init= and rdinit= on the command line)");
+    match fs::initramfs::trouble() {
+        Some(trouble) => panic!("no init could be run: {errno}; initramfs: {trouble}"),
+        None => panic!("no init could be run: {errno} (see init= and rdinit= on the command line)"),
+    }
 }
 
 fn words() -> impl Iterator<Item = &'static str> {

@@ -1,7 +1,9 @@
-//! Unpacks the initramfs: one or more newc archives, plain or gzip, into the root file system.
+//! Unpacks the initramfs: one or more newc archives, plain or gzip, one behind the other, into the root file system.
 //!
-//! Plain archives are copied page by page and their frames given back as they are consumed, so that memory is never needed
-//! twice. A damaged archive stops the unpacking with a message; what was unpacked stays.
+//! Archives are copied piece by piece and their memory given back as they are consumed (see [`source`]), so that it is never
+//! needed twice. A damaged archive stops the unpacking with a message; what was unpacked stays.
+
+mod source;
 
 use super::walk::{self, Walk};
 use super::{AT_FDCWD, FileType, change};
@@ -10,114 +12,115 @@ use crate::fs::inode::SetAttr;
 use crate::prelude::*;
 use crate::time::Timespec;
 use base::cpio::{self, CpioError, Header};
-use hal::boot::Initrd;
 use hashbrown::HashMap;
+use source::{Gzip, Plain, Source};
+use spin::Once;
 
-/// Where archive bytes come from.
-enum Source {
-    Boot(Initrd),
-    Memory(Vec<u8>),
+/// What went wrong first, for the message of a machine without an init.
+static TROUBLE: Once<String> = Once::new();
+
+pub fn trouble() -> Option<&'static str> {
+    TROUBLE.get().map(String::as_str)
 }
 
-impl Source {
-    fn len(&self) -> usize {
-        match self {
-            Source::Boot(initrd) => initrd.len(),
-            Source::Memory(bytes) => bytes.len(),
-        }
-    }
-    fn get(&self, offset: usize, len: usize) -> Result<&[u8], CpioError> {
-        if offset.checked_add(len).is_none_or(|end| end > self.len()) {
-            return Err(CpioError::Truncated);
-        }
-        Ok(match self {
-            Source::Boot(initrd) => initrd.bytes(offset, len),
-            Source::Memory(bytes) => &bytes[offset..offset + len],
-        })
-    }
-    fn consumed(&mut self, offset: usize) {
-        if let Source::Boot(initrd) = self {
-            initrd.release_before(offset);
+fn report(text: String) {
+    crate::error!("initramfs: {text}");
+    TROUBLE.call_once(|| text);
+}
+
+pub fn unpack() {
+    let Some(mut initrd) = hal::boot::take_initrd() else { return };
+    let len = initrd.len();
+    let mut offset = 0;
+    while let Some(start) = skip_padding(&mut Plain(&mut initrd), offset) {
+        let is_gzip = Plain(&mut initrd).get(start, 2) == Ok(Gzip::MAGIC);
+        let end = if is_gzip {
+            Gzip::new(&mut initrd, start).and_then(|mut member| {
+                unpack_all(&mut member)?;
+                member.end()
+            })
+        } else {
+            unpack_archive(&mut Plain(&mut initrd), start)
+        };
+        match end {
+            Ok(end) => offset = end,
+            Err(error) => {
+                return report(alloc::format!(
+                    "{error} (archive at byte {start} of {len}); what came before it is there"
+                ));
+            }
         }
     }
 }
 
-pub fn unpack() -> Result<(), Errno> {
-    let Some(initrd) = hal::boot::take_initrd() else { return Ok(()) };
-    let mut source = Source::Boot(initrd);
-    if source.get(0, 2) == Ok(&[0x1f, 0x8b]) {
-        source = inflate(&source)?;
-    }
-    if let Err((error, offset)) = unpack_all(&mut source) {
-        crate::error!("initramfs: {error:?} at byte {offset} of {}", source.len());
+/// The archives that a gzip member holds.
+fn unpack_all(source: &mut dyn Source) -> Result<(), CpioError> {
+    let mut offset = 0;
+    while let Some(start) = skip_padding(source, offset) {
+        offset = unpack_archive(source, start)?;
     }
     Ok(())
 }
 
-/// Decompresses a gzip archive: header, deflate stream; the check sum is not looked at.
-fn inflate(source: &Source) -> Result<Source, Errno> {
-    let bytes = source.get(0, source.len()).map_err(|_| Errno::EINVAL)?;
-    let start = gzip_payload(bytes).ok_or(Errno::EINVAL)?;
-    match miniz_oxide::inflate::decompress_to_vec(&bytes[start..]) {
-        Ok(plain) => Ok(Source::Memory(plain)),
-        Err(_) => {
-            crate::error!("initramfs: damaged gzip data");
-            Err(Errno::EINVAL)
-        }
+/// The first byte from `offset` on that is not zero: archives are padded with zeroes, and another may follow.
+fn skip_padding(source: &mut dyn Source, mut offset: usize) -> Option<usize> {
+    while source.get(offset, 1).ok()? == [0] {
+        offset += 1;
+        source.consumed(offset);
     }
+    Some(offset)
 }
 
-/// Where the deflate stream of a gzip member begins (RFC 1952).
-fn gzip_payload(bytes: &[u8]) -> Option<usize> {
-    const EXTRA: u8 = 4;
-    const NAME: u8 = 8;
-    const COMMENT: u8 = 16;
-    const HEADER_CRC: u8 = 2;
-    let flags = *bytes.get(3)?;
-    let mut at = 10;
-    if flags & EXTRA != 0 {
-        at += 2 + usize::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-    }
-    for bit in [NAME, COMMENT] {
-        if flags & bit != 0 {
-            at += bytes.get(at..)?.iter().position(|&b| b == 0)? + 1;
-        }
-    }
-    if flags & HEADER_CRC != 0 {
-        at += 2;
-    }
-    (at <= bytes.len()).then_some(at)
-}
-
+/// First names of files that may have more.
 type Links = HashMap<(u32, u32, u32), Vec<u8>>;
 
-fn unpack_all(source: &mut Source) -> Result<(), (CpioError, usize)> {
-    let mut offset = 0;
+/// Unpacks the archive at `start`; answers where it ends.
+fn unpack_archive(source: &mut dyn Source, start: usize) -> Result<usize, CpioError> {
+    let mut offset = start;
     let mut links = Links::default();
-    while offset < source.len() {
-        // Archives are padded with zeroes, and another may follow.
-        if source.get(offset, 1) == Ok(&[0]) {
-            offset += 1;
-            continue;
-        }
-        let header = source.get(offset, cpio::HEADER_BYTES).and_then(Header::parse).map_err(|error| (error, offset))?;
+    loop {
+        let header = Header::parse(source.get(offset, cpio::HEADER_BYTES)?)?;
         let (content, next) = header.extents();
-        let name = source
-            .get(offset + cpio::HEADER_BYTES, header.name_bytes as usize - 1)
-            .map_err(|error| (error, offset))?
-            .to_vec();
+        let name = source.get(offset + cpio::HEADER_BYTES, header.name_bytes as usize - 1)?.to_vec();
         if name == cpio::TRAILER {
-            links.clear();
-        } else {
-            source.get(offset + content, header.file_bytes as usize).map_err(|error| (error, offset))?;
-            if let Err(errno) = member(source, &header, &name, offset + content, &mut links) {
-                crate::warn!("initramfs: {}: {errno}", String::from_utf8_lossy(&name));
+            return Ok(offset + next);
+        }
+        source.consumed(offset + content);
+        if let Err(trouble) = member(source, &header, &name, offset + content, &mut links) {
+            let name = String::from_utf8_lossy(&name);
+            match trouble {
+                Trouble::Archive(error) => return Err(error),
+                Trouble::Files(Errno::ENOSPC | Errno::ENOMEM) if trouble_is_new() => {
+                    report(alloc::format!("{name}: the files do not fit into this machine's memory"));
+                }
+                Trouble::Files(errno) => crate::warn!("initramfs: {name}: {errno}"),
             }
         }
         offset += next;
         source.consumed(offset);
     }
-    Ok(())
+}
+
+fn trouble_is_new() -> bool {
+    trouble().is_none()
+}
+
+/// Why a member could not be unpacked.
+enum Trouble {
+    Archive(CpioError),
+    Files(Errno),
+}
+
+impl From<CpioError> for Trouble {
+    fn from(error: CpioError) -> Self {
+        Trouble::Archive(error)
+    }
+}
+
+impl From<Errno> for Trouble {
+    fn from(errno: Errno) -> Self {
+        Trouble::Files(errno)
+    }
 }
 
 fn file_type(mode: u32) -> Option<FileType> {
@@ -133,7 +136,13 @@ fn file_type(mode: u32) -> Option<FileType> {
     })
 }
 
-fn member(source: &mut Source, header: &Header, name: &[u8], content: usize, links: &mut Links) -> Result<(), Errno> {
+fn member(
+    source: &mut dyn Source,
+    header: &Header,
+    name: &[u8],
+    content: usize,
+    links: &mut Links,
+) -> Result<(), Trouble> {
     let mut path = vec![b'/'];
     path.extend(name.strip_prefix(b"./").unwrap_or(name));
     let kind = file_type(header.mode).ok_or(Errno::EINVAL)?;
@@ -147,11 +156,14 @@ fn member(source: &mut Source, header: &Header, name: &[u8], content: usize, lin
     match kind {
         FileType::Directory => match change::mkdir(AT_FDCWD, &path, 0o755) {
             Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         },
         FileType::Symlink => {
-            let target = source.get(content, header.file_bytes as usize).map_err(|_| Errno::EINVAL)?.to_vec();
-            return change::symlink(&target, AT_FDCWD, &path);
+            if header.file_bytes as usize > cpio::MAX_NAME {
+                return Err(Errno::ENAMETOOLONG.into());
+            }
+            let target = source.get(content, header.file_bytes as usize)?.to_vec();
+            return Ok(change::symlink(&target, AT_FDCWD, &path)?);
         }
         FileType::Regular => {
             let key = (header.ino, header.dev.0, header.dev.1);
@@ -175,27 +187,27 @@ fn member(source: &mut Source, header: &Header, name: &[u8], content: usize, lin
     }
     let target = walk::find(AT_FDCWD, &path, Walk::empty())?;
     let time = Timespec { sec: i64::from(header.mtime), nsec: 0 };
-    target.inode().set_attr(SetAttr {
+    Ok(target.inode().set_attr(SetAttr {
         mode: Some(header.mode & 0o7777),
         uid: Some(header.uid),
         gid: Some(header.gid),
         size: None,
         atime: Some(time),
         mtime: Some(time),
-    })
+    })?)
 }
 
 /// Copies a file's content, giving the archive's frames back as it goes.
-fn write(source: &mut Source, path: &[u8], content: usize, len: usize) -> Result<(), Errno> {
+fn write(source: &mut dyn Source, path: &[u8], content: usize, len: usize) -> Result<(), Trouble> {
     const CHUNK: usize = 64 * PAGE_SIZE;
     let object = walk::find(AT_FDCWD, path, Walk::empty())?.inode().mem_object().ok_or(Errno::EINVAL)?;
     let mut done = 0;
     while done < len {
         let n = CHUNK.min(len - done);
-        let bytes = source.get(content + done, n).map_err(|_| Errno::EINVAL)?;
+        let bytes = source.get(content + done, n)?;
         let written = object.write(done as u64, &mut UserReader::kernel(bytes))?;
         if written == 0 {
-            return Err(Errno::ENOSPC);
+            return Err(Errno::ENOSPC.into());
         }
         done += written;
         source.consumed(content + done);

@@ -46,13 +46,20 @@ pub fn mount_fs(fs: Arc<dyn FileSystem>, source: &str, flags: MountFlags, on: Op
     Path { mount, dentry: root }
 }
 
+/// What the command line asks of the root file system, behind a size that leaves an eighth of memory to programs: much of it
+/// may still be the initramfs's, and unknown to the frame allocator.
+fn root_options() -> String {
+    let size = hal::boot::info().memory_bytes / 8 * 7;
+    alloc::format!("size={size},{}", crate::init::option("rootflags").unwrap_or(""))
+}
+
 /// Mounts the root tmpfs and devfs; unpacks the initramfs.
 pub fn init() -> Result<(), Errno> {
-    let rootfs = tmpfs::TmpFs::new("rootfs", b"")?;
+    let rootfs = tmpfs::TmpFs::new("rootfs", root_options().as_bytes())?;
     let root = mount_fs(rootfs, "rootfs", MountFlags::empty(), None);
     ROOT.call_once(|| root.clone());
     current().fs.replace(initial_context());
-    initramfs::unpack()?;
+    initramfs::unpack();
     // Programs expect /dev to be there, as with CONFIG_DEVTMPFS_MOUNT.
     match change::mkdir(AT_FDCWD, b"/dev", 0o755) {
         Ok(()) | Err(Errno::EEXIST) => {}

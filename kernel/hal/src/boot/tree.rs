@@ -211,6 +211,10 @@ pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
     plan.free = plan.memory.clone();
     let (_, _, _, end) = super::image_layout();
     plan.free.subtract(image_phys, super::image_to_phys(end));
+    if let Some(archive) = embedded_archive() {
+        plan.free.subtract(image_phys, page_up(archive.end).unwrap_or(u64::MAX));
+        plan.initrd.get_or_insert(archive);
+    }
     if !dtb.is_empty() {
         plan.free.subtract(page_down(dtb_phys), page_up(dtb_phys + dtb.len() as u64).unwrap_or(u64::MAX));
     }
@@ -224,6 +228,25 @@ pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
     plan.cursor.set(start);
     plan.limit = end;
     plan
+}
+
+/// The archive that the image tool put behind the kernel (`crannog build --one-file`): a magic number, the length, the bytes.
+/// The image's header says whether there is one: it then spans more than the linker knew of.
+fn embedded_archive() -> Option<Range<u64>> {
+    const MAGIC: u64 = u64::from_le_bytes(*b"CRANROOT");
+    const SIZE_FIELD: usize = 2;
+    let (start, _, _, end) = super::image_layout();
+    // SAFETY: the Image header is mapped with the kernel's first page; the tool wrote the field after linking.
+    let image_bytes = unsafe { (start as *const u64).add(SIZE_FIELD).read_volatile() };
+    if image_bytes <= end - start + 16 {
+        return None;
+    }
+    let at = super::image_to_phys(end);
+    // SAFETY: the boot loader keeps RAM for the whole image as the header says, and the boot tables map its GiB.
+    let word = |index: usize| unsafe { linear(PhysAddr(at)).cast::<u64>().add(index).read_volatile() };
+    let (magic, len) = (word(0), word(1));
+    let first = at + 16;
+    (magic == MAGIC && len <= image_bytes - (end - start) - 16).then(|| first..first + len)
 }
 
 fn read_tree(fdt: Fdt<'static>, dtb: &'static [u8], plan: &mut Plan, reserved: &mut Ranges) {
