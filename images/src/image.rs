@@ -99,9 +99,41 @@ pub fn convert(kernel: &Path, output: &Path) -> Result<()> {
     fs::write(output, image).with_context(|| output.display().to_string())
 }
 
+/// Marks an archive behind the kernel; the length and the bytes follow (see the kernel's boot/tree.rs).
+const ARCHIVE_MAGIC: &[u8; 8] = b"CRANROOT";
+/// Where an Image's header has the bytes of memory it takes.
+const IMAGE_SIZE: std::ops::Range<usize> = 16..24;
+
+/// Kernel and initramfs in one Image: the archive stands behind the kernel's last page, and the header spans both.
+pub fn with_archive(kernel: &[u8], archive: &[u8]) -> Result<Vec<u8>> {
+    ensure!(kernel.get(56..60) == Some(b"ARM\x64"), "the kernel has no arm64 Image header");
+    let size = u64::from_le_bytes(kernel[IMAGE_SIZE].try_into()?) as usize;
+    ensure!(size >= kernel.len() && size < 64 << 20, "the kernel is a file of another kind");
+    let mut image = kernel.to_vec();
+    image.resize(size, 0);
+    image.extend(ARCHIVE_MAGIC);
+    image.extend((archive.len() as u64).to_le_bytes());
+    image.extend(archive);
+    let total = (image.len() as u64).next_multiple_of(4096);
+    image[IMAGE_SIZE].copy_from_slice(&total.to_le_bytes());
+    Ok(image)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_goes_behind_the_kernel() {
+        let mut kernel = vec![7; 5000];
+        kernel[IMAGE_SIZE].copy_from_slice(&8192u64.to_le_bytes());
+        assert!(with_archive(&kernel, b"x").is_err());
+        kernel[56..60].copy_from_slice(b"ARM\x64");
+        let image = with_archive(&kernel, b"archive").unwrap();
+        assert_eq!(&image[8192..], b"CRANROOT\x07\0\0\0\0\0\0\0archive");
+        assert_eq!(image[IMAGE_SIZE], 12288u64.to_le_bytes());
+        assert!(with_archive(&image, b"again").is_err() || image.len() > 8192);
+    }
 
     #[test]
     fn the_table_is_sorted_and_fits() {

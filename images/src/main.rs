@@ -40,6 +40,9 @@ enum Command {
         recipe: PathBuf,
         #[arg(short, long, value_name = "OUT")]
         output: PathBuf,
+        /// Kernel and root file system in one file OUT
+        #[arg(long)]
+        one_file: bool,
         /// What to build for
         #[arg(long, value_enum, default_value_t = Target::Virt)]
         target: Target,
@@ -50,6 +53,11 @@ enum Command {
     Flash(flash::Options),
     /// Look into a card image and check that a board can start from it
     Inspect(card::InspectOptions),
+    /// Fetch Debian arm64 packages with what they depend on, and say where they are unpacked
+    Packages {
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
     /// Turn the kernel's ELF file into a bootable Image with its symbol table
     Image { kernel: PathBuf, output: PathBuf },
 }
@@ -62,22 +70,31 @@ enum Target {
     Rpi,
 }
 
-fn build(recipe: &Path, output: &Path, target: Target, card: &card::Options) -> Result<()> {
+fn build(recipe: &Path, output: &Path, one_file: bool, target: Target, card: &card::Options) -> Result<()> {
     if target == Target::Rpi {
+        if one_file {
+            bail!("--one-file goes with --target virt");
+        }
         return card::build(recipe, output, card);
     }
     if let Some(option) = card.given() {
         bail!("{option} goes with --target rpi");
     }
-    recipe::build(recipe, output)
+    if one_file { recipe::build_one_file(recipe, output) } else { recipe::build(recipe, output) }
 }
 
 fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Run(options) => run::run(options),
-        Command::Build { recipe, output, target, card } => build(&recipe, &output, target, &card).map(|()| 0),
+        Command::Build { recipe, output, one_file, target, card } => {
+            build(&recipe, &output, one_file, target, &card).map(|()| 0)
+        }
         Command::Flash(options) => flash::flash(&options),
         Command::Inspect(options) => card::inspect(&options).map(|()| 0),
+        Command::Packages { names } => debs::tree(&names).map(|tree| {
+            println!("{}", tree.display());
+            0
+        }),
         Command::Image { kernel, output } => image::convert(&kernel, &output).map(|()| 0),
     }
 }

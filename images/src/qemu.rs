@@ -113,6 +113,8 @@ pub enum End {
     Unread,
     /// QEMU ended without a word from the guest; what it said itself, in one line.
     Silent(String),
+    /// The person at the console ended QEMU (Ctrl-A x).
+    Left,
 }
 
 /// The signal that told us to end.
@@ -319,7 +321,9 @@ pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) ->
         let _ = output.join();
     }
     let errors = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
-    Ok(status_of(&machine.log).unwrap_or_else(|| End::Silent(complaint(&errors, status))))
+    let left = machine.interactive && status.success() && errors.trim().is_empty();
+    let silent = || if left { End::Left } else { End::Silent(complaint(&errors, status)) };
+    Ok(status_of(&machine.log).unwrap_or_else(silent))
 }
 
 #[cfg(test)]

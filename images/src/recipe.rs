@@ -106,6 +106,10 @@ pub fn initramfs(recipe: &Recipe, path: &Path) -> Result<Vec<u8>> {
     let command = if recipe.command.is_empty() { vec![String::from("/bin/sh")] } else { recipe.command.clone() };
     let start = run::Start { arguments: command, services: recipe.services.clone(), ..run::Start::default() };
     run::pack_init(&mut archive, &start)?;
+    if !archive.contains(b"init") {
+        // Where a kernel looks when its command line says nothing.
+        archive.symlink(b"init", b".crannog/init");
+    }
     Ok(archive.finish())
 }
 
@@ -118,6 +122,13 @@ pub fn build(path: &Path, output: &Path) -> Result<()> {
     };
     put("initramfs.cpio", &initramfs)?;
     put("Image", &fs::read(run::artifact("Image")?)?)?;
-    println!("{}: Image and initramfs.cpio; boot with -append 'rdinit=/.crannog/init'", output.display());
+    println!("{}: Image and initramfs.cpio", output.display());
     Ok(())
+}
+
+/// Builds one file that a boot loader starts as a kernel: it brings its root file system along.
+pub fn build_one_file(path: &Path, output: &Path) -> Result<()> {
+    let initramfs = initramfs(&Recipe::load(path)?, path)?;
+    let image = crate::image::with_archive(&fs::read(run::artifact("Image")?)?, &initramfs)?;
+    fs::write(output, image).with_context(|| output.display().to_string())
 }

@@ -391,6 +391,7 @@ pub fn run(mut options: Options) -> Result<u8> {
         }
         End::Signal(signal) => Ok(128 + signal as u8),
         End::Unread => Ok(128 + libc::SIGPIPE as u8),
+        End::Left => Ok(0),
         End::Silent(complaint) => bail!(complaint),
     }
 }
