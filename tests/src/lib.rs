@@ -2,7 +2,9 @@
 //!
 //! `scripts/test machine` builds everything first; $CRANNOG_ARTIFACTS says where it is.
 
+pub mod console;
 pub mod net;
+pub mod programs;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -34,6 +34,21 @@ fn python_with_threads_and_processes() {
 }
 
 #[test]
+fn python_subprocess() {
+    let script = "import subprocess\n\
+        print(subprocess.run(['/bin/echo', 'hi'], capture_output=True, text=True).stdout, end='')\n\
+        print(subprocess.check_output('echo $((6 * 7))', shell=True).decode(), end='')\n\
+        p = subprocess.Popen(['/usr/bin/tr', 'a-z', 'A-Z'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n\
+        print(p.communicate(b'x' * 200000)[0] == b'X' * 200000, p.returncode)\n\
+        try:\n    subprocess.run(['/bin/sleep', '99'], timeout=0.2)\n\
+        except subprocess.TimeoutExpired:\n    print('timed out')\n\
+        print(subprocess.run('kill -9 $$', shell=True).returncode)\n";
+    debian("python3-minimal,coreutils,dash", &["/usr/bin/python3", "-c", script])
+        .expect(0)
+        .prints("hi\n42\nTrue 0\ntimed out\n-9\n");
+}
+
+#[test]
 fn perl() {
     let script = "my %h = map { $_ => $_ ** 2 } 1..4; print join(',', map { $h{$_} } sort keys %h), \"\\n\"; print `echo sub`; exit 4";
     debian("perl-base,dash,coreutils", &["/usr/bin/perl", "-e", script]).expect(4).prints("1,4,9,16\nsub\n");

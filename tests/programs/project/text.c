@@ -1,0 +1,6 @@
+#include "parts.h"
+#include <string.h>
+
+unsigned text_length(const char *text) {
+    return strlen(text);
+}
