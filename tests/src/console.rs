@@ -25,7 +25,7 @@ pub struct Console {
 /// A new terminal: our side and the program's.
 fn terminal() -> (File, OwnedFd) {
     let (mut ours, mut theirs) = (-1, -1);
-    let null = std::ptr::null_mut();
+    let null = std::ptr::null_mut::<u8>();
     // SAFETY: openpty fills two descriptors, which are then ours alone.
     unsafe {
         assert_eq!(libc::openpty(&mut ours, &mut theirs, null.cast(), null.cast(), null.cast()), 0);

@@ -3,6 +3,7 @@
 //! `scripts/test machine` builds everything first; $CRANNOG_ARTIFACTS says where it is.
 
 pub mod console;
+pub mod machine;
 pub mod net;
 pub mod programs;
 

@@ -54,7 +54,7 @@ fn job_control() {
     console.wait_for("\n");
     std::thread::sleep(std::time::Duration::from_millis(300));
     console.send("wrong\x15rigt\x7fht\r");
-    console.wait_for("\nright\r\n");
+    console.wait_for("\nright\r");
     console.send("\x04");
     console.wait_for("# ");
     console.send("exit 7\r");

@@ -35,7 +35,10 @@ fn interrupt_controllers_and_exception_levels() {
 #[test]
 fn a_missing_init_is_named() {
     let run = crannog(&["--kernel-arg", "rdinit=/nowhere", "--debs", "busybox-static", "--", "/bin/busybox"]);
-    run.expect(101).says("/nowhere");
+    let run = run.expect(101).says("/nowhere");
+    // The panic's report: a backtrace with names, and every task.
+    let run = run.says("kernel panic on CPU 0").says("kernel::init::finish_boot").says("current: tid 1 (init)");
+    run.says("tid     1 pid     1 R init");
 }
 
 #[test]
@@ -49,6 +52,23 @@ fn pipelines_and_job_control() {
 fn fork_storm_leaves_nothing_behind() {
     let line = "i=0; while [ $i -lt 300 ]; do /bin/busybox true; i=$((i+1)); done; echo done";
     shell(&["--cpus", "4", "-m", "64M"], line).expect(0).prints("done\n");
+}
+
+/// MemFree of /proc/meminfo in KiB, as a shell reads it.
+const FREE: &str =
+    "free() { while read name value unit; do [ $name = MemFree: ] && echo $value; done < /proc/meminfo; }; ";
+
+#[test]
+fn a_fork_bomb_ends_in_eagain_and_leaves_nothing_behind() {
+    let line = format!(
+        "{FREE} before=$(free); ulimit -p 60; \
+         su -s /bin/sh nobody -c 'b() {{ b | b & }}; b; sleep 1' > /dev/null 2>&1; \
+         b() {{ b | b & }}; (ulimit -p 100; b; sleep 1) > /dev/null 2>&1; \
+         killall -9 sh 2> /dev/null; sleep 1; echo lives"
+    );
+    // The shell that bombs is killed with its bombs; pid 1 and the machine go on.
+    let run = shell(&["--cpus", "4", "-m", "128M"], &line);
+    assert!(run.status == 137 || run.stdout.ends_with("lives\n"), "{} {}", run.stdout, run.stderr);
 }
 
 #[test]

@@ -93,6 +93,34 @@ fn foreign_programs_are_named() {
     crannog(&["--", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]).expect(125).says("not an ELF program");
 }
 
+/// The tool with another QEMU on its path: a script of these lines, or none.
+fn with_qemu(script: Option<&str>) -> String {
+    let place = std::env::temp_dir().join(format!("crannog-qemu-{}-{}", script.is_some(), std::process::id()));
+    std::fs::create_dir_all(&place).unwrap();
+    if let Some(script) = script {
+        use std::os::unix::fs::PermissionsExt;
+        let program = place.join("qemu-system-aarch64");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let output = std::process::Command::new(artifacts().join("crannog"))
+        .args(["run", "--quiet", "--", artifacts().join("abi").to_str().unwrap()])
+        .env("CRANNOG_ARTIFACTS", artifacts())
+        .env("PATH", &place)
+        .output()
+        .unwrap();
+    std::fs::remove_dir_all(place).unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn qemu_missing_or_too_old() {
+    assert_eq!(with_qemu(None), "crannog: qemu-system-aarch64 is not installed (scripts/setup installs it)\n");
+    let old = with_qemu(Some("echo QEMU emulator version 7.2.15"));
+    assert!(old.starts_with("crannog: QEMU 7.2.15 is too old: 9.1 or newer") && old.lines().count() == 1, "{old}");
+}
+
 #[test]
 fn dry_run_prints_the_command() {
     let run =
