@@ -54,21 +54,30 @@ fn fork_storm_leaves_nothing_behind() {
     shell(&["--cpus", "4", "-m", "64M"], line).expect(0).prints("done\n");
 }
 
-/// MemFree of /proc/meminfo in KiB, as a shell reads it.
-const FREE: &str =
-    "free() { while read name value unit; do [ $name = MemFree: ] && echo $value; done < /proc/meminfo; }; ";
+/// The ABI tests' program with these words, on 4 CPUs.
+fn storm(memory: &str, options: &[&str], words: &[&str]) -> machine_tests::Run {
+    let abi = machine_tests::artifacts().join("abi");
+    let mut arguments = vec!["--quiet", "--cpus", "4", "-m", memory];
+    arguments.extend(options);
+    arguments.extend(["--", abi.to_str().unwrap()]);
+    arguments.extend(words);
+    crannog(&arguments)
+}
 
 #[test]
 fn a_fork_bomb_ends_in_eagain_and_leaves_nothing_behind() {
-    let line = format!(
-        "{FREE} before=$(free); ulimit -p 60; \
-         su -s /bin/sh nobody -c 'b() {{ b | b & }}; b; sleep 1' > /dev/null 2>&1; \
-         b() {{ b | b & }}; (ulimit -p 100; b; sleep 1) > /dev/null 2>&1; \
-         killall -9 sh 2> /dev/null; sleep 1; echo lives"
-    );
-    // The shell that bombs is killed with its bombs; pid 1 and the machine go on.
-    let run = shell(&["--cpus", "4", "-m", "128M"], &line);
-    assert!(run.status == 137 || run.stdout.ends_with("lives\n"), "{} {}", run.stdout, run.stderr);
+    for memory in ["64M", "256M"] {
+        storm(memory, &[], &["--storm bomb"]).expect(0).prints("fork: errno 11\nthe machine lives\n");
+        storm(memory, &[], &["--storm zombies"]).expect(0).prints("fork: errno 11\nthe machine lives\n");
+    }
+}
+
+/// Ten minutes; `cargo test -p machine-tests -- --ignored storms` runs it.
+#[test]
+#[ignore = "takes ten minutes"]
+fn storms_for_ten_minutes() {
+    let run = storm("512M", &["--timeout", "1500", "-e", "ROUNDS=6000"], &["storm::"]).expect(0);
+    assert!(run.stdout.contains("0 failed"), "{}", run.stdout);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod process;
 mod sched;
 mod shm;
 mod signal;
+mod storm;
 mod stress;
 mod sysv;
 mod time;
@@ -26,7 +27,7 @@ mod unix;
 mod wild;
 
 fn main() {
-    if let Some(code) = process::helper().or_else(exec::helper) {
+    if let Some(code) = process::helper().or_else(exec::helper).or_else(storm::helper) {
         std::process::exit(code);
     }
     let families: &[(&str, harness::Tests)] = &[
@@ -44,6 +45,7 @@ fn main() {
         ("sched", sched::TESTS),
         ("shm", shm::TESTS),
         ("signal", signal::TESTS),
+        ("storm", storm::TESTS),
         ("sysv", sysv::TESTS),
         ("time", time::TESTS),
         ("unix", unix::TESTS),

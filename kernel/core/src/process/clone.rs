@@ -84,8 +84,8 @@ impl CloneArgs {
 
 /// The machine's limit, and RLIMIT_NPROC for users without the privilege to pass it.
 fn check_task_limit(credentials: &Credentials, process: &Process) -> Result<(), Errno> {
-    // The machine's own limit holds for everybody: a fork bomb ends in EAGAIN, not in no memory.
-    if tree::nr_tasks() as u64 >= max_threads() {
+    // The machine's own limit holds for everybody: a fork bomb, of zombies too, ends in EAGAIN, not in no memory.
+    if tree::nr_ids() as u64 >= max_threads() {
         return Err(Errno::EAGAIN);
     }
     let limit = process.limit(rlimit::NPROC);
@@ -94,7 +94,7 @@ fn check_task_limit(credentials: &Credentials, process: &Process) -> Result<(), 
     }
     let privileged =
         credentials.uid == 0 || credentials.has_cap(cap::SYS_RESOURCE) || credentials.has_cap(cap::SYS_ADMIN);
-    if !privileged && tree::nr_tasks_of(credentials.uid) as u64 >= limit {
+    if !privileged && tree::nr_ids_of(credentials.uid) as u64 >= limit {
         return Err(Errno::EAGAIN);
     }
     Ok(())

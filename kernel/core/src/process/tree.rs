@@ -48,6 +48,7 @@ pub fn allocate_id() -> Result<u32, Errno> {
         let next = if table.last + 1 >= PID_MAX { RESERVED } else { table.last + 1 };
         table.last = next;
         if !table.slots().contains_key(&next) {
+            table.slots().try_reserve(1).map_err(|_| Errno::EAGAIN)?;
             table.slots().insert(next, Slot::default());
             return Ok(next);
         }
@@ -104,6 +105,11 @@ pub fn nr_tasks() -> usize {
     TABLE.lock().nr_tasks
 }
 
+/// How many numbers are taken: threads, zombies, and those that are about to be either.
+pub fn nr_ids() -> usize {
+    TABLE.lock().slots().len()
+}
+
 /// The number given out last (/proc/loadavg).
 pub fn last_id() -> u32 {
     TABLE.lock().last
@@ -149,10 +155,18 @@ pub fn process_group(pgid: u32) -> Vec<Arc<Process>> {
     all
 }
 
-/// How many threads run under real user id `uid` (RLIMIT_NPROC).
-pub fn nr_tasks_of(uid: u32) -> usize {
-    let tasks: Vec<_> = TABLE.lock().slots().values().filter_map(|slot| slot.task.clone()).collect();
-    tasks.iter().filter(|task| task.creds().uid == uid).count()
+/// How many threads and zombies belong to real user id `uid` (RLIMIT_NPROC).
+pub fn nr_ids_of(uid: u32) -> usize {
+    let owners: Vec<_> = {
+        let mut table = TABLE.lock();
+        table.slots().values().map(|slot| (slot.task.clone(), slot.process.clone())).collect()
+    };
+    let owner = |(task, process): &(Option<Arc<Task>>, Option<Arc<Process>>)| match (task, process) {
+        (Some(task), _) => Some(task.creds().uid),
+        (None, Some(process)) if process.life.is_zombie() => Some(process.creds().uid),
+        _ => None,
+    };
+    owners.iter().filter(|one| owner(one) == Some(uid)).count()
 }
 
 /// Makes `child` a child of `parent`.

@@ -169,25 +169,35 @@ fn bytes_property(dtb: &'static [u8], node: &FdtNode<'static>, name: &str) -> &'
     dtb.get(offset..offset.saturating_add(value.len())).unwrap_or(&[])
 }
 
+impl Plan {
+    const fn new() -> Self {
+        Self {
+            dtb: &[],
+            cmdline: "",
+            rng_seed: &[],
+            initrd: None,
+            memory: Ranges::new(),
+            free: Ranges::new(),
+            memory_bytes: 0,
+            nr_cpus: 1,
+            cpus: [CpuNode { mpidr: 0, method: EnableMethod::None }; MAX_CPUS],
+            console: None,
+            log: None,
+            mini_uart_log: None,
+            damaged: false,
+            cursor: Cell::new(0),
+            limit: 0,
+        }
+    }
+    /// Whether one range of RAM holds all of `start..end`.
+    fn is_memory(&self, start: u64, end: u64) -> bool {
+        self.memory.iter().any(|range| range.start <= start && end <= range.end)
+    }
+}
+
 pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
     let mut dtb = dtb_bytes(dtb_phys);
-    let mut plan = Plan {
-        dtb: &[],
-        cmdline: "",
-        rng_seed: &[],
-        initrd: None,
-        memory: Ranges::new(),
-        free: Ranges::new(),
-        memory_bytes: 0,
-        nr_cpus: 1,
-        cpus: [CpuNode { mpidr: 0, method: EnableMethod::None }; MAX_CPUS],
-        console: None,
-        log: None,
-        mini_uart_log: None,
-        damaged: false,
-        cursor: Cell::new(0),
-        limit: 0,
-    };
+    let mut plan = Plan::new();
     let mut reserved = Ranges::new();
     let fdt = Fdt::new(dtb).ok().filter(|_| !dtb.is_empty());
     match fdt {
@@ -202,6 +212,17 @@ pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
         }
     }
     super::raspberry_pi::complete(&mut plan, fdt);
+    let (start, _, _, end) = super::image_layout();
+    let image = super::image_to_phys(start)..super::image_to_phys(end);
+    let knows_itself = plan.is_memory(dtb_phys, dtb_phys.saturating_add(dtb.len() as u64));
+    if !dtb.is_empty() && plan.memory.len != 0 && !(knows_itself && plan.is_memory(image.start, image.end)) {
+        // It says where RAM is and leaves out what it and the kernel stand in: none of it is to be trusted.
+        plan = Plan::new();
+        plan.damaged = true;
+        reserved = Ranges::new();
+        rescue(dtb, &mut plan);
+        dtb = &[];
+    }
     if plan.memory.len == 0 {
         // No tree: the GiB the image is in is RAM, as far as anyone can tell; take a modest part of it.
         plan.memory.push(image_phys, image_phys + (64 << 20));
@@ -209,8 +230,7 @@ pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
     plan.memory.sort();
     plan.memory_bytes = plan.memory.iter().map(|range| range.end - range.start).sum();
     plan.free = plan.memory.clone();
-    let (_, _, _, end) = super::image_layout();
-    plan.free.subtract(image_phys, super::image_to_phys(end));
+    plan.free.subtract(image_phys, image.end);
     if let Some(archive) = embedded_archive() {
         plan.free.subtract(image_phys, page_up(archive.end).unwrap_or(u64::MAX));
         plan.initrd.get_or_insert(archive);
