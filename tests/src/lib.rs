@@ -56,10 +56,15 @@ impl Run {
     }
 }
 
-/// Runs `crannog run` with a time limit, feeding `input`.
+/// Runs `crannog run` with the usual time limit, feeding `input`.
 pub fn crannog_with(arguments: &[&str], input: &[u8]) -> Run {
+    crannog_with_limit(120, arguments, input)
+}
+
+/// Runs `crannog run` for at most so many seconds, feeding `input`.
+pub fn crannog_with_limit(limit_s: u32, arguments: &[&str], input: &[u8]) -> Run {
     let mut child = Command::new(artifacts().join("crannog"))
-        .args(["run", "--timeout", "120"])
+        .args(["run", "--timeout", &limit_s.to_string()])
         .args(arguments)
         .env("CRANNOG_ARTIFACTS", artifacts())
         .stdin(Stdio::piped())
