@@ -20,6 +20,7 @@ pub const TESTS: Tests = &[
     ("clone_errors", clone_errors),
     ("clone3_pidfd", clone3_pidfd),
     ("pidfd_calls", pidfd_calls),
+    ("pidfd_of_proc", pidfd_of_proc),
     ("exec_passes_arguments", exec_passes_arguments),
     ("exec_keeps_and_resets", exec_keeps_and_resets),
     ("exec_ends_other_threads", exec_ends_other_threads),
@@ -358,6 +359,30 @@ fn pidfd_calls() {
         assert_eq!(libc::poll(&mut poll, 1, 5000), 1);
         assert_eq!(wait(pid), libc::SIGKILL);
         expect_errno(libc::syscall(libc::SYS_pidfd_send_signal, fd, 0, 0, 0), libc::ESRCH);
+    }
+}
+
+/// An open /proc/PID serves pidfd_send_signal(2) as a pidfd does; a thread's directory, a file in it and the other calls do not.
+fn pidfd_of_proc() {
+    unsafe {
+        let pid = fork(|| libc::usleep(100_000_000));
+        let open = |path: String| {
+            let path = std::ffi::CString::new(path).unwrap();
+            let fd = libc::open(path.as_ptr(), libc::O_RDONLY);
+            assert!(fd >= 0);
+            fd
+        };
+        let send = |fd: i32, signal: i32| libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, 0, 0);
+        let directory = open(format!("/proc/{pid}"));
+        expect_errno(send(open(format!("/proc/{pid}/task/{pid}")), 0), libc::EBADF);
+        expect_errno(send(open(format!("/proc/{pid}/stat")), 0), libc::EBADF);
+        expect_errno(send(open(String::from("/proc")), 0), libc::EBADF);
+        expect_errno(send(directory, 65), libc::EINVAL);
+        expect_errno(libc::syscall(libc::SYS_pidfd_getfd, directory, 1, 0), libc::EBADF);
+        assert_eq!(send(directory, 0), 0);
+        assert_eq!(send(directory, libc::SIGKILL), 0);
+        assert_eq!(wait(pid), libc::SIGKILL);
+        expect_errno(send(directory, 0), libc::ESRCH);
     }
 }
 

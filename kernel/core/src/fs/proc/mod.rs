@@ -70,6 +70,10 @@ pub trait Directory: Send + Sync + 'static {
     fn lookup(&self, name: &str) -> Option<Arc<Node>>;
     /// By rising position.
     fn list(&self) -> Vec<Listed>;
+    /// The process that the directory stands for.
+    fn process(&self) -> Option<&Arc<Process>> {
+        None
+    }
 }
 
 type Produce = Box<dyn Fn() -> Result<Vec<u8>, Errno> + Send + Sync>;
@@ -229,6 +233,14 @@ impl Inode for Node {
 struct OpenNode {
     node: Arc<Node>,
     text: Mutex<Option<Vec<u8>>>,
+}
+
+/// The process whose /proc/PID `file` is.
+pub fn process_of(file: &OpenFile) -> Option<Arc<Process>> {
+    match &file.downcast::<OpenNode>()?.node.kind {
+        Kind::Directory(directory) => directory.process().cloned(),
+        _ => None,
+    }
 }
 
 /// The most bytes one write to a text may have.

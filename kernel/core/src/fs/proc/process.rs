@@ -100,6 +100,10 @@ const OTHERS: &[(&str, FileType)] = &[
 ];
 
 impl Directory for ProcessDirectory {
+    fn process(&self) -> Option<&Arc<Process>> {
+        // A thread's directory is no process's.
+        self.task.is_none().then_some(&self.process)
+    }
     fn lookup(&self, name: &str) -> Option<Arc<Node>> {
         let subject = Subject { process: self.process.clone(), thread: self.task.clone() };
         subject.check_alive().ok()?;

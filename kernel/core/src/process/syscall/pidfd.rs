@@ -62,7 +62,11 @@ pub fn sys_pidfd_send_signal(pidfd: i32, sig: i32, info: UserAddr, flags: u32) -
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
-    let (process, _) = lookup(pidfd)?;
+    // An open /proc/PID will do as well.
+    let process = match crate::fs::proc::process_of(&*file(pidfd)?) {
+        Some(process) => process,
+        None => lookup(pidfd)?.0,
+    };
     if !(0..=64).contains(&sig) {
         return Err(Errno::EINVAL);
     }
