@@ -145,6 +145,8 @@ impl AddressSpace {
 struct Resident {
     resident: u64,
     shared: u64,
+    /// Of the shared ones those that are only in memory: written, or anonymous.
+    shared_dirty: u64,
     private_clean: u64,
     private_dirty: u64,
     anonymous: u64,
@@ -159,6 +161,9 @@ impl Resident {
             }
             sum.resident += 1;
             let own = frame.ref_count() <= 1;
+            if !own && (flags.dirty || area.data.attachment.is_none()) {
+                sum.shared_dirty += 1;
+            }
             match (own, flags.dirty) {
                 (false, _) => sum.shared += 1,
                 (true, true) => sum.private_dirty += 1,
@@ -180,8 +185,8 @@ impl Resident {
             ("MMUPageSize", 4),
             ("Rss", kib(self.resident)),
             ("Pss", kib(self.resident - self.shared) + kib(self.shared) / 2),
-            ("Shared_Clean", kib(self.shared)),
-            ("Shared_Dirty", 0),
+            ("Shared_Clean", kib(self.shared - self.shared_dirty)),
+            ("Shared_Dirty", kib(self.shared_dirty)),
             ("Private_Clean", kib(self.private_clean)),
             ("Private_Dirty", kib(self.private_dirty)),
             ("Referenced", kib(self.resident)),

@@ -127,6 +127,10 @@ pub fn link_changed(index: u32) {
             set_default_route(index, gateway, 0, PROTO_BOOT);
         }
     }
+    if has_link {
+        // The ring's interrupt is off until it has been looked at once.
+        bottom_half::schedule(index);
+    }
     bottom_half::kick();
 }
 
