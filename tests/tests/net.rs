@@ -5,6 +5,7 @@ use machine_tests::{crannog, shell};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/demo.toml");
@@ -90,15 +91,20 @@ fn wget_from_the_host() {
     let port = serve_http(body);
     online(
         &["--cpus", "2"],
-        &format!("wget -q -O /tmp/file http://{HOST}:{port}/ && wc -c < /tmp/file && sum /tmp/file | cut -d' ' -f1"),
+        &format!("wget -q -O /tmp/file http://{HOST}:{port}/ && wc -c < /tmp/file && md5sum < /tmp/file"),
     )
     .expect(0)
-    .prints(&format!("{}\n{:05}\n", body.len(), bsd_sum(body)));
+    .prints(&format!("{}\n{}", body.len(), md5sum(body)));
 }
 
-/// The sum that sum(1) makes.
-fn bsd_sum(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0u16, |sum, byte| sum.rotate_right(1).wrapping_add(u16::from(*byte)))
+/// What md5sum(1) of this host prints for `bytes`.
+fn md5sum(bytes: &'static [u8]) -> String {
+    let mut child = Command::new("md5sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("md5sum starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    let writer = std::thread::spawn(move || input.write_all(bytes));
+    let output = child.wait_with_output().expect("md5sum ends");
+    writer.join().expect("the writer ends").expect("md5sum reads");
+    String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub fn epoll_edge() {
     while let Ok(n) = put(client, &block) {
         sent += n;
     }
-    while wait(epoll, 50) != [] {}
+    while !wait(epoll, 50).is_empty() {}
     let mut read = 0;
     while read < sent {
         read += get(server, 1 << 20, 0).unwrap().len();
