@@ -3,9 +3,11 @@
 use machine_tests::net::{HOST, Machine, body_of, free_port, get, serve_dns, serve_http, talk};
 use machine_tests::{crannog, shell};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/demo.toml");
@@ -261,6 +263,43 @@ fn a_linux_machine_on_the_same_link() {
                   ping -c 2 linux | grep -c 'bytes from'";
     let (status, text) = background(&["--net", &link, "--name", "beta", "--peer", "linux"], client).end();
     assert!(status == 0 && text.contains("hello from crannog\n2"), "{status}: {text}");
+}
+
+/// The device raises its line before the kernel has a handler for it.
+#[test]
+fn frames_come_before_the_machine_is_there() {
+    let link = format!("socket:flood{}", std::process::id());
+    let on_link = ["--net", &link, "--name", "alpha"];
+    let dry =
+        crannog(&["--net", &link, "--name", "alpha", "--dry-run", "--recipe", DEMO, "--", "/bin/sh"]).expect(0).stdout;
+    let value = |key: &str| {
+        let (_, rest) = dry.split_once(key).unwrap();
+        rest.split([',', ' ', '\'', '\n']).next().unwrap().to_string()
+    };
+    let group: Ipv4Addr = value("remote.host=").parse().unwrap();
+    let port: u16 = value("remote.port=").parse().unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let stop = is_over.clone();
+    let flood = std::thread::spawn(move || {
+        // A multicast goes out where its source address is: it stays on this host.
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut frame = [0; 60];
+        frame[..6].fill(0xff);
+        frame[6..12].copy_from_slice(&[0x52, 0x54, 0, 0, 0, 1]);
+        // An experiment's protocol: nobody answers.
+        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+        while !stop.load(Ordering::Relaxed) {
+            socket.send_to(&frame, (group, port)).unwrap();
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
+    let mut alpha = background(&on_link, "ip -4 addr show eth0; sleep 200");
+    alpha.wait_for("inet ");
+    is_over.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+    let client = "i=0; until ping -c 1 -W 1 alpha >/dev/null || [ $i -ge 20 ]; do i=$((i+1)); done; [ $i -lt 20 ] && echo answered";
+    let (status, text) = background(&["--net", &link, "--name", "beta", "--peer", "alpha"], client).end();
+    assert!(status == 0 && text.contains("answered"), "{status}: {text}");
 }
 
 #[test]

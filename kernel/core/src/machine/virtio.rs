@@ -37,7 +37,9 @@ pub fn attach_net() {
                 iface::receive_bottom_half(index);
             }
         };
-        super::register_irq(irq, trigger, "virtio-net", Box::new(handler));
+        super::register_irq(irq, trigger, "virtio-net", Box::new(handler.clone()));
+        // The line may have risen before: with nobody to acknowledge it, it would stay so, and never rise again.
+        handler();
     }
 }
 
