@@ -7,9 +7,11 @@ pub mod machine;
 pub mod net;
 pub mod programs;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// The build's products: tool, kernel image, guest programs.
 pub fn artifacts() -> PathBuf {
@@ -26,6 +28,35 @@ pub fn oracle() -> Option<String> {
     let mut images = std::fs::read_dir(base.join("crannog/oracle/boot")).ok()?.flatten();
     let image = images.find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))?;
     Some(image.path().display().to_string())
+}
+
+/// Sees to it, once for each set, that the packages of a `crannog run` are fetched and unpacked: a slow mirror is not part of
+/// what a test measures.
+pub fn fetch(arguments: &[&str]) {
+    static DONE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let options = arguments.iter().take_while(|word| **word != "--");
+    let sources: Vec<&str> = options
+        .clone()
+        .zip(options.skip(1))
+        .filter(|(name, _)| ["--debs", "--recipe"].contains(name))
+        .flat_map(|(name, value)| [*name, *value])
+        .collect();
+    let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if sources.is_empty() || !done.insert(sources.join(" ")) {
+        return;
+    }
+    let scratch = std::env::temp_dir().join(format!("crannog-fetch-{}-{}", std::process::id(), done.len()));
+    std::fs::create_dir_all(&scratch).expect("a temporary directory");
+    let output = Command::new(artifacts().join("crannog"))
+        .args(["run", "--dry-run", "--net", "none"])
+        .args(&sources)
+        .args(["--", "/bin/true"])
+        .env("CRANNOG_ARTIFACTS", artifacts())
+        .env("TMPDIR", &scratch)
+        .output()
+        .expect("the host tool starts");
+    let _ = std::fs::remove_dir_all(&scratch);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// What one run of the tool gave.

@@ -21,8 +21,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts `crannog run` with these words.
+    /// Starts `crannog run` with these words; the packages they name are there by then.
     pub fn start(arguments: &[&str]) -> Self {
+        crate::fetch(arguments);
         let mut child = Command::new(artifacts().join("crannog"))
             .args(["run", "--timeout", "240"])
             .args(arguments)
@@ -84,7 +85,13 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The tool passes SIGTERM on to its QEMU; killed, QEMU goes with it.
+        // The tool passes SIGTERM on to its QEMU and cleans up; killed, QEMU goes with it.
+        // SAFETY: a signal to our own child, which has not been waited for.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
