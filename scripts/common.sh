@@ -54,7 +54,7 @@ build_tool() {
 }
 
 build_kernel() {
-    cargo build -q --release -p kernel --target $KERNEL_TARGET -Zbuild-std=core,alloc
+    cargo build -q --release -p kernel --target $KERNEL_TARGET -Zbuild-std=core,alloc -Zbuild-std-features=optimize_for_size
     if [ ! "$ARTIFACTS/Image" -nt target/$KERNEL_TARGET/release/kernel ]; then
         "$ARTIFACTS/crannog" image target/$KERNEL_TARGET/release/kernel "$ARTIFACTS/Image"
     fi

@@ -1,16 +1,12 @@
 //! Kernel ELF to bootable Image: the flat binary, with the symbol table in the room the kernel keeps for it.
 //!
-//! The table: magic, count, pairs {offset from the kernel's start, name offset} in ascending order, NUL-terminated names; all
-//! numbers 32-bit little endian.
+//! The table's form stands with its reader, in the kernel's `base::symbols`.
 
 use anyhow::{Context, Result, bail, ensure};
+use base::symbols::{BLOCK, MAGIC, NAME_BYTES};
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, SymbolKind};
 use std::fs;
 use std::path::Path;
-
-const MAGIC: u32 = 0x4b53_594d;
-/// Bytes of a name that are kept.
-const NAME_BYTES: usize = 80;
 
 /// A demangled name without its hash, cut to what the table keeps.
 fn shorten(name: &str) -> String {
@@ -25,12 +21,57 @@ fn shorten(name: &str) -> String {
     short
 }
 
-/// Builds the table; drops names from the end when there is no room, and says so.
+/// How many bytes, up to a whole character, two names begin with alike.
+fn shared(one: &str, other: &str) -> usize {
+    let alike = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    (0..=alike).rev().find(|&at| other.is_char_boundary(at) && one.is_char_boundary(at)).unwrap_or(0)
+}
+
+/// The table of functions by rising offset.
+fn encode(functions: &[(u32, String)]) -> Vec<u8> {
+    let mut names: Vec<&str> = functions.iter().map(|(_, name)| name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut table = Vec::new();
+    for number in [MAGIC, functions.len() as u32, names.len() as u32] {
+        table.extend(number.to_le_bytes());
+    }
+    for (offset, _) in functions {
+        table.extend(offset.to_le_bytes());
+    }
+    for (_, name) in functions {
+        let number = names.binary_search(&name.as_str()).unwrap_or_default();
+        table.extend((number as u16).to_le_bytes());
+    }
+    table.resize(table.len().next_multiple_of(4), 0);
+    let mut at = table.len() + names.len().div_ceil(BLOCK) * 4;
+    let mut bytes = Vec::new();
+    for block in names.chunks(BLOCK) {
+        table.extend((at as u32).to_le_bytes());
+        let before = bytes.len();
+        let mut last = "";
+        for name in block {
+            let alike = shared(last, name);
+            bytes.extend([alike as u8, (name.len() - alike) as u8]);
+            bytes.extend(&name.as_bytes()[alike..]);
+            last = name;
+        }
+        at += bytes.len() - before;
+    }
+    table.extend(bytes);
+    table
+}
+
+/// Builds the table; shortens names and then drops functions from the end when there is no room.
 fn symbol_table(mut functions: Vec<(u32, String)>, room: usize) -> Vec<u8> {
     functions.sort();
     functions.dedup_by_key(|(offset, _)| *offset);
-    let size = |list: &[(u32, String)]| 8 + list.iter().map(|(_, name)| 8 + name.len() + 1).sum::<usize>();
-    while size(&functions) > room {
+    functions.truncate(usize::from(u16::MAX));
+    loop {
+        let table = encode(&functions);
+        if table.len() <= room {
+            return table;
+        }
         // The longest names are generic instances: shorten them first.
         let longest = functions.iter().map(|(_, name)| name.len()).max().unwrap_or(0);
         if longest <= 16 {
@@ -44,20 +85,6 @@ fn symbol_table(mut functions: Vec<(u32, String)>, room: usize) -> Vec<u8> {
             }
         }
     }
-    let mut table = Vec::new();
-    table.extend(MAGIC.to_le_bytes());
-    table.extend((functions.len() as u32).to_le_bytes());
-    let mut at = 8 + functions.len() * 8;
-    for (offset, name) in &functions {
-        table.extend(offset.to_le_bytes());
-        table.extend((at as u32).to_le_bytes());
-        at += name.len() + 1;
-    }
-    for (_, name) in &functions {
-        table.extend(name.bytes());
-        table.push(0);
-    }
-    table
 }
 
 pub fn convert(kernel: &Path, output: &Path) -> Result<()> {
@@ -136,12 +163,21 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_sorted_and_fits() {
-        let functions = vec![(64, String::from("second")), (4, String::from("first"))];
-        let table = symbol_table(functions.clone(), 4096);
-        assert_eq!(&table[8..12], &4u32.to_le_bytes());
-        assert!(table.ends_with(b"first\0second\0"));
-        let many: Vec<_> = (0..1000).map(|n| (n, "x".repeat(60))).collect();
-        assert!(symbol_table(many, 20_000).len() <= 20_000);
+    fn every_function_is_found_in_the_table() {
+        let functions: Vec<_> =
+            (0..500u32).map(|n| (n * 8 + 4, format!("kernel::{}::ünction{}", n % 7, n / 3))).rev().collect();
+        let table = symbol_table(functions.clone(), 1 << 20);
+        for (offset, name) in functions {
+            let (found, into) = base::symbols::find(&table, offset + 5).unwrap();
+            assert_eq!((found.as_str(), into), (name.as_str(), 5));
+        }
+        assert!(base::symbols::find(&table, 3).is_none());
+    }
+
+    #[test]
+    fn the_table_fits_its_room() {
+        let many: Vec<_> = (0..1000).map(|n| (n, format!("{}{n}", "x".repeat(n as usize % 60)))).collect();
+        let table = symbol_table(many, 6_000);
+        assert!(table.len() <= 6_000 && base::symbols::find(&table, 5).is_some());
     }
 }

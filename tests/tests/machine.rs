@@ -86,3 +86,9 @@ fn a_memory_hog_is_killed_and_the_machine_lives() {
     let run = shell(&["-m", "64M"], line).expect(0);
     assert!(run.stdout.ends_with("status 137\n"), "{}", run.stdout);
 }
+
+#[test]
+fn the_kernel_file_is_small() {
+    let bytes = std::fs::metadata(machine_tests::artifacts().join("Image")).unwrap().len();
+    assert!(bytes <= 2 << 20, "{bytes} bytes");
+}

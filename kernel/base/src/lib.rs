@@ -21,6 +21,7 @@ pub mod priority;
 pub mod radix;
 pub mod ring;
 pub mod semaphore;
+pub mod symbols;
 pub mod sysv;
 pub mod termios;
 pub mod vma;

@@ -34,7 +34,7 @@ unsafe extern "Rust" {
 /// Room that the image tool fills with the symbol table (see the kernel's debug module).
 #[unsafe(link_section = ".ksyms")]
 #[used]
-static KSYMS: [u8; 256 * 1024] = [0; 256 * 1024];
+static KSYMS: [u8; 108 * 1024] = [0; 108 * 1024];
 
 /// What the boot loader handed over, read from the device tree (or board tables) before the kernel proper starts.
 pub struct BootInfo {
