@@ -151,21 +151,21 @@ fn import_iovec(iov: UserPtr<IoVec>, count: usize) -> Result<(Segments, usize), 
     Ok((segments, total))
 }
 
-fn one_segment(addr: UserAddr, len: usize) -> Result<(Segments, usize), Errno> {
+/// EFAULT when it is not in the user half.
+#[inline]
+fn one_buffer(addr: UserAddr, len: usize) -> Result<(UserAddr, usize), Errno> {
     let addr = addr.untagged();
-    if !addr.range_ok(len) {
-        return Err(Errno::EFAULT);
-    }
-    let len = len.min(MAX_RW_COUNT);
-    let mut segments = Segments::new();
-    if len != 0 {
-        segments.push((addr, len));
-    }
-    Ok((segments, len))
+    if addr.range_ok(len) { Ok((addr, len.min(MAX_RW_COUNT))) } else { Err(Errno::EFAULT) }
 }
 
 enum Target<'a> {
-    User { segments: Segments, index: usize, offset: usize },
+    /// One buffer, by its start.
+    User(UserAddr),
+    Segments {
+        segments: Segments,
+        index: usize,
+        offset: usize,
+    },
     Kernel(&'a mut [u8]),
 }
 
@@ -178,14 +178,15 @@ pub struct UserWriter<'a> {
 
 impl<'a> UserWriter<'a> {
     /// The buffer of read(2): EFAULT when it is not in the user half.
+    #[inline]
     pub fn new(addr: UserAddr, len: usize) -> Result<Self, Errno> {
-        let (segments, total) = one_segment(addr, len)?;
-        Ok(Self { target: Target::User { segments, index: 0, offset: 0 }, done: 0, total })
+        let (start, total) = one_buffer(addr, len)?;
+        Ok(Self { target: Target::User(start), done: 0, total })
     }
     /// The buffers of readv(2): EINVAL for bad counts, EFAULT.
     pub fn from_iovec(iov: UserPtr<IoVec>, count: usize) -> Result<Self, Errno> {
         let (segments, total) = import_iovec(iov, count)?;
-        Ok(Self { target: Target::User { segments, index: 0, offset: 0 }, done: 0, total })
+        Ok(Self { target: Target::Segments { segments, index: 0, offset: 0 }, done: 0, total })
     }
     pub fn kernel(buffer: &'a mut [u8]) -> Self {
         let total = buffer.len();
@@ -205,6 +206,7 @@ impl<'a> UserWriter<'a> {
     }
 
     /// Runs `copy(address or kernel slice piece, source offset, length)` over the next `len` bytes.
+    #[inline]
     fn advance(
         &mut self,
         len: usize,
@@ -218,7 +220,8 @@ impl<'a> UserWriter<'a> {
                 to_kernel(&mut buffer[self.done..self.done + len], 0);
                 moved = len;
             }
-            Target::User { segments, index, offset } => {
+            Target::User(start) => moved = to_user(UserAddr(start.0 + self.done as u64), 0, len),
+            Target::Segments { segments, index, offset } => {
                 while moved < len {
                     let (base, segment_len) = segments[*index];
                     let n = (segment_len - *offset).min(len - moved);
@@ -280,17 +283,29 @@ impl<'a> UserWriter<'a> {
     }
     /// Resolves the faults of the next `len` bytes (after `write_nofault` answered a fault, with no lock held).
     pub fn fault_in(&self, len: usize) -> Result<(), Errno> {
-        if let Target::User { segments, index, offset } = &self.target
-            && let Some((base, segment_len)) = segments.get(*index)
-        {
-            user::fault_in(UserAddr(base.0 + *offset as u64), len.min(segment_len - offset), true)?;
+        match &self.target {
+            Target::User(start) => {
+                user::fault_in(UserAddr(start.0 + self.done as u64), len.min(self.remaining()), true)?;
+            }
+            Target::Segments { segments, index, offset } => {
+                if let Some((base, segment_len)) = segments.get(*index) {
+                    user::fault_in(UserAddr(base.0 + *offset as u64), len.min(segment_len - offset), true)?;
+                }
+            }
+            Target::Kernel(_) => {}
         }
         Ok(())
     }
 }
 
 enum Source<'a> {
-    User { segments: Segments, index: usize, offset: usize },
+    /// One buffer, by its start.
+    User(UserAddr),
+    Segments {
+        segments: Segments,
+        index: usize,
+        offset: usize,
+    },
     Kernel(&'a [u8]),
 }
 
@@ -302,13 +317,14 @@ pub struct UserReader<'a> {
 }
 
 impl<'a> UserReader<'a> {
+    #[inline]
     pub fn new(addr: UserAddr, len: usize) -> Result<Self, Errno> {
-        let (segments, total) = one_segment(addr, len)?;
-        Ok(Self { source: Source::User { segments, index: 0, offset: 0 }, done: 0, total })
+        let (start, total) = one_buffer(addr, len)?;
+        Ok(Self { source: Source::User(start), done: 0, total })
     }
     pub fn from_iovec(iov: UserPtr<IoVec>, count: usize) -> Result<Self, Errno> {
         let (segments, total) = import_iovec(iov, count)?;
-        Ok(Self { source: Source::User { segments, index: 0, offset: 0 }, done: 0, total })
+        Ok(Self { source: Source::Segments { segments, index: 0, offset: 0 }, done: 0, total })
     }
     pub fn kernel(bytes: &'a [u8]) -> Self {
         Self { source: Source::Kernel(bytes), done: 0, total: bytes.len() }
@@ -324,6 +340,7 @@ impl<'a> UserReader<'a> {
         self.total = self.total.min(self.done + len);
     }
 
+    #[inline]
     fn advance(
         &mut self,
         len: usize,
@@ -337,7 +354,8 @@ impl<'a> UserReader<'a> {
                 from_kernel(&bytes[self.done..self.done + len]);
                 moved = len;
             }
-            Source::User { segments, index, offset } => {
+            Source::User(start) => moved = from_user(UserAddr(start.0 + self.done as u64), 0, len),
+            Source::Segments { segments, index, offset } => {
                 while moved < len {
                     let (base, segment_len) = segments[*index];
                     let n = (segment_len - *offset).min(len - moved);
@@ -397,17 +415,23 @@ impl<'a> UserReader<'a> {
         if n < out.len() { Err(Errno::EFAULT) } else { Ok(out) }
     }
     pub fn fault_in(&self, len: usize) -> Result<(), Errno> {
-        if let Source::User { segments, index, offset } = &self.source
-            && let Some((base, segment_len)) = segments.get(*index)
-        {
-            user::fault_in(UserAddr(base.0 + *offset as u64), len.min(segment_len - offset), false)?;
+        match &self.source {
+            Source::User(start) => {
+                user::fault_in(UserAddr(start.0 + self.done as u64), len.min(self.remaining()), false)?;
+            }
+            Source::Segments { segments, index, offset } => {
+                if let Some((base, segment_len)) = segments.get(*index) {
+                    user::fault_in(UserAddr(base.0 + *offset as u64), len.min(segment_len - offset), false)?;
+                }
+            }
+            Source::Kernel(_) => {}
         }
         Ok(())
     }
     /// Puts the last `len` bytes back (nothing is consumed before the operation as a whole succeeded).
     pub fn rewind(&mut self, len: usize) {
         let to = self.done.saturating_sub(len);
-        if let Source::User { segments, index, offset } = &mut self.source {
+        if let Source::Segments { segments, index, offset } = &mut self.source {
             let mut left = to;
             *index = 0;
             *offset = 0;

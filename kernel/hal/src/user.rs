@@ -10,6 +10,7 @@ unsafe extern "C" {
     fn copy_user_asm(dst: *mut u8, src: *const u8, len: usize) -> usize;
     fn copy_user_nofault_asm(dst: *mut u8, src: *const u8, len: usize) -> usize;
     fn zero_user_asm(dst: *mut u8, len: usize) -> usize;
+    fn store_halfwords_user_asm(dst: *mut u8, src: *const u8, records: usize) -> usize;
     fn cstr_user_asm(dst: *mut u8, src: *const u8, limit: usize) -> isize;
     fn load32_user_asm(addr: u64) -> u64;
     fn load32_user_nofault_asm(addr: u64) -> u64;
@@ -73,6 +74,7 @@ fn check(addr: UserAddr, len: usize) -> Result<u64, UserFault> {
 }
 
 /// The part of the range that lies in the user half.
+#[inline]
 fn clamp(addr: UserAddr, len: usize) -> (u64, usize) {
     let addr = addr.untagged().0;
     if addr >= USER_END { (0, 0) } else { (addr, len.min((USER_END - addr) as usize)) }
@@ -82,6 +84,7 @@ fn clamp(addr: UserAddr, len: usize) -> (u64, usize) {
 ///
 /// # Safety
 /// `dst` must be valid for writes of `len` bytes.
+#[inline]
 pub(crate) unsafe fn copy_in_raw(dst: *mut u8, src: UserAddr, len: usize) -> usize {
     let (src, len) = clamp(src, len);
     // SAFETY: the user side is in the user half, and its faults have fix-ups; the kernel side is the caller's promise.
@@ -92,6 +95,7 @@ pub(crate) unsafe fn copy_in_raw(dst: *mut u8, src: UserAddr, len: usize) -> usi
 ///
 /// # Safety
 /// `src` must be valid for reads of `len` bytes.
+#[inline]
 pub(crate) unsafe fn copy_out_raw(dst: UserAddr, src: *const u8, len: usize) -> usize {
     let (dst, len) = clamp(dst, len);
     // SAFETY: as in `copy_in_raw`.
@@ -109,11 +113,13 @@ pub fn copy_to_user(dst: UserAddr, src: &[u8]) -> Result<(), UserFault> {
 }
 
 /// As much as can be copied; returns how many bytes.
+#[inline]
 pub fn copy_from_user_partial(dst: &mut [u8], src: UserAddr) -> usize {
     // SAFETY: a live, exclusive slice.
     unsafe { copy_in_raw(dst.as_mut_ptr(), src, dst.len()) }
 }
 
+#[inline]
 pub fn copy_to_user_partial(dst: UserAddr, src: &[u8]) -> usize {
     // SAFETY: a live slice.
     unsafe { copy_out_raw(dst, src.as_ptr(), src.len()) }
@@ -130,6 +136,17 @@ pub fn copy_to_user_nofault(dst: UserAddr, src: &[u8]) -> Result<(), UserFault> 
     let to = check(dst, src.len())?;
     // SAFETY: checked range with fix-ups; live slice.
     let left = with_user(|| unsafe { copy_user_nofault_asm(to as *mut u8, src.as_ptr(), src.len()) });
+    if left == 0 { Ok(()) } else { Err(UserFault) }
+}
+
+/// Stores the halfword at byte `offset` (at most 6) of each 8-byte record of `records` at the same place of the records at
+/// `dst`, and nothing else.
+pub fn store_halfwords(dst: UserAddr, records: &[[u8; 8]], offset: usize) -> Result<(), UserFault> {
+    assert!(offset <= 6);
+    let to = check(dst, records.len() * 8)? + offset as u64;
+    let from = records.as_ptr().wrapping_byte_add(offset).cast();
+    // SAFETY: both ranges hold that many records, and a halfword at `offset` lies in its record; the user side has fix-ups.
+    let left = with_user(|| unsafe { store_halfwords_user_asm(to as *mut u8, from, records.len()) });
     if left == 0 { Ok(()) } else { Err(UserFault) }
 }
 

@@ -269,25 +269,39 @@ impl Epoll {
         Ok(depth)
     }
 
-    /// Takes the first item off the ready list.
-    fn pop_ready(&self) -> Option<Arc<Item>> {
+    /// Takes the first item off the ready list, of which `turns` entries are to be looked at at most (all that are there at the
+    /// first call, when it is `None`).
+    fn pop_ready(&self, turns: &mut Option<usize>) -> Option<Arc<Item>> {
         let mut ready = self.ready.lock();
-        loop {
+        let turns = turns.get_or_insert(ready.list.len());
+        while *turns > 0 {
+            *turns -= 1;
             let index = ready.list.pop_front()?;
             if let Some(Some(item)) = ready.slab.get(index) {
                 return Some(item.clone());
             }
         }
+        None
+    }
+
+    /// Puts an item back at the end of the ready list, unless it was removed meanwhile: its number may belong to another then.
+    fn push_ready(&self, item: &Arc<Item>) -> bool {
+        let mut ready = self.ready.lock();
+        let is_there = matches!(ready.slab.get(item.index), Some(Some(now)) if Arc::ptr_eq(now, item));
+        if is_there {
+            ready.list.push_back(item.index);
+        }
+        is_there
     }
 
     /// Writes up to `max` ready events to user memory; answers how many. EFAULT when the first cannot be written.
     fn collect(&self, events: UserPtr<EpollEvent>, max: usize) -> SysResult {
         let mut count = 0;
         // Each item of the list as it is now, once: what stays ready joins the end again.
-        let mut turns = self.ready.lock().list.len();
-        while count < max && turns > 0 {
-            turns -= 1;
-            let Some(item) = self.pop_ready() else { break };
+        let mut turns = None;
+        let mut is_one_left = false;
+        while count < max {
+            let Some(item) = self.pop_ready(&mut turns) else { break };
             let Some(file) = item.file.upgrade() else { continue };
             let found = item.current_events(&file);
             if found == 0 {
@@ -306,14 +320,11 @@ impl Epoll {
             if mask & EPOLLONESHOT != 0 {
                 item.mask.fetch_and(PRIVATE, Ordering::Relaxed);
             } else if mask & EPOLLET == 0 {
-                let mut ready = self.ready.lock();
-                // Removed meanwhile? Its number may belong to another item.
-                if matches!(ready.slab.get(item.index), Some(Some(now)) if Arc::ptr_eq(now, &item)) {
-                    ready.list.push_back(item.index);
-                }
+                is_one_left |= self.push_ready(&item);
             }
         }
-        if !self.ready.lock().list.is_empty() {
+        // Another waiter may take what is left.
+        if is_one_left || !self.ready.lock().list.is_empty() {
             self.waiters.wake_one();
         }
         Ok(count)
@@ -322,11 +333,9 @@ impl Epoll {
     /// epoll_wait: up to `max` events; 0 at the deadline. EINTR, EFAULT.
     pub fn wait(&self, events: UserPtr<EpollEvent>, max: usize, deadline: Deadline, zero_timeout: bool) -> SysResult {
         loop {
-            if !self.ready.lock().list.is_empty() {
-                let count = self.collect(events, max)?;
-                if count != 0 {
-                    return Ok(count);
-                }
+            let count = self.collect(events, max)?;
+            if count != 0 {
+                return Ok(count);
             }
             if zero_timeout {
                 return Ok(0);
@@ -350,17 +359,11 @@ impl FileOps for EpollFile {
         if let Some(table) = table {
             table.register(&self.0.poll_set);
         }
-        let mut turns = self.0.ready.lock().list.len();
-        while turns > 0 {
-            turns -= 1;
-            let Some(item) = self.0.pop_ready() else { break };
+        let mut turns = None;
+        while let Some(item) = self.0.pop_ready(&mut turns) {
             let Some(file) = item.file.upgrade() else { continue };
-            if item.current_events(&file) != 0 {
-                let mut ready = self.0.ready.lock();
-                if matches!(ready.slab.get(item.index), Some(Some(now)) if Arc::ptr_eq(now, &item)) {
-                    ready.list.push_back(item.index);
-                    return PollEvents::IN | PollEvents::RDNORM;
-                }
+            if item.current_events(&file) != 0 && self.0.push_ready(&item) {
+                return PollEvents::IN | PollEvents::RDNORM;
             }
         }
         PollEvents::empty()

@@ -36,17 +36,17 @@ impl EventFd {
         self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
     }
 
-    /// Takes the counter (or one of it) into `dst`: `Ok(false)` when it is zero.
-    fn try_read(&self, dst: &mut UserWriter<'_>) -> Result<bool, Errno> {
+    /// Takes the counter (or one of it) into `dst` and answers what is left of it; `None` when it was zero.
+    fn try_read(&self, dst: &mut UserWriter<'_>) -> Result<Option<u64>, Errno> {
         loop {
             let mut count = self.count.lock();
             if *count == 0 {
-                return Ok(false);
+                return Ok(None);
             }
             let taken = if self.semaphore { 1 } else { *count };
             if dst.write_nofault(&taken.to_ne_bytes()) == Ok(8) {
                 *count -= taken;
-                return Ok(true);
+                return Ok(Some(*count));
             }
             drop(count);
             dst.fault_in(8)?;
@@ -62,15 +62,18 @@ impl FileOps for EventFd {
         if dst.remaining() < 8 {
             return Err(Errno::EINVAL);
         }
-        while !self.try_read(dst)? {
+        let left = loop {
+            if let Some(left) = self.try_read(dst)? {
+                break left;
+            }
             if file.is_nonblocking() {
                 return Err(Errno::EAGAIN);
             }
             self.readers.wait_until(WaitMode::Interruptible, None, WaitReason::on("eventfd_read", file.id), || {
                 (*self.count.lock() != 0).then_some(())
             })?;
-        }
-        if *self.count.lock() != 0 {
+        };
+        if left != 0 {
             self.readers.wake_one();
         }
         self.writers.wake_one();

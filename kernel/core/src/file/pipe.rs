@@ -179,16 +179,18 @@ impl Pipe {
             return Ok(0);
         }
         loop {
-            let mut buffer = self.lock();
-            if buffer.ring.is_empty() {
-                drop(buffer);
-                if !self.has_writers() {
+            if self.is_empty() {
+                // Writers are looked at first: what the last one left is seen after it has gone.
+                if !self.has_writers() && self.is_empty() {
                     return Ok(0);
                 }
-                if nonblocking {
+                if nonblocking && self.is_empty() {
                     return Err(Errno::EAGAIN);
                 }
                 self.wait_readable()?;
+            }
+            let mut buffer = self.lock();
+            if buffer.ring.is_empty() {
                 continue;
             }
             let was_full = buffer.ring.is_full();

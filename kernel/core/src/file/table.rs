@@ -94,6 +94,11 @@ impl FdTable {
         Arc::new(Self { slots: SpinLock::new(Slots::with_len(64)) })
     }
 
+    /// One without room, for a thread that ends: nothing is allocated for it.
+    pub fn closed() -> Arc<Self> {
+        Arc::new(Self { slots: SpinLock::new(Slots::new()) })
+    }
+
     /// A copy for fork(2).
     pub fn fork(&self) -> Arc<Self> {
         loop {
@@ -124,6 +129,18 @@ impl FdTable {
         match self.slots.lock().files.get(fd as u32 as usize) {
             Some(Some(file)) => Ok(file.clone()),
             _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// The file of each descriptor of `fds`, `None` where there is none. The lock is given up now and then.
+    pub fn get_each(&self, fds: impl ExactSizeIterator<Item = i32>, files: &mut Vec<Option<Arc<OpenFile>>>) {
+        const AT_ONCE: usize = 64;
+        let mut fds = fds.peekable();
+        while fds.peek().is_some() {
+            let slots = self.slots.lock();
+            for fd in fds.by_ref().take(AT_ONCE) {
+                files.push(slots.files.get(fd as u32 as usize).cloned().flatten());
+            }
         }
     }
 

@@ -225,6 +225,10 @@ impl Path {
     pub fn is_read_only(&self) -> bool {
         self.mount.flags().contains(MountFlags::RDONLY)
     }
+    #[inline]
+    pub fn is_mount_point(&self) -> bool {
+        self.dentry.mounted.load(Ordering::Acquire) != 0
+    }
     /// The topmost file system mounted here.
     pub fn cross_down(mut self) -> Self {
         while self.dentry.mounted.load(Ordering::Acquire) != 0 {

@@ -47,6 +47,18 @@ pub fn check_current(inode: &dyn Inode, wanted: u32) -> Result<(), Errno> {
     current().credentials.with(|credentials| check_access(access, wanted, credentials))
 }
 
+/// ENOTDIR unless `inode` is a directory, EACCES unless the calling thread may look names up in it.
+pub fn check_search(inode: &dyn Inode) -> Result<(), Errno> {
+    let access = inode.access();
+    if access.0 >> 12 != FileType::Directory as u32 {
+        return Err(Errno::ENOTDIR);
+    }
+    if access.0 & 0o111 == 0o111 {
+        return Ok(());
+    }
+    current().credentials.with(|credentials| check_access(access, EXECUTE, credentials))
+}
+
 /// EPERM unless the caller owns `inode` or has CAP_FOWNER.
 pub fn check_owner(inode: &dyn Inode) -> Result<(), Errno> {
     let (_, uid, _) = inode.access();

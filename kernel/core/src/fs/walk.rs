@@ -1,7 +1,7 @@
 //! The path walk.
 
 use super::path::Path;
-use super::permission::{self, EXECUTE};
+use super::permission;
 use super::{AT_FDCWD, FileType};
 use crate::file::table;
 use crate::prelude::*;
@@ -39,39 +39,37 @@ pub struct Found {
     pub wants_directory: bool,
 }
 
+/// The calling thread's root: ENOENT before there is one.
+fn root() -> Result<Path, Errno> {
+    current().fs.with(|context| context.try_root()).ok_or(Errno::ENOENT)
+}
+
 /// The directory a walk begins in.
-fn start(dirfd: i32, path: &[u8], flags: Walk) -> Result<(Path, Path), Errno> {
-    let context = current().fs.get();
-    let root = context.try_root().ok_or(Errno::ENOENT)?;
+fn start(dirfd: i32, path: &[u8], flags: Walk) -> Result<Path, Errno> {
     let from_fd = |dirfd: i32| -> Result<Path, Errno> {
         if dirfd == AT_FDCWD {
-            context.try_cwd().ok_or(Errno::ENOENT)
+            current().fs.with(|context| context.try_cwd()).ok_or(Errno::ENOENT)
         } else {
             table::file_or_path(dirfd)?.path.clone().ok_or(Errno::ENOTDIR)
         }
     };
     if flags.contains(Walk::IN_ROOT) {
-        let base = from_fd(dirfd)?;
-        return Ok((base.clone(), base));
+        return from_fd(dirfd);
     }
     if path.starts_with(b"/") {
-        if flags.contains(Walk::BENEATH) {
-            return Err(Errno::EXDEV);
-        }
-        return Ok((root.clone(), root));
+        return if flags.contains(Walk::BENEATH) { Err(Errno::EXDEV) } else { root() };
     }
     let base = from_fd(dirfd)?;
-    if base.inode().file_type() != FileType::Directory && !path.is_empty() {
+    if !path.is_empty() && base.inode().file_type() != FileType::Directory {
         return Err(Errno::ENOTDIR);
     }
-    Ok((base, root))
+    Ok(base)
 }
 
 struct Walker {
     at: Path,
-    root: Path,
-    /// Where BENEATH and IN_ROOT begin.
-    base: Path,
+    /// Where BENEATH and IN_ROOT begin; `None` without them.
+    base: Option<Path>,
     flags: Walk,
     links: usize,
 }
@@ -79,22 +77,22 @@ struct Walker {
 impl Walker {
     /// One component that is not the last, or the last one to be resolved.
     fn step(&mut self, name: &[u8]) -> Result<Path, Errno> {
-        if self.at.inode().file_type() != FileType::Directory {
-            return Err(Errno::ENOTDIR);
-        }
-        permission::check_current(&**self.at.inode(), EXECUTE)?;
+        permission::check_search(&**self.at.inode())?;
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
         if name == b".." {
-            if self.flags.contains(Walk::BENEATH) && self.at == self.base {
-                return Err(Errno::EXDEV);
-            }
-            let bound = if self.flags.contains(Walk::IN_ROOT) { &self.base } else { &self.root };
-            return Ok(self.at.parent(bound));
+            return match &self.base {
+                Some(base) if self.flags.contains(Walk::IN_ROOT) => Ok(self.at.parent(base)),
+                Some(base) if self.flags.contains(Walk::BENEATH) && self.at == *base => Err(Errno::EXDEV),
+                _ => Ok(self.at.parent(&root()?)),
+            };
         }
         let dentry = self.at.dentry.child(name)?;
-        let next = Path { mount: self.at.mount.clone(), dentry }.cross_down();
+        let mut next = Path { mount: self.at.mount.clone(), dentry };
+        if next.is_mount_point() {
+            next = next.cross_down();
+        }
         if self.flags.contains(Walk::NO_XDEV) && !Arc::ptr_eq(&next.mount, &self.at.mount) {
             return Err(Errno::EXDEV);
         }
@@ -121,7 +119,10 @@ impl Walker {
             if self.flags.contains(Walk::BENEATH) {
                 return Err(Errno::EXDEV);
             }
-            self.at = if self.flags.contains(Walk::IN_ROOT) { self.base.clone() } else { self.root.clone() };
+            self.at = match &self.base {
+                Some(base) if self.flags.contains(Walk::IN_ROOT) => base.clone(),
+                _ => root()?,
+            };
         }
         Ok(Err(text))
     }
@@ -129,17 +130,39 @@ impl Walker {
 
 /// Walks `path` up to its last component, which need not exist.
 pub fn walk(dirfd: i32, path: &[u8], flags: Walk) -> Result<Found, Errno> {
+    walk_with(dirfd, path, flags, |parent, name, target, wants_directory| Found {
+        parent,
+        name: name.to_vec(),
+        target,
+        wants_directory,
+    })
+}
+
+/// Walks to something that exists: ENOENT.
+pub fn find(dirfd: i32, path: &[u8], flags: Walk) -> Result<Path, Errno> {
+    walk_with(dirfd, path, flags, |_, _, target, _| target)?.ok_or(Errno::ENOENT)
+}
+
+/// The walk itself; `found` makes the answer of what [`Found`] holds.
+#[inline]
+fn walk_with<R>(
+    dirfd: i32,
+    path: &[u8],
+    flags: Walk,
+    found: impl FnOnce(Path, &[u8], Option<Path>, bool) -> R,
+) -> Result<R, Errno> {
     if path.len() >= PATH_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
-    let (base, root) = start(dirfd, path, flags)?;
+    let base = start(dirfd, path, flags)?;
     if path.is_empty() {
         if !flags.contains(Walk::EMPTY) {
             return Err(Errno::ENOENT);
         }
-        return Ok(Found { parent: base.clone(), name: Vec::new(), target: Some(base), wants_directory: false });
+        return Ok(found(base.clone(), b"", Some(base), false));
     }
-    let mut walker = Walker { at: base.clone(), root, base, flags, links: 0 };
+    let bound = flags.intersects(Walk::BENEATH | Walk::IN_ROOT).then(|| base.clone());
+    let mut walker = Walker { at: base, base: bound, flags, links: 0 };
     // Text still to be walked: the rest of the path, and of the links being followed, innermost last.
     let mut pending: smallvec::SmallVec<[(Vec<u8>, usize); 1]> = smallvec::SmallVec::new();
     let mut text: &[u8] = path;
@@ -161,7 +184,7 @@ pub fn walk(dirfd: i32, path: &[u8], flags: Walk) -> Result<Found, Errno> {
                 }
                 None => {
                     let at = walker.at;
-                    return Ok(Found { parent: at.clone(), name: Vec::new(), target: Some(at), wants_directory: true });
+                    return Ok(found(at.clone(), b"", Some(at), true));
                 }
             }
         }
@@ -175,14 +198,11 @@ pub fn walk(dirfd: i32, path: &[u8], flags: Walk) -> Result<Found, Errno> {
         let last = rest == text.len() && pending.iter().all(|(outer, at)| outer[*at..].iter().all(|&b| b == b'/'));
         let wants_directory = slash || pending.iter().any(|(outer, at)| *at < outer.len());
         if name == b"." {
-            if walker.at.inode().file_type() != FileType::Directory {
-                return Err(Errno::ENOTDIR);
-            }
-            permission::check_current(&**walker.at.inode(), EXECUTE)?;
+            permission::check_search(&**walker.at.inode())?;
             position = end;
             if last {
                 let at = walker.at;
-                return Ok(Found { parent: at.clone(), name: Vec::new(), target: Some(at), wants_directory: true });
+                return Ok(found(at.clone(), b"", Some(at), true));
             }
             continue;
         }
@@ -190,7 +210,7 @@ pub fn walk(dirfd: i32, path: &[u8], flags: Walk) -> Result<Found, Errno> {
         let next = match step {
             Ok(next) => next,
             Err(Errno::ENOENT) if last => {
-                return Ok(Found { parent: walker.at, name: name.to_vec(), target: None, wants_directory });
+                return Ok(found(walker.at, name, None, wants_directory));
             }
             Err(errno) => return Err(errno),
         };
@@ -202,7 +222,7 @@ pub fn walk(dirfd: i32, path: &[u8], flags: Walk) -> Result<Found, Errno> {
                     position = end;
                     if last {
                         let at = walker.at;
-                        return Ok(Found { parent: at.clone(), name: Vec::new(), target: Some(at), wants_directory });
+                        return Ok(found(at.clone(), b"", Some(at), wants_directory));
                     }
                 }
                 Err(target) => {
@@ -216,18 +236,13 @@ pub fn walk(dirfd: i32, path: &[u8], flags: Walk) -> Result<Found, Errno> {
             continue;
         }
         if last {
-            let name = if name == b".." { Vec::new() } else { name.to_vec() };
+            let name = if name == b".." { &b""[..] } else { name };
             if wants_directory && next.inode().file_type() != FileType::Directory {
                 return Err(Errno::ENOTDIR);
             }
-            return Ok(Found { parent: walker.at, name, target: Some(next), wants_directory });
+            return Ok(found(walker.at, name, Some(next), wants_directory));
         }
         walker.at = next;
         position = end;
     }
-}
-
-/// Walks to something that exists: ENOENT.
-pub fn find(dirfd: i32, path: &[u8], flags: Walk) -> Result<Path, Errno> {
-    walk(dirfd, path, flags)?.target.ok_or(Errno::ENOENT)
 }

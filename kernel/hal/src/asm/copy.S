@@ -12,56 +12,102 @@
     .popsection
 .endm
 
-// x0 = dst, x1 = src, x2 = bytes; answers bytes not copied. Forward; chunks of 64, then 8, then 1. A fault in a chunk falls
-// back to bytes, so that the count is exact.
+// x0 = dst, x1 = src, x2 = bytes; answers bytes not copied. Forward; chunks of 128 and 64, then what the bits of the rest say.
+// A fault in a chunk falls back to bytes, so that the count is exact.
 .macro copy_routine name
 .global \name
 .balign 64
 \name:
-    cmp     x2, #64
-    b.lo    20f
+    subs    x2, x2, #128
+    b.lo    15f
 10: ldp     x3, x4, [x1]
-11: ldp     x5, x6, [x1, #16]
-12: ldp     x7, x8, [x1, #32]
-13: ldp     x9, x10, [x1, #48]
-14: stp     x3, x4, [x0]
-15: stp     x5, x6, [x0, #16]
-16: stp     x7, x8, [x0, #32]
-17: stp     x9, x10, [x0, #48]
+    ldp     x5, x6, [x1, #16]
+    ldp     x7, x8, [x1, #32]
+    ldp     x9, x10, [x1, #48]
+    ldp     x11, x12, [x1, #64]
+    ldp     x13, x14, [x1, #80]
+    ldp     x15, x16, [x1, #96]
+    ldp     x17, x18, [x1, #112]
+    stp     x3, x4, [x0]
+    stp     x5, x6, [x0, #16]
+    stp     x7, x8, [x0, #32]
+    stp     x9, x10, [x0, #48]
+    stp     x11, x12, [x0, #64]
+    stp     x13, x14, [x0, #80]
+    stp     x15, x16, [x0, #96]
+    stp     x17, x18, [x0, #112]
+    add     x1, x1, #128
+    add     x0, x0, #128
+    subs    x2, x2, #128
+    b.hs    10b
+15: add     x2, x2, #128                    // 0..=127 are left
+    tbz     x2, #6, 25f
+20: ldp     x3, x4, [x1]
+    ldp     x5, x6, [x1, #16]
+    ldp     x7, x8, [x1, #32]
+    ldp     x9, x10, [x1, #48]
+    stp     x3, x4, [x0]
+    stp     x5, x6, [x0, #16]
+    stp     x7, x8, [x0, #32]
+    stp     x9, x10, [x0, #48]
     add     x1, x1, #64
     add     x0, x0, #64
     sub     x2, x2, #64
-    cmp     x2, #64
-    b.hs    10b
-20: cmp     x2, #8
-    b.lo    30f
-21: ldr     x3, [x1]
-22: str     x3, [x0]
+25: cbz     x2, 90f
+    tbz     x2, #5, 35f
+30: ldp     x3, x4, [x1]
+    ldp     x5, x6, [x1, #16]
+    stp     x3, x4, [x0]
+    stp     x5, x6, [x0, #16]
+    add     x1, x1, #32
+    add     x0, x0, #32
+    sub     x2, x2, #32
+35: tbz     x2, #4, 45f
+40: ldp     x3, x4, [x1]
+    stp     x3, x4, [x0]
+    add     x1, x1, #16
+    add     x0, x0, #16
+    sub     x2, x2, #16
+45: tbz     x2, #3, 55f
+50: ldr     x3, [x1]
+    str     x3, [x0]
     add     x1, x1, #8
     add     x0, x0, #8
     sub     x2, x2, #8
-    b       20b
-30: cbz     x2, 40f
-31: ldrb    w3, [x1]
-32: strb    w3, [x0]
+55: tbz     x2, #2, 80f
+60: ldr     w3, [x1]
+    str     w3, [x0]
+    add     x1, x1, #4
+    add     x0, x0, #4
+    sub     x2, x2, #4
+    b       80f
+70: add     x2, x2, #128                    // a fault in a chunk of 128, which was already taken off
+80: cbz     x2, 90f
+81: ldrb    w3, [x1]
+82: strb    w3, [x0]
     add     x1, x1, #1
     add     x0, x0, #1
     sub     x2, x2, #1
-    b       30b
-40: mov     x0, x2
+    b       80b
+90: mov     x0, x2
     ret
-    extable 10b, 30b
-    extable 11b, 30b
-    extable 12b, 30b
-    extable 13b, 30b
-    extable 14b, 30b
-    extable 15b, 30b
-    extable 16b, 30b
-    extable 17b, 30b
-    extable 21b, 30b
-    extable 22b, 30b
-    extable 31b, 40b
-    extable 32b, 40b
+    .irp    offset, 0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60
+    extable 10b + \offset, 70b
+    .endr
+    .irp    offset, 0, 4, 8, 12, 16, 20, 24, 28
+    extable 20b + \offset, 80b
+    .endr
+    .irp    offset, 0, 4, 8, 12
+    extable 30b + \offset, 80b
+    .endr
+    extable 40b, 80b
+    extable 40b + 4, 80b
+    extable 50b, 80b
+    extable 50b + 4, 80b
+    extable 60b, 80b
+    extable 60b + 4, 80b
+    extable 81b, 90b
+    extable 82b, 90b
 .endm
 
 // x0 = dst (user), x1 = bytes; answers bytes not zeroed.
@@ -93,6 +139,23 @@
     extable 21b, 40b
 .endm
 
+// x0 = dst (user), x1 = src, x2 = records; stores the halfword at the start of each 8-byte record of `src` to the record of `dst`.
+// Answers records not stored.
+.macro halfwords_routine name
+.global \name
+.balign 64
+\name:
+1:  cbz     x2, 3f
+    ldrh    w3, [x1], #8
+2:  strh    w3, [x0]
+    add     x0, x0, #8
+    sub     x2, x2, #1
+    b       1b
+3:  mov     x0, x2
+    ret
+    extable 2b, 3b
+.endm
+
 // x0 = dst (kernel), x1 = src (user), x2 = limit; copies up to and including a NUL. Answers the index of the NUL, `limit`
 // when none came, or -1 on a fault.
 .macro cstr_routine name
@@ -100,18 +163,41 @@
 .balign 64
 \name:
     mov     x3, #0
-1:  cmp     x3, x2
+    mov     x7, #0x0101010101010101
+    // Eight bytes at a time where that many may be read and stored: not across the end of a page.
+1:  add     x5, x3, #8
+    cmp     x5, x2
+    b.hi    5f
+    add     x6, x1, x3
+    and     x6, x6, #0xfff
+    cmp     x6, #0xff8
+    b.hi    5f
+2:  ldr     x4, [x1, x3]
+    str     x4, [x0, x3]
+    sub     x6, x4, x7
+    bic     x6, x6, x4
+    ands    x6, x6, #0x8080808080808080     // the lowest bit set is that of the first zero byte
+    b.ne    6f
+    mov     x3, x5
+    b       1b
+5:  cmp     x3, x2
     b.hs    3f
-2:  ldrb    w4, [x1, x3]
+7:  ldrb    w4, [x1, x3]
     strb    w4, [x0, x3]
     cbz     w4, 3f
     add     x3, x3, #1
+    tst     x3, #7
+    b.ne    5b
     b       1b
+6:  rbit    x6, x6
+    clz     x6, x6
+    add     x3, x3, x6, lsr #3
 3:  mov     x0, x3
     ret
 4:  mov     x0, #-1
     ret
     extable 2b, 4b
+    extable 7b, 4b
 .endm
 
 // Word accesses. x0 = address; x0 answers the value, or 1 << 32 on a fault.
@@ -158,6 +244,7 @@
 .section .text
 copy_routine    copy_user_asm
 zero_routine    zero_user_asm
+halfwords_routine store_halfwords_user_asm
 cstr_routine    cstr_user_asm
 load32_routine  load32_user_asm
 store32_routine store32_user_asm

@@ -86,12 +86,19 @@ fn poll(fds: UserAddr, nfds: usize, timeout: &Timeout) -> SysResult {
     }
     let mut list: SmallVec<[PollFd; 8]> = SmallVec::new();
     list.try_reserve_exact(nfds).map_err(|_| Errno::ENOMEM)?;
-    list.resize(nfds, PollFd { fd: -1, events: 0, revents: 0 });
+    list.resize(nfds, PollFd { fd: 0, events: 0, revents: 0 });
     if nfds != 0 {
         user::copy_from_user(list.as_mut_slice().as_mut_bytes(), fds)?;
     }
-    let files: SmallVec<[Option<Arc<OpenFile>>; 8]> =
-        list.iter().map(|entry| if entry.fd < 0 { None } else { file(entry.fd).ok() }).collect();
+    let mut files = Vec::new();
+    files.try_reserve_exact(nfds).map_err(|_| Errno::ENOMEM)?;
+    // Negative descriptors are in no table.
+    current().files.get().get_each(list.iter().map(|entry| entry.fd), &mut files);
+    for file in &mut files {
+        if file.as_ref().is_some_and(|file| file.is_path()) {
+            *file = None;
+        }
+    }
 
     // What is named is the first of the files.
     let first = files.iter().flatten().next().map_or(0, |file| file.id);
@@ -120,10 +127,9 @@ fn poll(fds: UserAddr, nfds: usize, timeout: &Timeout) -> SysResult {
         }
         (count != 0).then_some(count)
     })?;
-    for (index, entry) in list.iter().enumerate() {
-        let at = fds.checked_add(index as u64 * 8 + 6).ok_or(Errno::EFAULT)?;
-        UserPtr::<u16>::new(at).write(&entry.revents)?;
-    }
+    // Only the results are written: the program may be changing the rest.
+    let records = list.as_slice().as_bytes().as_chunks().0;
+    user::store_halfwords(fds, records, core::mem::offset_of!(PollFd, revents))?;
     Ok(count.unwrap_or(0))
 }
 
