@@ -272,13 +272,16 @@ pub(crate) fn enable_fp() {
 
 /// The calling thread's user FP state (all zero when it never used FP).
 pub fn read_fp() -> FpState {
-    let mut state = FpState::ZERO;
     let _irq = IrqGuard::new();
-    if RUNNING.get().fp_loaded.load(Ordering::Relaxed) != 0 {
-        // SAFETY: FP access is on and the registers are the calling thread's.
-        unsafe { fp_save_asm(&mut state) };
+    if RUNNING.get().fp_loaded.load(Ordering::Relaxed) == 0 {
+        return FpState::ZERO;
     }
-    state
+    let mut state = core::mem::MaybeUninit::uninit();
+    // SAFETY: FP access is on and the registers are the calling thread's; every field is stored, and the padding does not count.
+    unsafe {
+        fp_save_asm(state.as_mut_ptr());
+        state.assume_init()
+    }
 }
 
 /// Replaces the calling thread's user FP state (sigreturn).

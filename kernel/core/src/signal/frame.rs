@@ -10,6 +10,7 @@ use crate::prelude::*;
 use core::sync::atomic::Ordering;
 use hal::context::{FpState, read_fp, write_fp};
 use hal::trap::UserContext;
+use hal::user;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const RESERVED_BYTES: usize = 4096;
@@ -17,15 +18,16 @@ const FP_MAGIC: u32 = 0x4650_8001;
 const ESR_MAGIC: u32 = 0x4553_5201;
 const EXTRA_MAGIC: u32 = 0x4558_5401;
 
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+/// The head of the FP record; V0-V31 follow.
+#[derive(Clone, Copy, PartialEq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct FpRecord {
+struct FpHead {
     magic: u32,
     size: u32,
     fpsr: u32,
     fpcr: u32,
-    v: [[u64; 2]; 32],
 }
+const FP_RECORD_BYTES: usize = size_of::<FpHead>() + 512;
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
@@ -35,27 +37,34 @@ struct EsrRecord {
     esr: u64,
 }
 
-/// The part of the frame up to the records.
+/// ucontext up to its padding, which is left as it is.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct Head {
-    info: SigInfo,
+struct Ucontext {
     flags: u64,
     link: u64,
     stack: AltStack,
     mask: u64,
-    padding: [u64; 15],
-    align: u64,
+}
+
+/// sigcontext up to its records.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Sigcontext {
     fault_address: u64,
     x: [u64; 31],
     sp: u64,
     pc: u64,
     pstate: u64,
-    align2: u64,
+    align: u64,
 }
 
-const FRAME_BYTES: u64 = (size_of::<Head>() + RESERVED_BYTES) as u64;
-const _: () = assert!(size_of::<Head>() == 128 + 176 + 288);
+/// Offsets in the frame.
+const UCONTEXT: u64 = 128;
+const SIGCONTEXT: u64 = UCONTEXT + 176;
+const RECORDS: u64 = SIGCONTEXT + size_of::<Sigcontext>() as u64;
+const FRAME_BYTES: u64 = RECORDS + RESERVED_BYTES as u64;
+const _: () = assert!(size_of::<Sigcontext>() == 288);
 
 /// Puts a frame for `info` on the thread's stack and points `context` at the handler. EFAULT when the stack is not there.
 pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Result<(), Errno> {
@@ -82,27 +91,24 @@ pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Resul
     };
     let esr = task.signal.fault_esr.swap(0, Ordering::Relaxed);
     let is_fault = matches!(signal, SIGSEGV | SIGBUS | SIGILL | SIGTRAP) && info.code > 0 && info.code < 0x80;
-    let head = Head {
-        info: *info,
-        flags: 0,
-        link: 0,
-        stack: reported,
-        mask: old_mask,
-        padding: [0; 15],
-        align: 0,
+    UserPtr::new(UserAddr(frame)).write(&info.to_user())?;
+    let ucontext = Ucontext { flags: 0, link: 0, stack: reported, mask: old_mask };
+    UserPtr::new(UserAddr(frame + UCONTEXT)).write(&ucontext)?;
+    let sigcontext = Sigcontext {
         fault_address: if is_fault { info.fields[0] } else { 0 },
         x: context.x,
         sp: context.sp,
         pc: context.pc,
         pstate: context.pstate,
-        align2: 0,
+        align: 0,
     };
-    UserPtr::new(UserAddr(frame)).write(&head)?;
-    let mut at = frame + size_of::<Head>() as u64;
+    UserPtr::new(UserAddr(frame + SIGCONTEXT)).write(&sigcontext)?;
+    let mut at = frame + RECORDS;
     let fp = read_fp();
-    let fp = FpRecord { magic: FP_MAGIC, size: size_of::<FpRecord>() as u32, fpsr: fp.fpsr, fpcr: fp.fpcr, v: fp.v };
-    UserPtr::new(UserAddr(at)).write(&fp)?;
-    at += size_of::<FpRecord>() as u64;
+    let head = FpHead { magic: FP_MAGIC, size: FP_RECORD_BYTES as u32, fpsr: fp.fpsr, fpcr: fp.fpcr };
+    UserPtr::new(UserAddr(at)).write(&head)?;
+    UserPtr::new(UserAddr(at + size_of::<FpHead>() as u64)).write_slice(&fp.v)?;
+    at += FP_RECORD_BYTES as u64;
     if esr != 0 {
         let record = EsrRecord { magic: ESR_MAGIC, size: size_of::<EsrRecord>() as u32, esr };
         UserPtr::new(UserAddr(at)).write(&record)?;
@@ -139,20 +145,22 @@ pub fn stack_flags(alt: &AltStack, sp: u64) -> i32 {
     }
 }
 
-/// Reads the records behind the head: EINVAL for what is not well formed.
-fn read_records(mut at: u64) -> Result<Option<FpState>, Errno> {
+/// Reads the records behind the head, the FP state into `fp`: EINVAL for what is not well formed, or without FP state.
+fn read_records(mut at: u64, fp: &mut FpState) -> Result<(), Errno> {
     let end = at + RESERVED_BYTES as u64;
-    let mut fp = None;
+    let mut has_fp = false;
     loop {
         if at + 8 > end {
             return Err(Errno::EINVAL);
         }
         let [magic, size] = UserPtr::<[u32; 2]>::new(UserAddr(at)).read()?;
         match magic {
-            0 if size == 0 => return Ok(fp),
-            FP_MAGIC if size as usize == size_of::<FpRecord>() && fp.is_none() => {
-                let record = UserPtr::<FpRecord>::new(UserAddr(at)).read()?;
-                fp = Some(FpState { v: record.v, fpsr: record.fpsr, fpcr: record.fpcr });
+            0 if size == 0 => return if has_fp { Ok(()) } else { Err(Errno::EINVAL) },
+            FP_MAGIC if size as usize == FP_RECORD_BYTES && !has_fp => {
+                let head = UserPtr::<FpHead>::new(UserAddr(at)).read()?;
+                (fp.fpsr, fp.fpcr) = (head.fpsr, head.fpcr);
+                user::copy_from_user(fp.v.as_mut_bytes(), UserAddr(at + size_of::<FpHead>() as u64))?;
+                has_fp = true;
             }
             ESR_MAGIC | EXTRA_MAGIC if size >= 16 => {}
             _ => return Err(Errno::EINVAL),
@@ -171,18 +179,21 @@ pub fn pop(context: &mut UserContext) -> Result<(), Errno> {
     if frame & 15 != 0 {
         return Err(Errno::EINVAL);
     }
-    let head = UserPtr::<Head>::new(UserAddr(frame)).read()?;
-    let fp = read_records(frame + size_of::<Head>() as u64)?.ok_or(Errno::EINVAL)?;
+    let ucontext = UserPtr::<Ucontext>::new(UserAddr(frame + UCONTEXT)).read()?;
+    // As on Linux, registers are taken before the rest has been looked at: the thread dies of a bad frame anyway.
+    let registers = UserPtr::<Sigcontext>::new(UserAddr(frame + SIGCONTEXT)).read()?;
+    context.x = registers.x;
+    context.sp = registers.sp;
+    context.pc = registers.pc;
+    context.pstate = registers.pstate;
+    let mut fp = FpState::ZERO;
+    read_records(frame + RECORDS, &mut fp)?;
     write_fp(&fp);
-    context.x = head.x;
-    context.sp = head.sp;
-    context.pc = head.pc;
-    context.pstate = head.pstate;
     context.sanitize();
-    task.signal.set_mask(head.mask);
+    task.signal.set_mask(ucontext.mask);
     *task.signal.restart.lock() = None;
     // The stack's description may have been changed by the handler, as on Linux.
-    let _ = super::syscall::set_alt_stack(&head.stack, context.sp);
+    let _ = super::syscall::set_alt_stack(&ucontext.stack, context.sp);
     refresh(task);
     Ok(())
 }

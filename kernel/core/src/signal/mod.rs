@@ -59,7 +59,8 @@ impl SigSet {
     }
 }
 
-/// `siginfo_t` in its 128-byte user layout; constructors below fill the union as each `si_code` demands.
+/// The part of `siginfo_t` that says something: constructors below fill the union as each `si_code` demands. The rest of the
+/// 128 bytes that programs see is zero.
 #[derive(Clone, Copy, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
 #[repr(C, align(8))]
 pub struct SigInfo {
@@ -67,12 +68,26 @@ pub struct SigInfo {
     pub errno: i32,
     pub code: i32,
     pub pad: i32,
-    pub fields: [u64; 14],
+    pub fields: [u64; 4],
+}
+
+/// `siginfo_t` in its 128-byte user layout.
+#[derive(Clone, Copy, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(C)]
+pub struct UserSigInfo {
+    info: SigInfo,
+    rest: [u64; 10],
 }
 
 impl SigInfo {
+    /// As programs see it.
+    #[inline]
+    pub fn to_user(self) -> UserSigInfo {
+        UserSigInfo { info: self, rest: [0; 10] }
+    }
+    #[inline]
     fn base(signal: u32, code: i32) -> Self {
-        Self { signo: signal as i32, errno: 0, code, pad: 0, fields: [0; 14] }
+        Self { signo: signal as i32, errno: 0, code, pad: 0, fields: [0; 4] }
     }
     /// Sent by the kernel itself (SI_KERNEL).
     pub fn kernel(signal: u32) -> Self {

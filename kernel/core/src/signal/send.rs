@@ -148,9 +148,12 @@ pub fn send_to_group(pgid: u32, info: SigInfo) {
 
 /// kill(2)'s permission rule for the calling thread: EPERM.
 pub fn may_signal(target: &Process, signal: u32) -> Result<(), Errno> {
+    if target.pid == current().process.pid {
+        return Ok(());
+    }
     let (own, other) = (current().creds(), target.creds());
     let same = [other.uid, other.suid].iter().any(|uid| *uid == own.euid || *uid == own.uid);
-    if same || own.has_cap(cap::KILL) || target.pid == current().process.pid {
+    if same || own.has_cap(cap::KILL) {
         return Ok(());
     }
     if signal == SIGCONT && target.sid() == current().process.sid() {

@@ -212,12 +212,7 @@ impl Default for ProcessSignal {
 /// A copy on the heap: the table is too large for kernel stacks.
 #[inline(never)]
 fn copy_of(actions: &Actions) -> Arc<Actions> {
-    let copy = Arc::new(Actions(IrqSpinLock::new([Action::default(); 64])));
-    for index in 0..64 {
-        let action = actions.0.lock()[index];
-        copy.0.lock()[index] = action;
-    }
-    copy
+    Arc::new(Actions(IrqSpinLock::new(*actions.0.lock())))
 }
 
 fn reset_handlers(actions: &mut [Action; 64]) {

@@ -31,7 +31,7 @@ pub fn sys_restart_syscall() -> SysResult {
 
 fn from_user(signal: u32, code: i32) -> SigInfo {
     let own = current();
-    SigInfo::user(signal, code, own.process.pid, own.creds().uid, 0)
+    SigInfo::user(signal, code, own.process.pid, own.credentials.with(|own| own.uid), 0)
 }
 
 /// The first signal that is queued rather than merged.
@@ -84,6 +84,10 @@ pub fn sys_kill(pid: i32, sig: i32) -> SysResult {
         -1 => kill_many(&send::everybody(), signal),
         i32::MIN => Err(Errno::ESRCH),
         group if group < 0 => kill_many(&process_group(group.unsigned_abs()), signal),
+        pid if pid as u32 == current().process.pid => {
+            kill_one(&current().process, signal, from_user(signal, 0))?;
+            Ok(0)
+        }
         pid => {
             let process = find_process(pid as u32).or_else(|| find_task(pid as u32).map(|task| task.process.clone()));
             kill_one(&process.ok_or(Errno::ESRCH)?, signal, from_user(signal, 0))?;
@@ -234,7 +238,10 @@ pub fn sys_rt_sigprocmask(how: i32, set: UserAddr, oldset: UserAddr, sigsetsize:
             _ => return Err(Errno::EINVAL),
         };
         task.signal.set_mask(new);
-        refresh(task);
+        // Nothing new can come through a mask that only grew.
+        if old & !new != 0 || task.has_signal() {
+            refresh(task);
+        }
     }
     UserPtr::new(oldset).write_opt(&old)?;
     Ok(0)
@@ -277,7 +284,7 @@ pub fn sys_rt_sigtimedwait(set: UserAddr, info: UserAddr, timeout: UserAddr, sig
     refresh(task);
     match result {
         Ok(found) => {
-            UserPtr::new(info).write_opt(&found)?;
+            UserPtr::new(info).write_opt(&found.to_user())?;
             Ok(found.signo as usize)
         }
         Err(WaitError::TimedOut) => Err(Errno::EAGAIN),
