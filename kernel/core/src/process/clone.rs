@@ -11,7 +11,7 @@ use crate::sched::{self, TaskSched};
 use crate::signal::{ProcessSignal, SIGCHLD, TaskSignal};
 use crate::sync::WaitReason;
 use crate::time::{self, ProcessTimers};
-use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use hal::context::KernelThread;
 use hal::trap::UserContext;
 
@@ -116,6 +116,7 @@ fn new_process(args: &CloneArgs, pid: u32, parent: &Arc<Process>) -> Arc<Process
     life.remember_credentials(current().creds());
     Arc::new(Process {
         pid,
+        ppid: AtomicU32::new(0),
         relations: IrqSpinLock::new(Relations { parent: Weak::new(), children: Vec::new(), pgid, sid }),
         threads: IrqSpinLock::new(Vec::new()),
         signal: ProcessSignal::fork(&parent.signal, args.flags),

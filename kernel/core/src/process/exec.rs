@@ -13,10 +13,12 @@ use crate::mm::{AddressSpace, MapFlags, MemObject, Prot, aslr};
 use crate::prelude::*;
 use crate::sync::WaitReason;
 use crate::{fs, ipc, sched, signal, time};
+use arrayvec::ArrayVec;
 use base::addr::{page_down, page_up};
 use base::elf::{self, HeaderPage, LoadPlan};
 use core::sync::atomic::Ordering;
 use hal::trap::UserContext;
+use zerocopy::IntoBytes;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// The longest single argument or environment string, its NUL included (MAX_ARG_STRLEN).
@@ -198,34 +200,39 @@ mod at {
 /// Bytes of the largest signal frame (AT_MINSIGSTKSZ).
 const MIN_SIGNAL_STACK: u64 = 4720;
 
-/// The initial stack's content, built downwards from its top.
+/// The initial stack's content, filled downwards from its top.
 struct StackImage {
     top: u64,
-    /// Bytes from the top downwards, kept in address order.
     bytes: Vec<u8>,
+    /// Where in `bytes` what was pushed begins.
+    start: usize,
 }
 
 impl StackImage {
-    fn at(&self) -> u64 {
-        self.top - self.bytes.len() as u64
+    /// Room for `len` bytes.
+    fn new(top: u64, len: usize) -> Self {
+        Self { top, bytes: vec![0; len], start: len }
     }
-    /// Collected in reverse; turned round at the end.
+    fn at(&self) -> u64 {
+        self.top - (self.bytes.len() - self.start) as u64
+    }
+    fn skip(&mut self, len: usize) {
+        self.start -= len;
+    }
     fn push(&mut self, data: &[u8]) -> u64 {
-        self.bytes.extend(data.iter().rev());
+        self.skip(data.len());
+        self.bytes[self.start..self.start + data.len()].copy_from_slice(data);
         self.at()
     }
     fn push_string(&mut self, string: &[u8]) -> u64 {
-        self.bytes.push(0);
+        self.skip(1);
         self.push(string)
     }
     fn align(&mut self, to: u64) {
-        while !self.at().is_multiple_of(to) {
-            self.bytes.push(0);
-        }
+        self.skip((self.at() % to) as usize);
     }
-    fn into_bytes(mut self) -> Vec<u8> {
-        self.bytes.reverse();
-        self.bytes
+    fn content(&self) -> &[u8] {
+        &self.bytes[self.start..]
     }
 }
 
@@ -240,13 +247,20 @@ fn build_stack(
     secure: bool,
     vdso: u64,
 ) -> Result<(u64, Layout), Errno> {
-    let mut image = StackImage { top, bytes: Vec::new() };
-    image.push(&[0; 8]);
+    const MAX_AUXV: usize = 24;
+    // The pieces below in order, and what aligning may skip.
+    let nr_strings = request.args.len() + request.env.len();
+    let strings: usize = request.args.iter().chain(&request.env).chain([&request.path]).map(|s| s.len() + 1).sum();
+    let words = 1 + nr_strings + 2 + 2 * MAX_AUXV;
+    let mut image = StackImage::new(top, 8 + strings + 8 + 16 + 16 + 16 + 8 + 8 * words);
+    image.skip(8);
     let execfn = image.push_string(&request.path);
     let mut push_all = |strings: &[Vec<u8>]| -> (Vec<u64>, u64, u64) {
         let end = image.at();
-        let mut at: Vec<u64> = strings.iter().rev().map(|string| image.push_string(string)).collect();
-        at.reverse();
+        let mut at = vec![0; strings.len()];
+        for (slot, string) in at.iter_mut().zip(strings).rev() {
+            *slot = image.push_string(string);
+        }
         (at, image.at(), end)
     };
     let (env, env_start, env_end) = push_all(&request.env);
@@ -258,49 +272,47 @@ fn build_stack(
     let random = image.push(&random);
 
     let (hwcap, hwcap2) = hal::cpu::hwcaps();
-    let mut auxv: Vec<(u64, u64)> = Vec::new();
+    let mut auxv: ArrayVec<[u64; 2], MAX_AUXV> = ArrayVec::new();
     if vdso != 0 {
-        auxv.push((at::SYSINFO_EHDR, vdso));
+        auxv.push([at::SYSINFO_EHDR, vdso]);
     }
     auxv.extend([
-        (at::MINSIGSTKSZ, MIN_SIGNAL_STACK),
-        (at::HWCAP, hwcap),
-        (at::PAGESZ, PAGE),
-        (at::CLKTCK, super::syscall::usage::CLOCK_TICKS_PER_SECOND),
-        (at::PHDR, loaded.bias.wrapping_add(plan.headers_at)),
-        (at::PHENT, 56),
-        (at::PHNUM, plan.nr_headers as u64),
-        (at::BASE, loaded.interpreter_base),
-        (at::FLAGS, 0),
-        (at::ENTRY, loaded.entry),
-        (at::UID, u64::from(credentials.uid)),
-        (at::EUID, u64::from(credentials.euid)),
-        (at::GID, u64::from(credentials.gid)),
-        (at::EGID, u64::from(credentials.egid)),
-        (at::SECURE, u64::from(secure)),
-        (at::RANDOM, random),
-        (at::HWCAP2, hwcap2),
-        (at::EXECFN, execfn),
-        (at::PLATFORM, platform),
-        (0, 0),
+        [at::MINSIGSTKSZ, MIN_SIGNAL_STACK],
+        [at::HWCAP, hwcap],
+        [at::PAGESZ, PAGE],
+        [at::CLKTCK, super::syscall::usage::CLOCK_TICKS_PER_SECOND],
+        [at::PHDR, loaded.bias.wrapping_add(plan.headers_at)],
+        [at::PHENT, 56],
+        [at::PHNUM, plan.nr_headers as u64],
+        [at::BASE, loaded.interpreter_base],
+        [at::FLAGS, 0],
+        [at::ENTRY, loaded.entry],
+        [at::UID, u64::from(credentials.uid)],
+        [at::EUID, u64::from(credentials.euid)],
+        [at::GID, u64::from(credentials.gid)],
+        [at::EGID, u64::from(credentials.egid)],
+        [at::SECURE, u64::from(secure)],
+        [at::RANDOM, random],
+        [at::HWCAP2, hwcap2],
+        [at::EXECFN, execfn],
+        [at::PLATFORM, platform],
+        [0, 0],
     ]);
-    let mut words: Vec<u64> = vec![args.len() as u64];
-    words.extend(&args);
-    words.push(0);
-    words.extend(&env);
-    words.push(0);
-    words.extend(auxv.iter().flat_map(|&(tag, value)| [tag, value]));
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     image.align(16);
-    if !bytes.len().is_multiple_of(16) {
-        image.push(&[0; 8]);
+    if !(1 + nr_strings).is_multiple_of(2) {
+        image.skip(8);
     }
-    let sp = image.push(&bytes);
-    let content = image.into_bytes();
-    if space.write_remote(sp, &content) != content.len() {
+    image.push(auxv.as_bytes());
+    image.skip(8);
+    image.push(env.as_bytes());
+    image.skip(8);
+    image.push(args.as_bytes());
+    let sp = image.push(args.len().as_bytes());
+    let content = image.content();
+    if space.write_remote(sp, content) != content.len() {
         return Err(Errno::E2BIG);
     }
-    space.set_auxv(auxv.iter().flat_map(|&(tag, value)| [tag.to_le_bytes(), value.to_le_bytes()].concat()).collect());
+    space.set_auxv(auxv.as_bytes().to_vec());
     let layout =
         Layout { args: (args_start, args_end), env: (env_start, env_end), stack_top: sp, vdso, ..Layout::default() };
     Ok((sp, layout))
@@ -411,9 +423,10 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     drop(task.credentials.replace(Arc::new(credentials)));
     task.process.life.dumpable.store(u32::from(!secure), Ordering::Relaxed);
     task.process.life.has_execed.store(true, Ordering::Relaxed);
-    let unshared = task.files.get().fork();
-    if let Some(old) = Arc::into_inner(task.files.replace(unshared)) {
-        drop(old);
+    // Only this thread could share its table with another, and it is busy here.
+    if !task.files.is_unshared() {
+        let unshared = task.files.get().fork();
+        drop(task.files.replace(unshared));
     }
     task.files.get().close_on_exec();
     signal::on_exec(task);

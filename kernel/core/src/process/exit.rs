@@ -85,7 +85,7 @@ pub fn release_memory(task: &'static Task) {
         }
     }
     if let Some(space) = task.mm.get() {
-        let peak = space.usage().peak_resident_pages;
+        let (_, _, peak) = space.sizes();
         task.process.life.peak_resident_pages.fetch_max(peak, Ordering::Relaxed);
         drop(space);
         sched::switch_address_space(None);
@@ -104,7 +104,7 @@ pub fn finish_vfork(process: &Process) {
 }
 
 fn release_files(task: &'static Task) {
-    if let Some(files) = Arc::into_inner(task.files.replace(FdTable::new())) {
+    if let Some(files) = Arc::into_inner(task.files.replace(FdTable::closed())) {
         files.close_all();
     }
     drop(task.fs.replace(crate::fs::FsContext::detached()));
@@ -123,7 +123,7 @@ fn exit_process(process: &Arc<Process>) {
     signal::check_orphaned_groups(process);
     let tree = tree::TREE.lock();
     let children = core::mem::take(&mut process.relations.lock().children);
-    let heir = tree::heir(process);
+    let heir = if children.is_empty() { None } else { tree::heir(process) };
     let mut hear = Vec::new();
     for child in children {
         if let Some(heir) = &heir {

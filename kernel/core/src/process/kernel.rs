@@ -7,7 +7,7 @@ use crate::file::FdTable;
 use crate::fs::FsContext;
 use crate::prelude::*;
 use crate::{ipc, sched, signal, time};
-use core::sync::atomic::AtomicI32;
+use core::sync::atomic::{AtomicI32, AtomicU32};
 use hal::context::KernelThread;
 use spin::Once;
 
@@ -16,6 +16,7 @@ static KERNEL: Once<Arc<Process>> = Once::new();
 fn new_process(pid: u32) -> Arc<Process> {
     Arc::new(Process {
         pid,
+        ppid: AtomicU32::new(0),
         relations: IrqSpinLock::new(Relations { parent: Weak::new(), children: Vec::new(), pgid: pid, sid: pid }),
         threads: IrqSpinLock::new(Vec::new()),
         signal: signal::ProcessSignal::new(),

@@ -4,7 +4,7 @@ use super::life::Life;
 use super::{Credentials, Task};
 use crate::prelude::*;
 use crate::{signal, time};
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// Resource indexes of getrlimit(2) as on arm64.
 pub mod rlimit {
@@ -56,6 +56,8 @@ pub fn initial_limits() -> [Rlimit; rlimit::COUNT] {
 
 pub struct Process {
     pub pid: u32,
+    /// The parent's pid for getppid(2), changed with `relations.parent`; 0 is none.
+    pub ppid: AtomicU32,
     /// Parent, children, group, session. Callable in IRQ context (terminal signals look at groups).
     pub relations: IrqSpinLock<Relations>,
     /// Living threads, the leader first while it lives.
@@ -86,8 +88,9 @@ impl Process {
     pub fn parent(&self) -> Option<Arc<Process>> {
         self.relations.lock().parent.upgrade()
     }
+    #[inline]
     pub fn ppid(&self) -> u32 {
-        self.parent().map_or(0, |parent| parent.pid)
+        self.ppid.load(Ordering::Relaxed)
     }
     pub fn pgid(&self) -> u32 {
         self.relations.lock().pgid

@@ -1,18 +1,49 @@
 //! The kernel's random number generator (getrandom, /dev/urandom, ASLR, AT_RANDOM).
 //!
-//! ChaCha20 with fast key erasure: each request makes a block whose first half becomes the next key before the rest is given
-//! out, so that what was given out cannot be reconstructed later. Seeded at first use from the boot loader's seed, the CPU's
+//! ChaCha20 with fast key erasure: each turn of the generator makes the next key and a batch of bytes; small requests take from
+//! the batch, where what was taken is erased, and large ones run a generator of their own from 32 of its bytes. So what was
+//! given out cannot be reconstructed later. Seeded at first use from the boot loader's seed, the CPU's
 //! generator and the counter; later contributions are mixed into the key.
 
 use crate::prelude::*;
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+/// Bytes that one turn of the generator makes beside the next key.
+const BATCH_BYTES: usize = 224;
+/// Requests of at most this many bytes share a batch.
+const SMALL_BYTES: usize = 32;
+
 struct Pool {
     generator: Option<ChaCha20Rng>,
+    /// Made and not given out yet: the first `left` bytes. What is given out is erased.
+    batch: [u8; BATCH_BYTES],
+    left: usize,
 }
 
-static POOL: IrqSpinLock<Pool> = IrqSpinLock::new(Pool { generator: None });
+static POOL: IrqSpinLock<Pool> = IrqSpinLock::new(Pool { generator: None, batch: [0; BATCH_BYTES], left: 0 });
+
+impl Pool {
+    /// Makes a new key and fresh bytes.
+    fn refill(&mut self) {
+        let generator = self.generator.get_or_insert_with(|| ChaCha20Rng::from_seed(first_key()));
+        let mut key = [0; 32];
+        generator.fill_bytes(&mut key);
+        generator.fill_bytes(&mut self.batch);
+        self.left = BATCH_BYTES;
+        *generator = ChaCha20Rng::from_seed(key);
+    }
+    /// Gives out at most [`SMALL_BYTES`].
+    fn take(&mut self, out: &mut [u8]) {
+        if self.left < out.len() {
+            self.refill();
+        }
+        self.left -= out.len();
+        let given = &mut self.batch[self.left..self.left + out.len()];
+        out.copy_from_slice(given);
+        given.fill(0);
+    }
+}
 
 /// Folds `bytes` into a 32-byte key by running the cipher between the pieces.
 fn absorb(key: [u8; 32], bytes: &[u8]) -> [u8; 32] {
@@ -38,21 +69,12 @@ fn first_key() -> [u8; 32] {
 
 /// Fills `buffer` with random bytes.
 pub fn fill(buffer: &mut [u8]) {
-    let mut own = {
-        let mut pool = POOL.lock();
-        let generator = pool.generator.get_or_insert_with(|| ChaCha20Rng::from_seed(first_key()));
-        let mut keys = [0u8; 64];
-        generator.fill_bytes(&mut keys);
-        let (next, given) = keys.split_at(32);
-        let seed = |half: &[u8]| {
-            let mut seed = [0; 32];
-            seed.copy_from_slice(half);
-            ChaCha20Rng::from_seed(seed)
-        };
-        *generator = seed(next);
-        seed(given)
-    };
-    own.fill_bytes(buffer);
+    if buffer.len() <= SMALL_BYTES {
+        return POOL.lock().take(buffer);
+    }
+    let mut key = [0; 32];
+    POOL.lock().take(&mut key);
+    ChaCha20Rng::from_seed(key).fill_bytes(buffer);
 }
 
 /// Mixes bytes in (writes to /dev/urandom, device timing).
@@ -60,5 +82,7 @@ pub fn mix(bytes: &[u8]) {
     let mut key = [0; 32];
     fill(&mut key);
     let fresh = absorb(key, bytes);
-    POOL.lock().generator = Some(ChaCha20Rng::from_seed(fresh));
+    let mut pool = POOL.lock();
+    pool.generator = Some(ChaCha20Rng::from_seed(fresh));
+    pool.left = 0;
 }

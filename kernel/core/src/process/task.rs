@@ -188,6 +188,10 @@ impl<T: ?Sized> Shared<T> {
     pub fn replace(&self, value: Arc<T>) -> Arc<T> {
         core::mem::replace(&mut *self.0.lock(), value)
     }
+    /// Whether nobody else holds a reference now.
+    pub fn is_unshared(&self) -> bool {
+        Arc::strong_count(&self.0.lock()) == 1
+    }
     /// Runs `f` on the object without counting a reference; `f` must not sleep.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {

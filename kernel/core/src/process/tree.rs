@@ -172,6 +172,7 @@ pub fn nr_ids_of(uid: u32) -> usize {
 /// Makes `child` a child of `parent`.
 pub fn adopt(parent: &Arc<Process>, child: &Arc<Process>) {
     child.relations.lock().parent = Arc::downgrade(parent);
+    child.ppid.store(parent.pid, core::sync::atomic::Ordering::Relaxed);
     parent.relations.lock().children.push(child.clone());
 }
 

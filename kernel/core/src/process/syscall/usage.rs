@@ -51,7 +51,7 @@ fn own_usage() -> Usage {
         ..Usage::default()
     };
     if let Some(space) = current().mm.get() {
-        usage.peak_resident_pages = usage.peak_resident_pages.max(space.usage().peak_resident_pages);
+        usage.peak_resident_pages = usage.peak_resident_pages.max(space.sizes().2);
     }
     for task in process.threads.lock().iter() {
         usage.voluntary_switches += task.sched.voluntary_switches.load(Ordering::Relaxed);
