@@ -4,5 +4,5 @@ use crate::prelude::*;
 
 /// Its address in the task's memory; 0 (a crash on return) before the first execve.
 pub fn address(task: &Task) -> u64 {
-    task.mm.with(|mm| mm.map_or(0, |space| space.layout().sigreturn))
+    task.mm.get().map_or(0, |space| space.layout().sigreturn)
 }
