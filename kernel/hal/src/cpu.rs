@@ -65,6 +65,7 @@ impl Drop for IrqGuard {
     }
 }
 
+#[inline(always)]
 pub fn irqs_enabled() -> bool {
     DAIF.get() & (1 << 7) == 0
 }
@@ -140,13 +141,27 @@ impl<T: Send + Sync + 'static> Current<T> {
         Self { slots: PerCpu::new([const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS]) }
     }
     /// Installs `object` on the calling CPU and returns the previous one.
+    #[inline]
     pub fn replace(&self, object: Arc<T>) -> Option<Arc<T>> {
-        let new = Arc::into_raw(object).cast_mut();
-        let slot = self.slots.get();
-        let old = slot.load(Ordering::Relaxed);
-        slot.store(new, Ordering::Relaxed);
-        // SAFETY: a non-null slot value came from `Arc::into_raw` and owned one count.
+        self.swap(Arc::into_raw(object).cast_mut())
+    }
+    /// Takes the calling CPU's object out.
+    #[inline]
+    pub fn take(&self) -> Option<Arc<T>> {
+        self.swap(core::ptr::null_mut())
+    }
+    #[inline(always)]
+    fn swap(&self, new: *mut T) -> Option<Arc<T>> {
+        let old = self.slots.get().swap(new, Ordering::Relaxed);
+        // SAFETY: a non-null slot value came from `Arc::into_raw` and owned one count, which the swap took over.
         (!old.is_null()).then(|| unsafe { Arc::from_raw(old) })
+    }
+    /// The calling CPU's object; `None` before the first `replace`.
+    #[inline(always)]
+    pub fn try_get(&self) -> Option<&'static T> {
+        let pointer = self.slots.get().load(Ordering::Relaxed);
+        // SAFETY: null or owned by the slot; see the type's page for why the reference stays good.
+        unsafe { pointer.as_ref() }
     }
     /// The calling CPU's object; panics before the first `replace`.
     #[inline(always)]
@@ -157,6 +172,7 @@ impl<T: Send + Sync + 'static> Current<T> {
         unsafe { &*pointer }
     }
     /// A counted reference to it.
+    #[inline]
     pub fn get_arc(&self) -> Arc<T> {
         let pointer: *const T = self.get();
         // SAFETY: the pointer came from `Arc::into_raw`; the slot's own count keeps it alive meanwhile.
@@ -165,6 +181,7 @@ impl<T: Send + Sync + 'static> Current<T> {
             Arc::from_raw(pointer)
         }
     }
+    #[inline]
     pub fn is_set(&self) -> bool {
         !self.slots.get().load(Ordering::Relaxed).is_null()
     }

@@ -7,7 +7,7 @@
 //!                                 \--unpark--> NOTIFIED --park--> RUNNABLE (park returns at once)
 //! ```
 //!
-//! Parking is two steps so that no wake is lost: the thread announces `prepare_park`, looks at its condition once more,
+//! Parking is two steps so that no wake is lost: the thread announces it (`prepare_park`), looks at its condition once more,
 //! then `park`s; an `unpark` in between makes `park` return at once. A task that was unparked while its old CPU is still
 //! leaving its stack may be picked elsewhere: `hal::context::switch` waits for the stack.
 //!
@@ -21,7 +21,8 @@ mod switch;
 pub mod syscall;
 
 pub use account::{enter_kernel, enter_user};
-pub use park::{cancel_park, park, prepare_park};
+pub(crate) use park::unpark_owned;
+pub use park::{announce_park, cancel_park, park, prepare_park};
 pub(crate) use switch::slice_expired;
 pub use switch::{
     adopt_idle, cond_resched, exit_current, finish_switch, handle_reschedule_ipi, idle_ns, need_resched, nr_runnable,
@@ -77,9 +78,9 @@ pub struct TaskSched {
     pub(crate) system_ticks: AtomicU64,
     pub voluntary_switches: AtomicU64,
     pub involuntary_switches: AtomicU64,
-    /// What the task waits for while parked, since when, and whether a signal may end it.
+    /// What the task waits for while it is PARKED; old news in any other state.
     pub(crate) wait: IrqSpinLock<Option<WaitRecord>>,
-    /// Counter value when it last called the kernel, or came back from a sleep.
+    /// Counter value when it last called the kernel, or came back from a sleep; `u64::MAX` from the sleep until then.
     pub(crate) last_call: AtomicU64,
 }
 
@@ -167,7 +168,9 @@ impl Task {
 
     /// What the task waits for, if it is parked, and since when.
     pub fn wait_record(&self) -> Option<WaitRecord> {
-        *self.sched.wait.lock()
+        let record = self.sched.wait.lock();
+        // The record is written before the state says PARKED, and the next one cannot be while the lock is held.
+        if self.sched.state.load(Ordering::Acquire) == PARKED { *record } else { None }
     }
 
     /// For how long, in ns, the task has been runnable in user mode without calling the kernel; 0 when it has not. Page faults and
@@ -175,7 +178,7 @@ impl Task {
     pub fn computing_ns(&self) -> u64 {
         let sched = &self.sched;
         let in_user_mode = self.syscall_nr.load(Ordering::Relaxed) == 0 && self.tid() != 0;
-        if !in_user_mode || sched.state.load(Ordering::Relaxed) != RUNNABLE || sched.wait.lock().is_some() {
+        if !in_user_mode || sched.state.load(Ordering::Relaxed) != RUNNABLE {
             return 0;
         }
         let since = sched.last_call.load(Ordering::Relaxed);

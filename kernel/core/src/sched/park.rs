@@ -1,55 +1,83 @@
 //! Parking and unparking: see the state diagram in `sched`.
 
-use super::{DEAD, NOTIFIED, PARKED, PARKING, RUNNABLE, switch};
+use super::{NOTIFIED, PARKED, PARKING, RUNNABLE, switch};
 use crate::prelude::*;
-use crate::sync::{Deadline, WaitReason, WaitRecord, might_sleep};
-use core::sync::atomic::Ordering;
+use crate::sync::{Deadline, WaitMode, WaitReason, WaitRecord, might_sleep};
+use core::sync::atomic::{Ordering, fence};
 
-/// Announces that the calling thread will park: from here on an `unpark` is not lost.
+/// Announces that the calling thread, `task`, will park: an `unpark` by who has seen the announcement is not lost. Whoever finds
+/// the task by a lock that it takes after this has seen it; all others need the fence of [`prepare_park`].
 #[inline]
-pub fn prepare_park() {
-    current().sched.state.store(PARKING, Ordering::SeqCst);
-    core::sync::atomic::fence(Ordering::SeqCst);
+pub fn announce_park(task: &Task) {
+    task.sched.state.store(PARKING, Ordering::Relaxed);
+}
+
+/// As [`announce_park`], and a full fence: what the caller looks at next is what wakers that have not seen the announcement left.
+#[inline]
+pub fn prepare_park(task: &Task) {
+    announce_park(task);
+    fence(Ordering::SeqCst);
 }
 
 /// Takes the announcement back.
 #[inline]
-pub fn cancel_park() {
-    current().sched.state.store(RUNNABLE, Ordering::Release);
+pub fn cancel_park(task: &Task) {
+    task.sched.state.store(RUNNABLE, Ordering::Release);
 }
 
-/// Sleeps until `unpark`; returns at once if one came since `prepare_park`. `deadline` is only noted: waking by then is the
-/// caller's affair.
+/// Sleeps until `unpark`; returns at once if one came since the announcement, or if the calling thread, `task`, slept since then.
+/// `deadline` is only noted: waking by then is the caller's affair.
 #[track_caller]
-pub fn park(reason: WaitReason, mode: WaitMode, deadline: Deadline) {
+pub fn park(task: &'static Task, reason: &WaitReason, mode: WaitMode, deadline: Deadline) {
     might_sleep();
-    let task = current();
     let now = hal::time::now_ns();
-    *task.sched.wait.lock() = Some(WaitRecord { reason, since_ns: now, mode, deadline });
+    // Left as it is after the wake: it says something only while the state is PARKED.
+    *task.sched.wait.lock() = Some(WaitRecord { reason: *reason, since_ns: now, mode, deadline });
     if deadline.is_none() {
         crate::debug::deadlock::note_park(mode, now);
     }
-    switch::park_current();
-    *task.sched.wait.lock() = None;
+    // A sleep is no computing, also not while the woken thread waits for its turn.
+    task.sched.last_call.store(u64::MAX, Ordering::Relaxed);
+    switch::park_current(task);
     task.sched.last_call.store(hal::time::ticks_relaxed(), Ordering::Relaxed);
 }
 
+/// See `Task::unpark`.
+#[inline]
 pub(super) fn unpark(task: &Arc<Task>) -> bool {
+    let parked = notify(task);
+    if parked {
+        switch::enqueue_woken(task.clone());
+    }
+    parked
+}
+
+/// As [`unpark`], giving the caller's reference to the run queue.
+#[inline]
+pub(crate) fn unpark_owned(task: Arc<Task>) -> bool {
+    let parked = notify(&task);
+    if parked {
+        switch::enqueue_woken(task);
+    }
+    parked
+}
+
+/// Makes the task runnable; answers whether it was parked, so that the caller must queue it.
+#[inline]
+fn notify(task: &Task) -> bool {
+    // Against the fence of `prepare_park`: either the sleeper sees what was changed for it, or its announcement is seen here.
+    fence(Ordering::SeqCst);
     let state = &task.sched.state;
-    let mut seen = state.load(Ordering::SeqCst);
+    let mut seen = state.load(Ordering::Relaxed);
     loop {
         let next = match seen {
             PARKING => NOTIFIED,
             PARKED => RUNNABLE,
-            RUNNABLE | NOTIFIED | DEAD => return false,
+            // Runnable, notified already, or dead.
             _ => return false,
         };
-        match state.compare_exchange_weak(seen, next, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(PARKED) => {
-                switch::enqueue_woken(task.clone());
-                return true;
-            }
-            Ok(_) => return false,
+        match state.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(before) => return before == PARKED,
             Err(now) => seen = now,
         }
     }

@@ -100,19 +100,20 @@ impl RunQueue {
         self.realtime_list(priority).push_front(task);
     }
 
-    /// Makes `task` the hand-over slot's; answers false when it must be queued instead.
-    pub fn push_next(&mut self, task: &Arc<Task>) -> bool {
+    /// Makes `task`, woken by `waker`, the hand-over slot's; gives it back when it must be queued instead.
+    pub fn push_next(&mut self, task: Arc<Task>, waker: &TaskSched) -> Result<(), Arc<Task>> {
         if self.next.is_some()
             || task.sched.effective_rt() > 0
+            || waker.policy() == policy::IDLE
             || self.hand_overs >= MAX_HAND_OVERS
-            || !self.realtime.is_empty()
+            || self.top_realtime() > 0
         {
-            return false;
+            return Err(task);
         }
         self.hand_overs += 1;
         self.len += 1;
-        self.next = Some(task.clone());
-        true
+        self.next = Some(task);
+        Ok(())
     }
 
     fn realtime_list(&mut self, priority: u8) -> &mut VecDeque<Arc<Task>> {

@@ -7,7 +7,7 @@ use crate::prelude::*;
 use crate::process::task::CURRENT;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use drivers::traits::Ipi;
-use hal::cpu::{IrqGuard, MAX_CPUS, PerCpu};
+use hal::cpu::{Current, IrqGuard, MAX_CPUS, PerCpu};
 
 struct Cpu {
     queue: IrqSpinLock<RunQueue>,
@@ -16,8 +16,6 @@ struct Cpu {
     slice: AtomicU64,
     /// Id of the address space in TTBR0; 0 is none.
     space: AtomicU64,
-    /// The task that just left this CPU and is not queued: dropped by the next one, off its stack.
-    previous: IrqSpinLock<Option<Arc<Task>>>,
     idle: IrqSpinLock<Option<Arc<Task>>>,
 }
 
@@ -28,11 +26,13 @@ static CPUS: PerCpu<Cpu> = PerCpu::new(
             need_resched: AtomicBool::new(false),
             slice: AtomicU64::new(0),
             space: AtomicU64::new(0),
-            previous: IrqSpinLock::new(None),
             idle: IrqSpinLock::new(None),
         }
     }; MAX_CPUS],
 );
+
+/// The reference to the task that just left each CPU: dropped by the next one, off its stack.
+static PREVIOUS: Current<Task> = Current::new();
 
 /// Bit n: CPU n idles (waits in wfi or is about to).
 static IDLE_MASK: AtomicU32 = AtomicU32::new(0);
@@ -76,20 +76,27 @@ pub(super) fn enqueue_woken(task: Arc<Task>) {
     let own = hal::cpu::id();
     // A task that slept on this CPU while its waker runs here goes to the hand-over slot: the waker is likely to sleep.
     let last = task.sched.last_cpu.load(Ordering::Relaxed) as usize;
-    if last == own && task.sched.may_run_on(own) && CURRENT.is_set() {
+    if last == own
+        && task.sched.may_run_on(own)
+        && let Some(running) = CURRENT.try_get()
+    {
         let _irq = IrqGuard::new();
-        let cpu = CPUS.get();
+        let cpu = CPUS.on(own);
         let mut queue = cpu.queue.lock();
-        if !queue.push_next(&task) {
-            queue.push(task, true);
-        }
+        // Who goes to the slot waits for the running task to sleep; who is queued may be better than it.
+        let preempt = match queue.push_next(task, &running.sched) {
+            Ok(()) => false,
+            Err(task) => {
+                queue.push(task, true);
+                queue.should_preempt(&running.sched)
+            }
+        };
         let waiting = queue.len();
-        let preempt = queue.should_preempt(&current().sched);
         drop(queue);
-        if preempt || is_idle_task() {
+        if preempt || running.tid() == 0 {
             cpu.need_resched.store(true, Ordering::Relaxed);
         }
-        arm_slice(waiting);
+        arm_slice(cpu, running, waiting);
         if waiting > 1 {
             kick_idle();
         }
@@ -106,12 +113,13 @@ fn push_to(target: usize, task: Arc<Task>, woken: bool) {
     queue.push(task, woken);
     if target == hal::cpu::id() {
         let waiting = queue.len();
-        let preempt = CURRENT.is_set() && (is_idle_task() || queue.should_preempt(&current().sched));
+        let Some(running) = CURRENT.try_get() else { return };
+        let preempt = running.tid() == 0 || queue.should_preempt(&running.sched);
         drop(queue);
         if preempt {
             set_need_resched();
         }
-        arm_slice(waiting);
+        arm_slice(CPUS.on(target), running, waiting);
     } else {
         drop(queue);
         crate::machine::send_ipi(target, Ipi::Reschedule);
@@ -125,10 +133,6 @@ fn kick_idle() {
     if idle != 0 {
         crate::machine::send_ipi(idle.trailing_zeros() as usize, Ipi::Reschedule);
     }
-}
-
-fn is_idle_task() -> bool {
-    current().tid() == 0
 }
 
 /// Puts a new task into a run queue for the first time.
@@ -148,11 +152,10 @@ enum Leave {
 }
 
 /// Switches to the next task. IRQs are masked.
-fn schedule(leave: Leave) {
-    let cpu = CPUS.get();
+fn schedule(task: &'static Task, leave: Leave) {
     let own = hal::cpu::id();
+    let cpu = CPUS.on(own);
     cpu.need_resched.store(false, Ordering::Relaxed);
-    let task = current();
     account::leave(task);
     let now = hal::time::now_ns();
     charge_vruntime(task, now);
@@ -201,15 +204,20 @@ fn schedule(leave: Leave) {
         // Still the one to run; the others get their look at the end of its next slice.
         task.sched.run_start.store(now, Ordering::Relaxed);
         account::arrive(task);
-        arm_slice(waiting);
+        arm_slice(cpu, task, waiting);
         return;
     }
     if matches!(leave, Leave::Asleep) {
-        task.sched.voluntary_switches.fetch_add(1, Ordering::Relaxed);
+        add_one(&task.sched.voluntary_switches);
     } else {
-        task.sched.involuntary_switches.fetch_add(1, Ordering::Relaxed);
+        add_one(&task.sched.involuntary_switches);
     }
-    switch_to(next, now, waiting);
+    switch_to(cpu, own, task, next, now, waiting);
+}
+
+/// Counts what only the running task's CPU changes.
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 fn charge_vruntime(task: &Task, now: u64) {
@@ -239,9 +247,8 @@ fn steal(own: usize) -> Option<Arc<Task>> {
     None
 }
 
-fn switch_to(next: Arc<Task>, now: u64, waiting: usize) {
-    let cpu = CPUS.get();
-    next.sched.last_cpu.store(hal::cpu::id() as u32, Ordering::Relaxed);
+fn switch_to(cpu: &Cpu, own: usize, old: &'static Task, next: Arc<Task>, now: u64, waiting: usize) {
+    next.sched.last_cpu.store(own as u32, Ordering::Relaxed);
     next.sched.run_start.store(now, Ordering::Relaxed);
     account::arrive(&next);
     let id = next.mm.with(|mm| match mm {
@@ -260,27 +267,26 @@ fn switch_to(next: Arc<Task>, now: u64, waiting: usize) {
         }
     });
     cpu.space.store(id, Ordering::Relaxed);
-    let old = current();
     // The previous task's reference moves to this CPU's slot; whoever runs next here drops it, off that stack.
-    let previous = CURRENT.replace(next);
-    let left = core::mem::replace(&mut *cpu.previous.lock(), previous);
-    debug_assert!(left.is_none());
-    arm_slice(waiting);
-    hal::context::switch(&old.thread, &current().thread);
+    if let Some(previous) = CURRENT.replace(next) {
+        let left = PREVIOUS.replace(previous);
+        debug_assert!(left.is_none());
+    }
+    let next = current();
+    arm_slice(cpu, next, waiting);
+    hal::context::switch(&old.thread, &next.thread);
     // Some time later, perhaps on another CPU.
     finish_switch();
 }
 
 /// First thing on a new stack: drops the reference to the task that left this CPU. A new thread's entry calls it.
 pub fn finish_switch() {
-    let previous = CPUS.get().previous.lock().take();
-    if let Some(task) = previous
-        && task.sched.state.load(Ordering::Acquire) == RUNNABLE
-        && task.tid() != 0
-        && !task.sched.may_run_on(hal::cpu::id())
+    if let Some(task) = PREVIOUS.take()
+        && task.sched.migrate.load(Ordering::Acquire) != 0
         && task.sched.migrate.swap(0, Ordering::AcqRel) != 0
     {
-        // It left because its affinity no longer holds this CPU; now it is off its stack and may move.
+        // It left, runnable (perhaps about to park) and in no queue, because its affinity did not hold this CPU; now it is off its
+        // stack and may move.
         let target = choose_cpu(&task);
         push_to(target, task, false);
     }
@@ -303,11 +309,11 @@ pub fn switch_address_space(space: Option<&Arc<AddressSpace>>) {
 }
 
 /// Second half of parking: PARKING becomes PARKED and the CPU goes elsewhere, unless an unpark came first.
-pub(super) fn park_current() {
+pub(super) fn park_current(task: &'static Task) {
     let _irq = IrqGuard::new();
-    let state = &current().sched.state;
+    let state = &task.sched.state;
     match state.compare_exchange(PARKING, PARKED, Ordering::SeqCst, Ordering::SeqCst) {
-        Ok(_) => schedule(Leave::Asleep),
+        Ok(_) => schedule(task, Leave::Asleep),
         Err(NOTIFIED) => state.store(RUNNABLE, Ordering::Release),
         Err(_) => {}
     }
@@ -317,15 +323,16 @@ pub(super) fn park_current() {
 pub fn yield_now() {
     crate::sync::might_sleep();
     let _irq = IrqGuard::new();
-    schedule(Leave::Yielded);
+    schedule(current(), Leave::Yielded);
 }
 
 /// Switches if somebody better waits (return to user mode after `need_resched`).
 pub fn preempt() {
     let _irq = IrqGuard::new();
     // A fair task's place follows from its run time; a round-robin task goes behind its equals.
-    let round_robin = current().sched.policy() == policy::RR;
-    schedule(if round_robin { Leave::Yielded } else { Leave::Preempted });
+    let task = current();
+    let round_robin = task.sched.policy() == policy::RR;
+    schedule(task, if round_robin { Leave::Yielded } else { Leave::Preempted });
 }
 
 /// Yields when the scheduler wants the CPU; for long loops in the kernel.
@@ -338,29 +345,33 @@ pub fn cond_resched() {
 /// Ends the calling thread for good: the last switch. The scheduler drops its reference from another stack.
 pub fn exit_current() -> ! {
     hal::cpu::disable_irqs();
-    current().sched.state.store(DEAD, Ordering::Release);
-    schedule(Leave::Asleep);
+    let task = current();
+    task.sched.state.store(DEAD, Ordering::Release);
+    schedule(task, Leave::Asleep);
     unreachable!("a dead task ran")
 }
 
-/// Sees to it that the slice timer fires by the end of the running task's slice when somebody waits. A timer that is set
+/// Sees to it that the slice timer of the calling CPU, `cpu`, fires by the end of the slice of `task`, which runs here, when
+/// somebody waits. A timer that is set
 /// to an earlier time is left alone, and so is one that nobody needs any more: it looks again when it fires, so that
 /// switching costs no timer access.
 #[inline]
-fn arm_slice(waiting: usize) {
-    if waiting == 0 || !CURRENT.is_set() {
+fn arm_slice(cpu: &Cpu, task: &Task, waiting: usize) {
+    if waiting == 0 {
         return;
     }
-    let task = current();
+    let run_start = task.sched.run_start.load(Ordering::Relaxed);
+    let armed = cpu.slice.load(Ordering::Relaxed);
+    if armed != 0 && armed <= run_start + SLICE_NS {
+        return;
+    }
     let slice = match task.sched.policy() {
         _ if task.tid() == 0 => return,
         policy::FIFO => return,
         policy::RR => RR_SLICE_NS,
         _ => SLICE_NS,
     };
-    let deadline = task.sched.run_start.load(Ordering::Relaxed) + slice;
-    let cpu = CPUS.get();
-    let armed = cpu.slice.load(Ordering::Relaxed);
+    let deadline = run_start + slice;
     if armed == 0 || armed > deadline {
         cpu.slice.store(deadline, Ordering::Relaxed);
         crate::time::timer::set_slice(Some(deadline));
@@ -376,17 +387,15 @@ pub fn online_mask() -> u64 {
 pub(crate) fn slice_expired(now: u64) {
     let cpu = CPUS.get();
     cpu.slice.store(0, Ordering::Relaxed);
-    if !CURRENT.is_set() {
-        return;
-    }
+    let Some(task) = CURRENT.try_get() else { return };
     let waiting = cpu.queue.lock().len();
     if waiting == 0 {
         return;
     }
-    let sched = &current().sched;
+    let sched = &task.sched;
     let slice = if sched.policy() == policy::RR { RR_SLICE_NS } else { SLICE_NS };
     if sched.policy() != policy::FIFO && now < sched.run_start.load(Ordering::Relaxed) + slice {
-        return arm_slice(waiting);
+        return arm_slice(cpu, task, waiting);
     }
     cpu.need_resched.store(true, Ordering::Relaxed);
     // Whoever has waited a whole slice here may run at once elsewhere.
@@ -396,17 +405,15 @@ pub(crate) fn slice_expired(now: u64) {
 /// Reschedule IPI, in IRQ context: somebody queued a task here, or wants this CPU to look for work.
 pub fn handle_reschedule_ipi() {
     let cpu = CPUS.get();
-    if !CURRENT.is_set() {
-        return;
-    }
+    let Some(running) = CURRENT.try_get() else { return };
     let queue = cpu.queue.lock();
     let waiting = queue.len();
-    let preempt = is_idle_task() || queue.should_preempt(&current().sched);
+    let preempt = running.tid() == 0 || queue.should_preempt(&running.sched);
     drop(queue);
     if preempt {
         cpu.need_resched.store(true, Ordering::Relaxed);
     }
-    arm_slice(waiting);
+    arm_slice(cpu, running, waiting);
 }
 
 /// Moves a task whose class, priority or affinity changed to its new place, wherever it is.
@@ -456,7 +463,7 @@ pub fn run_idle() -> ! {
         // Take the interrupt.
         hal::cpu::enable_irqs();
         hal::cpu::disable_irqs();
-        schedule(Leave::Preempted);
+        schedule(current(), Leave::Preempted);
     }
 }
 

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use hal::cpu::{IrqGuard, PerCpu};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-/// Spin locks held by each CPU (kept for `might_sleep`).
+/// Spin locks that each CPU holds with IRQs on (kept for `might_sleep`).
 static DEPTH: PerCpu<AtomicU32> = PerCpu::new([const { AtomicU32::new(0) }; hal::cpu::MAX_CPUS]);
 
 #[inline(always)]
@@ -20,7 +20,7 @@ fn leave() {
     depth.store(depth.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
 }
 
-/// How many spin locks the calling CPU holds.
+/// How many spin locks the calling CPU holds, those that mask IRQs not counted.
 pub fn spin_depth() -> u32 {
     DEPTH.get().load(Ordering::Relaxed)
 }
@@ -51,6 +51,11 @@ impl<T: ?Sized> SpinLock<T> {
     pub fn lock(&self) -> SpinGuard<'_, T> {
         enter();
         SpinGuard(self.0.lock())
+    }
+    /// For a section of a few instructions that calls nothing that could sleep: `might_sleep` does not see it.
+    #[inline(always)]
+    pub fn leaf(&self) -> SpinMutexGuard<'_, T> {
+        self.0.lock()
     }
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
         enter();
@@ -95,12 +100,12 @@ impl<T: ?Sized> Drop for SpinGuard<'_, T> {
     }
 }
 
-/// A lock that interrupt handlers take too: masks IRQs while held.
+/// A lock that interrupt handlers take too: masks IRQs while held, by which `might_sleep` sees it (it is not counted).
 pub struct IrqSpinLock<T: ?Sized>(SpinMutex<T>);
 
 pub struct IrqSpinGuard<'a, T: ?Sized> {
     // Dropped in order: the lock first, then the IRQ mask.
-    guard: SpinGuard<'a, T>,
+    guard: SpinMutexGuard<'a, T>,
     _irq: IrqGuard,
 }
 
@@ -114,19 +119,11 @@ impl<T: ?Sized> IrqSpinLock<T> {
     #[inline(always)]
     pub fn lock(&self) -> IrqSpinGuard<'_, T> {
         let irq = IrqGuard::new();
-        enter();
-        IrqSpinGuard { guard: SpinGuard(self.0.lock()), _irq: irq }
+        IrqSpinGuard { guard: self.0.lock(), _irq: irq }
     }
     pub fn try_lock(&self) -> Option<IrqSpinGuard<'_, T>> {
         let irq = IrqGuard::new();
-        enter();
-        match self.0.try_lock() {
-            Some(guard) => Some(IrqSpinGuard { guard: SpinGuard(guard), _irq: irq }),
-            None => {
-                leave();
-                None
-            }
-        }
+        Some(IrqSpinGuard { guard: self.0.try_lock()?, _irq: irq })
     }
 }
 

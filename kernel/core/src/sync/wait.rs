@@ -1,12 +1,24 @@
 //! The one blocking primitive.
 //!
-//! `queue.wait_until(mode, deadline, reason, || try_it())` loops {enqueue, try, check signal, check deadline, park}. The
-//! closure takes its own lock and computes the result, so a wake is only a hint to look again.
+//! `queue.wait_until(mode, deadline, reason, || try_it())` loops {announce, enqueue, try, check signal, check deadline, park}.
+//! The closure takes its own lock and computes the result, so a wake is only a hint to look again.
 //!
-//! Memory order: a waiter enqueues (queue lock, then a fence) before it tries; a waker changes the object, then (fence) looks
-//! at the queue's length: one of the two sees the other. A waiter that leaves by signal or time-out after a `wake_one` had
-//! chosen it passes that wake on. Waiter nodes live in a slab inside the queue, so that leaving is O(1) and a queue that has
-//! seen its peak allocates no more.
+//! Why no wake is lost. A waker changes the object, then (fence) looks at the queue's length, takes the longest waiter out of the
+//! list and unparks it. A waiter announces that it will park, joins the list, then (fence) tries:
+//!
+//! 1. Length against object: both sides write, fence, read. Either the waker sees the waiter in the list, or the waiter's try
+//!    sees the change.
+//! 2. Being taken out against parking: the announcement comes before joining, and the list's lock stands between joining and
+//!    being taken out. So whoever takes a waiter out finds it announced (its `unpark` makes the park return at once), parked, or
+//!    running because it slept inside the closure (a mutex), which takes the announcement back, so that the park returns at once
+//!    too. Were the announcement to come after joining, a waiter could be taken out before it, fail its try because a third
+//!    thread was faster, and park in no list: nobody would ever wake it.
+//! 3. After a park the waiter looks whether it was taken out. If so it leaves its node, tries, and joins anew by 1 and 2. If not
+//!    (a signal, a time-out, a stale unpark) it announces again first and then looks at its node under the lock, by 2.
+//! 4. A waiter that leaves with a result of its own while a waker had chosen it passes that wake on: it may have been for
+//!    something else that is there now.
+//!
+//! Waiter nodes live in a slab inside the queue, so that leaving is O(1) and a queue that has seen its peak allocates no more.
 
 use crate::prelude::*;
 use crate::sched;
@@ -178,11 +190,27 @@ impl WaitQueue {
         Self { len: AtomicUsize::new(0), list: IrqSpinLock::new(List::new()) }
     }
 
-    fn enqueue(&self) -> u32 {
-        let task = crate::process::current_arc();
+    /// Changes the length; the caller holds the lock, by which changes follow each other. What `len` tells others is ordered
+    /// by the fences of waiters and wakers, not here.
+    #[inline]
+    fn add_len(&self, change: isize) {
+        self.len.store(self.len.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
+    }
+
+    /// Puts the calling thread at the end of the list unless its node `queued` is in it; then a fence. Answers its node. The
+    /// announcement of the park came before.
+    fn join(&self, queued: Option<u32>) -> u32 {
         let mut list = self.list.lock();
-        let index = list.push(task);
-        self.len.fetch_add(1, Ordering::SeqCst);
+        let index = match queued {
+            Some(index) if !list.node(index).woken => index,
+            old => {
+                if let Some(index) = old {
+                    list.release(index);
+                }
+                self.add_len(1);
+                list.push(crate::process::current_arc())
+            }
+        };
         drop(list);
         fence(Ordering::SeqCst);
         index
@@ -193,13 +221,19 @@ impl WaitQueue {
         let mut list = self.list.lock();
         let woken = list.release(index);
         if !woken {
-            self.len.fetch_sub(1, Ordering::SeqCst);
+            self.add_len(-1);
         }
         woken
     }
 
-    fn was_woken(&self, index: u32) -> bool {
-        self.list.lock().node(index).woken
+    /// Leaves the queue if a waker has chosen this waiter, and says so.
+    fn leave_if_woken(&self, index: u32) -> bool {
+        let mut list = self.list.lock();
+        let woken = list.node(index).woken;
+        if woken {
+            list.release(index);
+        }
+        woken
     }
 
     /// Sleeps until `attempt` answers `Some`. See the module page.
@@ -216,13 +250,17 @@ impl WaitQueue {
         if let Some(result) = attempt() {
             return Ok(result);
         }
-        let mut index = self.enqueue();
+        let task = current();
         let mut timeout = None;
+        let mut queued = None;
         let result = loop {
+            sched::announce_park(task);
+            let index = self.join(queued);
+            queued = Some(index);
             if let Some(result) = attempt() {
                 break Ok(result);
             }
-            if must_end(mode) {
+            if must_end(task, mode) {
                 break Err(WaitError::Interrupted);
             }
             if let Some(deadline) = deadline {
@@ -233,18 +271,19 @@ impl WaitQueue {
                     timeout = Some(timer::wake_at(deadline, crate::process::current_arc()));
                 }
             }
-            sched::prepare_park();
-            if self.was_woken(index) || must_end(mode) || deadline.is_some_and(|at| crate::time::now_ns() >= at) {
-                sched::cancel_park();
-            } else {
-                sched::park(reason, mode, deadline);
-            }
-            if self.was_woken(index) {
-                self.leave(index);
-                index = self.enqueue();
+            sched::park(task, &reason, mode, deadline);
+            if self.leave_if_woken(index) {
+                queued = None;
+                // Chosen: there is no need to join again before looking.
+                if let Some(result) = attempt() {
+                    break Ok(result);
+                }
             }
         };
-        if self.leave(index) && result.is_err() {
+        sched::cancel_park(task);
+        if let Some(index) = queued
+            && self.leave(index)
+        {
             self.wake_one();
         }
         if let Some(key) = timeout {
@@ -265,23 +304,28 @@ impl WaitQueue {
     /// Wakes the longest waiter; answers whether there was one. Callable in IRQ context.
     #[inline]
     pub fn wake_one(&self) -> bool {
-        fence(Ordering::SeqCst);
-        if self.len.load(Ordering::SeqCst) == 0 {
-            return false;
-        }
-        self.wake_many(1) == 1
+        !self.is_empty() && self.wake_first()
+    }
+
+    fn wake_first(&self) -> bool {
+        let mut list = self.list.lock();
+        let Some(task) = list.pop() else { return false };
+        self.add_len(-1);
+        drop(list);
+        sched::unpark_owned(task);
+        true
     }
 
     /// Wakes up to `count` waiters; answers how many.
     pub fn wake_many(&self, count: usize) -> usize {
         fence(Ordering::SeqCst);
         let mut woken = 0;
-        while woken < count && self.len.load(Ordering::SeqCst) != 0 {
+        while woken < count && self.len.load(Ordering::Relaxed) != 0 {
             let mut batch: SmallVec<[Arc<Task>; 8]> = SmallVec::new();
             let mut list = self.list.lock();
             while woken < count && batch.len() < 8 {
                 let Some(task) = list.pop() else { break };
-                self.len.fetch_sub(1, Ordering::SeqCst);
+                self.add_len(-1);
                 batch.push(task);
                 woken += 1;
             }
@@ -290,7 +334,7 @@ impl WaitQueue {
                 break;
             }
             for task in batch {
-                task.unpark();
+                sched::unpark_owned(task);
             }
         }
         woken
@@ -300,23 +344,26 @@ impl WaitQueue {
     pub fn wake_all(&self) -> usize {
         fence(Ordering::SeqCst);
         // Those who come back while others are being woken are not woken twice.
-        let waiting = self.len.load(Ordering::SeqCst);
-        if waiting == 0 { 0 } else { self.wake_many(waiting) }
+        match self.len.load(Ordering::Relaxed) {
+            0 => 0,
+            1 => usize::from(self.wake_first()),
+            waiting => self.wake_many(waiting),
+        }
     }
 
     /// No waiter at this instant (a hint; see the module page for when it may be relied on).
     #[inline]
     pub fn is_empty(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.len.load(Ordering::SeqCst) == 0
+        self.len.load(Ordering::Relaxed) == 0
     }
 }
 
 /// Whether a sleep of this mode must end because of a signal.
-fn must_end(mode: WaitMode) -> bool {
+fn must_end(task: &Task, mode: WaitMode) -> bool {
     match mode {
-        WaitMode::Interruptible => current().has_signal(),
-        WaitMode::Killable => current().is_dying(),
+        WaitMode::Interruptible => task.has_signal(),
+        WaitMode::Killable => task.is_dying(),
         WaitMode::Uninterruptible => false,
     }
 }
@@ -337,13 +384,14 @@ impl Park {
         mut done: impl FnMut() -> Option<R>,
     ) -> Result<R, WaitError> {
         super::might_sleep();
+        let task = current();
         let mut timeout = None;
         let result = loop {
-            sched::prepare_park();
+            sched::prepare_park(task);
             if let Some(result) = done() {
                 break Ok(result);
             }
-            if must_end(mode) {
+            if must_end(task, mode) {
                 break Err(WaitError::Interrupted);
             }
             if let Some(deadline) = deadline {
@@ -354,9 +402,9 @@ impl Park {
                     timeout = Some(timer::wake_at(deadline, crate::process::current_arc()));
                 }
             }
-            sched::park(reason, mode, deadline);
+            sched::park(task, &reason, mode, deadline);
         };
-        sched::cancel_park();
+        sched::cancel_park(task);
         if let Some(key) = timeout {
             timer::cancel(key);
         }

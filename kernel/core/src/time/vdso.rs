@@ -14,7 +14,7 @@ static PAGES: Once<Arc<MemObject>> = Once::new();
 
 fn data() -> [u8; 24] {
     let (mult, shift) = hal::time::mult_shift();
-    Data { mult: u64::from(mult), shift: u64::from(shift), realtime_offset: super::realtime_offset_ns() }.to_bytes()
+    Data { mult, shift: u64::from(shift), realtime_offset: super::realtime_offset_ns() }.to_bytes()
 }
 
 fn pages() -> Result<Arc<MemObject>, Errno> {
