@@ -61,9 +61,10 @@ build_kernel() {
 }
 
 build_guests() {
-    cargo build -q --release -p crannog-init -p abi -p tools -p samples --target $GUEST_TARGET
+    cargo build -q --release -p crannog-init -p abi -p tools -p samples -p bench --target $GUEST_TARGET
     put target/$GUEST_TARGET/release/crannog-init "$ARTIFACTS/init"
     put target/$GUEST_TARGET/release/abi "$ARTIFACTS/abi"
+    put target/$GUEST_TARGET/release/bench "$ARTIFACTS/bench"
     put target/$GUEST_TARGET/release/sample-std "$ARTIFACTS/sample-std"
     local tool
     for tool in target/$GUEST_TARGET/release/crannog-*; do
