@@ -310,6 +310,13 @@ impl PageTable {
         Ok(Slot { table: self, va, entry })
     }
 
+    /// As [`PageTable::slot`] for several pages of one 2 MiB block, that of `va`: see [`Block::slot`].
+    pub fn block(&mut self, va: u64) -> Result<Block<'_>, OutOfMemory> {
+        let start = va & !(BLOCK_BYTES - 1);
+        let first = self.find_or_make(start)?;
+        Ok(Block { table: self, start, first })
+    }
+
     /// Maps `frame` at page address `va` where nothing is mapped. Fails only for want of table frames. Panics if a page is
     /// mapped there already.
     pub fn map(&mut self, va: u64, frame: Frame, flags: PageFlags) -> Result<(), OutOfMemory> {
@@ -500,6 +507,26 @@ impl PageTable {
     }
 }
 
+/// The leaf table of one 2 MiB block.
+pub struct Block<'a> {
+    table: &'a mut PageTable,
+    start: u64,
+    first: Entry,
+}
+
+const BLOCK_BYTES: u64 = 1 << 21;
+
+impl Block<'_> {
+    /// The leaf entry of page address `va`, which is in the block.
+    #[inline]
+    pub fn slot(&mut self, va: u64) -> Slot<'_> {
+        assert!(va & !(BLOCK_BYTES - 1) == self.start, "not in the block");
+        // SAFETY: `first` is entry 0 of a leaf table, which stays while its address space's table is borrowed.
+        let entry = unsafe { self.first.add(index(va, 3)) };
+        Slot { table: self.table, va, entry }
+    }
+}
+
 /// Empties the entries of `table` (at `level`, covering addresses from `base`) that `range` touches, into `gather`; child
 /// tables that lie wholly in `free` go too. Visits nothing outside `range`.
 fn unmap_level(
@@ -574,6 +601,10 @@ impl Slot<'_> {
     pub fn get(&self) -> Option<(PageFlags, u32)> {
         let entry = load(self.entry);
         present(entry).then(|| (PageFlags::decode(entry), refs(entry)))
+    }
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        !present(load(self.entry))
     }
     /// A counted reference to the mapped frame.
     pub fn frame(&self) -> Option<Frame> {

@@ -126,7 +126,7 @@ impl FdTable {
     /// EBADF.
     #[inline]
     pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-        match self.slots.lock().files.get(fd as u32 as usize) {
+        match self.slots.leaf().files.get(fd as u32 as usize) {
             Some(Some(file)) => Ok(file.clone()),
             _ => Err(Errno::EBADF),
         }
@@ -179,7 +179,7 @@ impl FdTable {
     pub fn insert_from(&self, from: usize, file: Arc<OpenFile>, flags: FdFlags) -> Result<i32, Errno> {
         let limit = nofile_limit();
         loop {
-            let mut slots = self.slots.lock();
+            let mut slots = self.slots.leaf();
             let fd = slots.lowest_free(from);
             if fd as u64 >= limit {
                 drop(slots);
@@ -209,7 +209,7 @@ impl FdTable {
 
     /// Takes the descriptor out (close): EBADF.
     pub fn remove(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-        self.slots.lock().take(fd as u32 as usize).ok_or(Errno::EBADF)
+        self.slots.leaf().take(fd as u32 as usize).ok_or(Errno::EBADF)
     }
 
     /// FD_CLOEXEC of `fd`: EBADF.

@@ -50,7 +50,7 @@ impl Dentry {
     }
     /// Finds the child `name`, asking the file system when it is not known: ENOENT, ENOTDIR.
     pub fn child(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
-        if let Some(children) = &*self.children.lock()
+        if let Some(children) = &*self.children.leaf()
             && let Some(child) = children.get(name)
         {
             return Ok(child.clone());
@@ -64,7 +64,7 @@ impl Dentry {
     }
     /// As [`Dentry::child`], with the change lock held by the caller.
     pub fn child_locked(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>, Errno> {
-        if let Some(children) = &*self.children.lock()
+        if let Some(children) = &*self.children.leaf()
             && let Some(child) = children.get(name)
         {
             return Ok(child.clone());
@@ -232,7 +232,7 @@ impl Path {
     /// The topmost file system mounted here.
     pub fn cross_down(mut self) -> Self {
         while self.dentry.mounted.load(Ordering::Acquire) != 0 {
-            let top = MOUNTS.lock().iter().rev().find(|mount| mount.on.lock().as_ref() == Some(&self)).cloned();
+            let top = MOUNTS.lock().iter().rev().find(|mount| mount.on.leaf().as_ref() == Some(&self)).cloned();
             match top {
                 Some(mount) => self = Self { dentry: mount.root.clone(), mount },
                 None => break,
@@ -341,10 +341,10 @@ impl FsContext {
         self.umask.swap(mask & 0o777, Ordering::Relaxed)
     }
     pub fn try_root(&self) -> Option<Path> {
-        self.places.lock().root.clone()
+        self.places.leaf().root.clone()
     }
     pub fn try_cwd(&self) -> Option<Path> {
-        self.places.lock().cwd.clone()
+        self.places.leaf().cwd.clone()
     }
     pub fn set_root(&self, root: Path) {
         let old = self.places.lock().root.replace(root);

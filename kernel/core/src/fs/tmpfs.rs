@@ -332,7 +332,7 @@ impl Inode for TmpInode {
         }
     }
     fn access(&self) -> (u32, u32, u32) {
-        let attr = self.attr.lock();
+        let attr = self.attr.leaf();
         (attr.mode | self.file_type().mode_bits(), attr.uid, attr.gid)
     }
     fn file_type(&self) -> FileType {

@@ -100,9 +100,9 @@ static TABLE: SpinLock<IdTable<Arc<Queue>>> = SpinLock::new(IdTable::new());
 
 type Woken = SmallVec<[Arc<Task>; 4]>;
 
-fn wake(woken: Woken) {
-    for task in woken {
-        task.unpark();
+fn wake(woken: &mut Woken) {
+    for task in woken.drain(..) {
+        crate::sched::unpark_owned(task);
     }
 }
 
@@ -231,9 +231,7 @@ pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult
     data.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
     data.resize(size, 0);
     let body = msgp.checked_add(8).ok_or(Errno::EFAULT)?;
-    if UserReader::new(body, size)?.read(&mut data)? != size {
-        return Err(Errno::EFAULT);
-    }
+    hal::user::copy_from_user(&mut data, body)?;
     let queue = find(id)?;
     let mut woken = Woken::new();
     let mut state = queue.state.lock();
@@ -245,7 +243,7 @@ pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult
     if state.senders.is_empty() && state.has_room(size) {
         state.put(message, current().process.pid, &mut woken);
         drop(state);
-        wake(woken);
+        wake(&mut woken);
         return Ok(0);
     }
     if flags & IPC_NOWAIT != 0 {
@@ -282,7 +280,7 @@ fn wait(queue: &Queue, waiter: &Arc<Waiter>, kind: &'static str) -> Result<WaitS
                 state.room_was_made(&mut woken);
             }
             drop(state);
-            wake(woken);
+            wake(&mut woken);
             return Err(Errno::ERESTARTNOHAND);
         }
     }
@@ -339,7 +337,7 @@ pub fn sys_msgrcv(id: i32, msgp: UserAddr, size: usize, mtype: i64, flags: i32) 
             message
         };
         drop(state);
-        wake(woken);
+        wake(&mut woken);
         return deliver(&message, msgp, size);
     }
     if flags & IPC_NOWAIT != 0 {
@@ -458,7 +456,7 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
                 state.room_was_made(&mut woken);
                 Ok(())
             })?;
-            wake(woken);
+            wake(&mut woken);
             Ok(0)
         }
         IPC_RMID => {
@@ -476,7 +474,7 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
             }
             drop(state);
             drop((messages, gone));
-            wake(waiters.iter().map(|waiter| waiter.task.clone()).collect());
+            wake(&mut waiters.iter().map(|waiter| waiter.task.clone()).collect());
             Ok(0)
         }
         _ => Err(Errno::EINVAL),

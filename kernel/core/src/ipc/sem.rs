@@ -144,7 +144,7 @@ impl Set {
     }
 }
 
-fn wake(woken: Woken) {
+fn wake(woken: &Woken) {
     for waiter in woken {
         waiter.task.unpark();
     }
@@ -205,21 +205,26 @@ struct Sembuf {
     flags: i16,
 }
 
-fn read_ops(addr: UserAddr, count: usize) -> Result<Ops, Errno> {
-    let mut raw: SmallVec<[u8; 24]> = SmallVec::from_elem(0, count * size_of::<Sembuf>());
-    if UserReader::new(addr, raw.len())?.read(&mut raw)? != raw.len() {
-        return Err(Errno::EFAULT);
+/// What the operations of one call have in common.
+struct Summary {
+    /// One of them changes a value.
+    alters: bool,
+    undo: bool,
+    highest: u16,
+}
+
+fn read_ops(addr: UserAddr, count: usize, ops: &mut Ops) -> Result<Summary, Errno> {
+    let mut summary = Summary { alters: false, undo: false, highest: 0 };
+    let from = UserPtr::<Sembuf>::new(addr);
+    for index in 0..count {
+        let op = from.at(index)?.read()?;
+        let undo = op.flags & SEM_UNDO != 0;
+        summary.alters |= op.change != 0;
+        summary.undo |= undo;
+        summary.highest = summary.highest.max(op.number);
+        ops.push(Op { number: op.number, change: op.change, no_wait: op.flags & IPC_NOWAIT != 0, undo });
     }
-    let parse = |bytes: &[u8]| Sembuf::read_from_bytes(bytes).ok();
-    let ops = raw.chunks_exact(size_of::<Sembuf>()).filter_map(parse);
-    Ok(ops
-        .map(|op| Op {
-            number: op.number,
-            change: op.change,
-            no_wait: op.flags & IPC_NOWAIT != 0,
-            undo: op.flags & SEM_UNDO != 0,
-        })
-        .collect())
+    Ok(summary)
 }
 
 pub fn sys_semop(id: i32, ops: UserAddr, nops: usize) -> SysResult {
@@ -242,18 +247,19 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
     if nops > limit(&SEMOPM) {
         return Err(Errno::E2BIG);
     }
-    let ops = read_ops(ops, nops)?;
+    let from = ops;
+    let mut ops = Ops::new();
+    let Summary { alters, undo, highest } = read_ops(from, nops, &mut ops)?;
     let deadline: Deadline = match timeout {
         Some(timeout) => Some(crate::time::now_ns().saturating_add(timeout.to_ns()?)),
         None => None,
     };
-    let undo = ops.iter().any(|op| op.undo).then(|| own_undo_list(&current().ipc));
-    let alters = ops.iter().any(|op| op.change != 0);
+    let task = current();
+    let undo = undo.then(|| own_undo_list(&task.ipc));
     let set = find(id)?;
-    if ops.iter().any(|op| usize::from(op.number) >= set.count) {
+    if usize::from(highest) >= set.count {
         return Err(Errno::EFBIG);
     }
-    let task = current();
     let mut woken = Woken::new();
     let mut state = set.state.lock();
     with_caller(|caller| state.permissions.check(caller, if alters { 0o222 } else { 0o444 }))?;
@@ -267,7 +273,7 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
                 set.after_change(&mut state, &mut woken);
             }
             drop(state);
-            wake(woken);
+            wake(&woken);
             return Ok(0);
         }
         Outcome::Blocked(at) if ops[at].no_wait => return Err(Errno::EAGAIN),
@@ -411,7 +417,7 @@ fn set_value(id: i32, num: i32, value: i32) -> SysResult {
     forget_adjustments(id, Some(number));
     set.after_change(&mut state, &mut woken);
     drop(state);
-    wake(woken);
+    wake(&woken);
     Ok(0)
 }
 
@@ -442,7 +448,7 @@ fn all_values(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
     forget_adjustments(id, None);
     set.after_change(&mut state, &mut woken);
     drop(state);
-    wake(woken);
+    wake(&woken);
     Ok(0)
 }
 
@@ -460,7 +466,7 @@ fn remove(id: i32) -> SysResult {
     drop(state);
     drop(gone);
     forget_adjustments(id, None);
-    wake(waiters.into());
+    wake(&waiters.into());
     Ok(0)
 }
 
@@ -522,7 +528,7 @@ pub(super) fn on_exit(task: &Task) {
             set.after_change(&mut state, &mut woken);
         }
         drop(state);
-        wake(woken);
+        wake(&woken);
     }
 }
 

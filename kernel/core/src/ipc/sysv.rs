@@ -56,15 +56,16 @@ impl IpcPerm {
     }
 }
 
-/// Runs `f` with the calling thread as the one who asks.
+/// Runs `f`, which must not sleep, with the calling thread as the one who asks.
 pub fn with_caller<R>(f: impl FnOnce(&Caller<'_>) -> R) -> R {
-    let creds: Arc<Credentials> = current().creds();
-    f(&Caller {
-        euid: creds.euid,
-        egid: creds.egid,
-        groups: &creds.groups,
-        owner_capable: creds.has_cap(cap::IPC_OWNER),
-        admin: creds.has_cap(cap::SYS_ADMIN),
+    current().credentials.with(|creds: &Credentials| {
+        f(&Caller {
+            euid: creds.euid,
+            egid: creds.egid,
+            groups: &creds.groups,
+            owner_capable: creds.has_cap(cap::IPC_OWNER),
+            admin: creds.has_cap(cap::SYS_ADMIN),
+        })
     })
 }
 

@@ -262,12 +262,12 @@ fn fault_around(table: &mut PageTable, area: &Vma<Area>, object: &MemObject, pag
     let mut flags = area.data.page_flags();
     flags.write &= shared && !object.is_backed();
     flags.cow = !shared;
+    // The window does not cross a 2 MiB boundary.
+    let Ok(mut block) = table.block(page) else { return };
     object.for_each_present(index_of(from)..index_of(to), flags.execute, &mut |index, frame| {
         let va = area.start + (index * PAGE - area.data.offset);
-        if va != page
-            && let Ok(mut slot) = table.slot(va)
-            && slot.get().is_none()
-        {
+        let mut slot = block.slot(va);
+        if va != page && slot.is_empty() {
             slot.map(frame.clone(), flags);
         }
     });

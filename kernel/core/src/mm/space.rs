@@ -258,12 +258,15 @@ impl AddressSpace {
     }
 
     /// The key of a futex word: EFAULT when it is not mapped. `shared` false is FUTEX_PRIVATE_FLAG.
-    pub fn futex_key(&self, addr: UserAddr, shared: bool) -> Result<FutexKey, Errno> {
+    #[inline]
+    pub fn private_futex_key(&self, addr: UserAddr) -> Result<FutexKey, Errno> {
         let addr = addr.untagged().0;
-        let private = FutexKey::Private { space: self.id, addr };
-        if addr >= USER_END {
-            return Err(Errno::EFAULT);
-        }
+        if addr >= USER_END { Err(Errno::EFAULT) } else { Ok(FutexKey::Private { space: self.id, addr }) }
+    }
+
+    pub fn futex_key(&self, addr: UserAddr, shared: bool) -> Result<FutexKey, Errno> {
+        let private = self.private_futex_key(addr)?;
+        let addr = addr.untagged().0;
         if !shared {
             return Ok(private);
         }

@@ -83,7 +83,7 @@ pub struct Relations {
 
 impl Process {
     pub fn limit(&self, resource: usize) -> u64 {
-        self.limits.lock()[resource].current
+        self.limits.leaf()[resource].current
     }
     pub fn parent(&self) -> Option<Arc<Process>> {
         self.relations.lock().parent.upgrade()

@@ -56,15 +56,20 @@ pub fn run(mut context: UserContext) -> ! {
     }
 }
 
+/// Its answer is the x0 that the signal interrupted, whatever that was.
+const RT_SIGRETURN: u32 = 139;
+
 #[inline(always)]
 fn system_call(task: &'static Task, context: &mut UserContext) {
     let first = context.x[0];
     task.syscall_nr.store(context.x[8] as u32 + 1, Ordering::Relaxed);
-    match syscall::dispatch(context) {
-        Ok(value) => context.x[0] = value as u64,
+    let answer = syscall::dispatch(context);
+    match syscall::restart_errno(answer) {
         // The ERESTART family exists only in here: delivery decides between EINTR and doing it again.
-        Err(errno) if errno.0 >= Errno::ERESTARTSYS.0 => attend(task, context, Some((errno, first))),
-        Err(errno) => context.x[0] = errno.to_return(),
+        Some(errno) if task.syscall_nr.load(Ordering::Relaxed) != RT_SIGRETURN + 1 => {
+            attend(task, context, Some((errno, first)));
+        }
+        _ => context.x[0] = answer,
     }
     task.syscall_nr.store(0, Ordering::Relaxed);
 }

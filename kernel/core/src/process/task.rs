@@ -183,14 +183,14 @@ impl<T: ?Sized> Shared<T> {
     }
     #[inline]
     pub fn get(&self) -> Arc<T> {
-        self.0.lock().clone()
+        self.0.leaf().clone()
     }
     pub fn replace(&self, value: Arc<T>) -> Arc<T> {
-        core::mem::replace(&mut *self.0.lock(), value)
+        core::mem::replace(&mut *self.0.leaf(), value)
     }
     /// Whether nobody else holds a reference now.
     pub fn is_unshared(&self) -> bool {
-        Arc::strong_count(&self.0.lock()) == 1
+        Arc::strong_count(&self.0.leaf()) == 1
     }
     /// Runs `f` on the object without counting a reference; `f` must not sleep.
     #[inline]
@@ -208,10 +208,10 @@ impl<T: ?Sized> SharedOption<T> {
     }
     #[inline]
     pub fn get(&self) -> Option<Arc<T>> {
-        self.0.lock().clone()
+        self.0.leaf().clone()
     }
     pub fn replace(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
-        core::mem::replace(&mut *self.0.lock(), value)
+        core::mem::replace(&mut *self.0.leaf(), value)
     }
     /// Runs `f` on the object without counting a reference; `f` must not sleep.
     #[inline]

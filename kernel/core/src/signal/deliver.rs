@@ -40,8 +40,8 @@ fn default_action(signal: u32) -> Default {
 /// Takes the next signal the calling thread's mask lets through: its own first, then the process's.
 fn take(task: &Task) -> Option<SigInfo> {
     let open = !task.signal.mask();
-    let own = task.signal.pending.lock().take(open);
-    let mut info = own.or_else(|| task.process.signal.pending.lock().take(open))?;
+    let own = task.signal.pending.take(open);
+    let mut info = own.or_else(|| task.process.signal.pending.take(open))?;
     crate::time::posix::signal_taken(&mut info);
     Some(info)
 }
@@ -152,7 +152,7 @@ pub fn force_fault_with_esr(info: SigInfo, esr: u64) {
         exit::exit_group(signal | core);
     }
     task.signal.fault_esr.store(esr, Ordering::Relaxed);
-    task.signal.pending.lock().push(info);
+    task.signal.pending.push(info);
     task.set_attention(crate::process::task::attention::SIGNAL);
 }
 

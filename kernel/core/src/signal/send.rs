@@ -45,10 +45,10 @@ fn cancel_opposites(process: &Arc<Process>, signal: u32) {
     } else {
         return;
     };
-    process.signal.pending.lock().discard(cancelled);
+    process.signal.pending.discard(cancelled);
     let threads: Vec<_> = process.threads.lock().clone();
     for task in &threads {
-        task.signal.pending.lock().discard(cancelled);
+        task.signal.pending.discard(cancelled);
     }
     if signal == SIGCONT {
         stop::resume(process);
@@ -88,11 +88,11 @@ fn send(process: &Arc<Process>, target: Option<&Arc<Task>>, info: SigInfo) -> bo
     }
     match target {
         Some(task) => {
-            task.signal.pending.lock().push(info);
+            task.signal.pending.push(info);
             wake_if_wanted(task, signal);
         }
         None => {
-            process.signal.pending.lock().push(info);
+            process.signal.pending.push(info);
             if let Some(task) = choose(process, signal) {
                 wake_if_wanted(&task, signal);
             }

@@ -84,7 +84,7 @@ impl FileOps for SignalFile {
         if let Some(table) = table {
             table.register(&task.process.signal.poll);
         }
-        let pending = task.signal.pending.lock().set | task.process.signal.pending.lock().set;
+        let pending = task.signal.pending.set() | task.process.signal.pending.set();
         if pending & self.set.load(Ordering::Relaxed) != 0 {
             PollEvents::IN | PollEvents::RDNORM
         } else {

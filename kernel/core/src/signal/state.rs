@@ -6,7 +6,7 @@ use crate::prelude::*;
 use crate::process::clone::flag;
 use crate::process::task::attention;
 use alloc::collections::VecDeque;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 pub const SIG_DFL: u64 = 0;
@@ -41,6 +41,58 @@ pub struct Actions(pub IrqSpinLock<[Action; 64]>);
 pub struct Pending {
     pub set: u64,
     queue: VecDeque<SigInfo>,
+}
+
+/// A pending set that can be looked at without its lock: senders add, then (fence) look at the receiver's state; receivers
+/// announce theirs, then (fence) look here.
+pub struct PendingSet {
+    /// `Pending::set`, stored under the lock.
+    set: AtomicU64,
+    pending: IrqSpinLock<Pending>,
+}
+
+impl PendingSet {
+    pub fn new() -> Self {
+        Self { set: AtomicU64::new(0), pending: IrqSpinLock::new(Pending::default()) }
+    }
+    fn change<R>(&self, change: impl FnOnce(&mut Pending) -> R) -> R {
+        let mut pending = self.pending.lock();
+        let result = change(&mut pending);
+        self.set.store(pending.set, Ordering::Release);
+        result
+    }
+    /// The signals that are pending.
+    #[inline]
+    pub fn set(&self) -> u64 {
+        self.set.load(Ordering::Acquire)
+    }
+    pub fn len(&self) -> usize {
+        self.pending.lock().len()
+    }
+    pub fn push(&self, info: SigInfo) {
+        self.change(|pending| pending.push(info));
+        // Who sends looks next at masks and at who waits; who changes those looks here after a fence.
+        fence(Ordering::SeqCst);
+    }
+    /// See [`Pending::take`].
+    #[inline]
+    pub fn take(&self, wanted: u64) -> Option<SigInfo> {
+        if self.set() & wanted == 0 {
+            return None;
+        }
+        self.change(|pending| pending.take(wanted))
+    }
+    pub fn discard(&self, signals: u64) {
+        if self.set() & signals != 0 {
+            self.change(|pending| pending.discard(signals));
+        }
+    }
+}
+
+impl Default for PendingSet {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 pub const fn bit(signal: u32) -> u64 {
@@ -119,7 +171,7 @@ pub struct TaskSignal {
     /// The mask that comes back after ppoll, sigsuspend ... replaced it.
     pub saved_mask: AtomicU64,
     pub has_saved_mask: AtomicBool,
-    pub pending: IrqSpinLock<Pending>,
+    pub pending: PendingSet,
     /// Blocked signals that sigtimedwait(2) waits for.
     pub wait_set: AtomicU64,
     pub alt_stack: SpinLock<AltStack>,
@@ -134,7 +186,7 @@ impl TaskSignal {
             mask: AtomicU64::new(0),
             saved_mask: AtomicU64::new(0),
             has_saved_mask: AtomicBool::new(false),
-            pending: IrqSpinLock::new(Pending::default()),
+            pending: PendingSet::new(),
             wait_set: AtomicU64::new(0),
             alt_stack: SpinLock::new(AltStack::NONE),
             restart: SpinLock::new(None),
@@ -168,7 +220,7 @@ impl Default for TaskSignal {
 /// A process's handlers, pending set and signalfd waiters.
 pub struct ProcessSignal {
     actions: IrqSpinLock<Arc<Actions>>,
-    pub pending: IrqSpinLock<Pending>,
+    pub pending: PendingSet,
     /// signalfd pollers.
     pub poll: PollSet,
 }
@@ -178,7 +230,7 @@ impl ProcessSignal {
         Self::with_actions(Arc::new(Actions(IrqSpinLock::new([Action::default(); 64]))))
     }
     fn with_actions(actions: Arc<Actions>) -> Self {
-        Self { actions: IrqSpinLock::new(actions), pending: IrqSpinLock::new(Pending::default()), poll: PollSet::new() }
+        Self { actions: IrqSpinLock::new(actions), pending: PendingSet::new(), poll: PollSet::new() }
     }
     /// A new process's: handlers shared with CLONE_SIGHAND, default with CLONE_CLEAR_SIGHAND, else copied.
     pub fn fork(parent: &Self, clone_flags: u64) -> Self {
@@ -224,7 +276,7 @@ fn reset_handlers(actions: &mut [Action; 64]) {
 
 /// Signals of the thread and its process that its mask lets through.
 pub fn deliverable(task: &Task) -> u64 {
-    let pending = task.signal.pending.lock().set | task.process.signal.pending.lock().set;
+    let pending = task.signal.pending.set() | task.process.signal.pending.set();
     pending & !task.signal.mask()
 }
 
@@ -232,6 +284,7 @@ pub fn deliverable(task: &Task) -> u64 {
 /// look loses nothing.
 pub fn refresh(task: &Task) {
     task.clear_attention(attention::SIGNAL);
+    fence(Ordering::SeqCst);
     if deliverable(task) != 0 || task.process.life.stop.lock().signal != 0 {
         task.set_attention(attention::SIGNAL);
     }
@@ -239,7 +292,7 @@ pub fn refresh(task: &Task) {
 
 /// The calling thread is ending: process-wide signals it would have taken find another thread.
 pub fn on_thread_exit(task: &Task) {
-    let left = task.process.signal.pending.lock().set;
+    let left = task.process.signal.pending.set();
     if left == 0 {
         return;
     }

@@ -1,6 +1,8 @@
 //! Signal calls: sigaction(2), sigprocmask(2), kill(2) and their kin.
 
-use super::state::{Action, AltStack, Pending, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UNBLOCKABLE, refresh};
+use super::state::{
+    Action, AltStack, PendingSet, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UNBLOCKABLE, refresh,
+};
 use super::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo, SigSet, frame, may_signal, send, send_to_process, send_to_task};
 use crate::prelude::*;
 use crate::process::process::rlimit;
@@ -39,20 +41,19 @@ const FIRST_QUEUED: u32 = 32;
 
 /// RLIMIT_SIGPENDING. Beyond it kill(2) still marks the signal but adds no second entry (false), and what carries information
 /// is EAGAIN.
-fn has_room(pending: &IrqSpinLock<Pending>, process: &Process, info: &SigInfo) -> Result<bool, Errno> {
+fn has_room(pending: &PendingSet, process: &Process, info: &SigInfo) -> Result<bool, Errno> {
     let signal = info.signo as u32;
     if signal < FIRST_QUEUED {
         return Ok(true);
     }
     let limit = process.limit(rlimit::SIGPENDING);
-    let pending = pending.lock();
     if (pending.len() as u64) < limit {
         return Ok(true);
     }
     if info.code != 0 && info.code != SI_TKILL {
         return Err(Errno::EAGAIN);
     }
-    Ok(!SigSet(pending.set).contains(signal))
+    Ok(!SigSet(pending.set()).contains(signal))
 }
 
 /// Sends to a process the caller may signal: EPERM, EAGAIN.
@@ -211,10 +212,10 @@ pub fn sys_rt_sigaction(sig: i32, act: UserAddr, oldact: UserAddr, sigsetsize: u
             if action.handler == SIG_IGN || action.handler == 0 && matches!(signal, 17 | 18 | 23 | 28) {
                 // What is ignored from now on is not pending either.
                 let set = super::state::bit(signal);
-                process.signal.pending.lock().discard(set);
+                process.signal.pending.discard(set);
                 let threads: Vec<_> = process.threads.lock().clone();
                 for task in &threads {
-                    task.signal.pending.lock().discard(set);
+                    task.signal.pending.discard(set);
                 }
             }
             old
@@ -252,7 +253,7 @@ pub fn sys_rt_sigpending(set: UserAddr, sigsetsize: usize) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let task = current();
-    let pending = task.signal.pending.lock().set | task.process.signal.pending.lock().set;
+    let pending = task.signal.pending.set() | task.process.signal.pending.set();
     let bytes = (pending & task.signal.mask()).to_le_bytes();
     UserPtr::new(set).write_slice(&bytes[..sigsetsize])?;
     Ok(0)
@@ -261,8 +262,8 @@ pub fn sys_rt_sigpending(set: UserAddr, sigsetsize: usize) -> SysResult {
 /// Takes a pending signal of `set` for the calling thread.
 pub fn take(set: u64) -> Option<SigInfo> {
     let task = current();
-    let own = task.signal.pending.lock().take(set);
-    let mut info = own.or_else(|| task.process.signal.pending.lock().take(set))?;
+    let own = task.signal.pending.take(set);
+    let mut info = own.or_else(|| task.process.signal.pending.take(set))?;
     crate::time::posix::signal_taken(&mut info);
     Some(info)
 }

@@ -19,7 +19,28 @@ pub struct Entry {
     pub arguments: &'static [(&'static str, &'static str)],
 }
 
-type Handler = fn(&mut UserContext) -> SysResult;
+/// Answers what goes to x0 (a value, or minus an errno), or [`RESTART`] and an errno of the ERESTART family.
+type Handler = fn(&mut UserContext) -> u64;
+
+/// No value and no errno looks like this with an errno in its lowest 12 bits (but for what rt_sigreturn(2) brings back to x0).
+const RESTART: u64 = 1 << 63;
+
+/// A handler's result in one register: a `SysResult` would go through memory.
+#[inline(always)]
+fn to_register(result: SysResult) -> u64 {
+    match result {
+        Ok(value) => value as u64,
+        Err(errno) if errno.0 >= Errno::ERESTARTSYS.0 => RESTART | u64::from(errno.0),
+        Err(errno) => errno.to_return(),
+    }
+}
+
+/// The errno of the ERESTART family in a handler's answer.
+#[inline(always)]
+pub fn restart_errno(answer: u64) -> Option<Errno> {
+    let errno = answer.wrapping_sub(RESTART);
+    (errno < 4096).then_some(Errno(errno as u16))
+}
 
 /// How a raw register becomes an argument.
 pub trait Argument {
@@ -53,14 +74,14 @@ macro_rules! row {
         row!(@entry $number, $name, [$($arg: $type),*], |context| {
             let mut _registers = context.x[..6].iter();
             $(let $arg = <$type as super::Argument>::from_register(row!(@next _registers));)*
-            $handler($($arg),*)
+            super::to_register($handler($($arg),*))
         })
     };
     ($number:literal, $name:ident, $handler:path, context, [$($arg:ident: $type:ident),*]) => {
         row!(@entry $number, $name, [$($arg: $type),*], |context| {
             let mut _registers = context.x[..6].iter();
             $(let $arg = <$type as super::Argument>::from_register(row!(@next _registers));)*
-            $handler(context, $($arg),*)
+            super::to_register($handler(context, $($arg),*))
         })
     };
     (@next $registers:ident) => {
@@ -93,9 +114,10 @@ const fn table<const N: usize>(rows: &[Entry; N]) -> [Option<Entry>; TABLE_LEN] 
     table
 }
 
-/// Runs the call named by x8. The answer goes to x0 by the caller (process/run.rs), which also handles restarts.
+/// Runs the call named by x8. The answer goes to x0 by the caller (process/run.rs), which also handles restarts (see
+/// [`restart_errno`]).
 #[inline]
-pub fn dispatch(context: &mut UserContext) -> SysResult {
+pub fn dispatch(context: &mut UserContext) -> u64 {
     let number = context.x[8] as usize;
     match table::TABLE.get(number) {
         Some(Some(entry)) => (entry.handler)(context),
@@ -104,7 +126,7 @@ pub fn dispatch(context: &mut UserContext) -> SysResult {
 }
 
 #[cold]
-fn unknown(number: usize) -> SysResult {
+fn unknown(number: usize) -> u64 {
     crate::debug!("{}: unknown system call {number}", current().comm());
-    Err(Errno::ENOSYS)
+    Errno::ENOSYS.to_return()
 }

@@ -47,7 +47,7 @@ struct Signals {
 
 fn signals(subject: &Subject) -> Signals {
     let (thread_pending, blocked) =
-        subject.task().map_or((0, 0), |task| (task.signal.pending.lock().set, task.signal.mask()));
+        subject.task().map_or((0, 0), |task| (task.signal.pending.set(), task.signal.mask()));
     let process = &subject.process.signal;
     let (mut ignored, mut caught) = (0, 0);
     for signal in 1..=64 {
@@ -57,7 +57,7 @@ fn signals(subject: &Subject) -> Signals {
             _ => caught |= 1 << (signal - 1),
         }
     }
-    Signals { thread_pending, shared_pending: process.pending.lock().set, blocked, ignored, caught }
+    Signals { thread_pending, shared_pending: process.pending.set(), blocked, ignored, caught }
 }
 
 /// Priority as ps shows it: 20 + nice, or -1 - real-time priority.
@@ -224,7 +224,7 @@ pub fn status(subject: &Subject) -> String {
         }
     }
     let signals = signals(subject);
-    let queued = process.signal.pending.lock().len();
+    let queued = process.signal.pending.len();
     let _ = writeln!(
         out,
         "CoreDumping:\t0\nTHP_enabled:\t0\nThreads:\t{}\nSigQ:\t{queued}/{}",

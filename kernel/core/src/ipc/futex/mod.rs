@@ -68,7 +68,14 @@ impl Word {
         if self.addr.0 & 3 != 0 {
             return Err(Errno::EINVAL);
         }
-        current().address_space().futex_key(self.addr, self.shared)
+        let task = current();
+        if self.shared {
+            return task.address_space().futex_key(self.addr, true);
+        }
+        match task.mm.with(|mm| mm.map(|space| space.private_futex_key(self.addr))) {
+            Some(key) => key,
+            None => Err(Errno::EFAULT),
+        }
     }
 }
 
@@ -116,12 +123,12 @@ fn enqueue(word: Word, expected: u32, bitset: u32, target: Option<requeue_pi::Ta
 /// Takes a waiter out of its bucket; answers whether it had been woken.
 fn dequeue(waiter: &Arc<Waiter>) -> bool {
     loop {
-        let key = *waiter.key.lock();
+        let key = *waiter.key.leaf();
         let mut queue = TABLE[index(&key)].lock();
         if waiter.woken.load(Ordering::Acquire) {
             return true;
         }
-        if *waiter.key.lock() != key {
+        if *waiter.key.leaf() != key {
             continue;
         }
         queue.retain(|other| !Arc::ptr_eq(other, waiter));
@@ -162,7 +169,7 @@ fn take(
     let mut at = 0;
     while taken < count && at < queue.len() {
         let waiter = &queue[at];
-        if *waiter.key.lock() != *key {
+        if *waiter.key.leaf() != *key {
             at += 1;
         } else if waiter.target.is_some() {
             return Err(Errno::EINVAL);
@@ -181,11 +188,11 @@ fn take(
 
 /// Whether anybody waits on `key` without asking for a priority-inheriting lock.
 fn has_plain_waiters(key: &FutexKey) -> bool {
-    TABLE[index(key)].lock().iter().any(|waiter| *waiter.key.lock() == *key)
+    TABLE[index(key)].lock().iter().any(|waiter| *waiter.key.leaf() == *key)
 }
 
 fn unpark(woken: Woken) {
-    for waiter in woken {
+    for waiter in &woken {
         waiter.task.unpark();
     }
 }
@@ -249,7 +256,7 @@ pub(crate) fn requeue(
                 Err(errno) => return Some(Err(errno)),
             };
             if source == target {
-                let rest = queue.iter().filter(|waiter| *waiter.key.lock() == source).count().min(nr_requeue);
+                let rest = queue.iter().filter(|waiter| *waiter.key.leaf() == source).count().min(nr_requeue);
                 return Some(Ok((taken, rest)));
             }
             let mut moved = Vec::new();
@@ -261,7 +268,7 @@ pub(crate) fn requeue(
                 }
                 if is_one {
                     if let Some(waiter) = queue.remove(at) {
-                        *waiter.key.lock() = target;
+                        *waiter.key.leaf() = target;
                         moved.push(waiter);
                     }
                 } else {
