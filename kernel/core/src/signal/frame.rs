@@ -186,10 +186,11 @@ pub fn pop(context: &mut UserContext) -> Result<(), Errno> {
     context.sp = registers.sp;
     context.pc = registers.pc;
     context.pstate = registers.pstate;
+    // At once: with an error below, a SIGSEGV handler starts from this context.
+    context.sanitize();
     let mut fp = FpState::ZERO;
     read_records(frame + RECORDS, &mut fp)?;
     write_fp(&fp);
-    context.sanitize();
     task.signal.set_mask(ucontext.mask);
     *task.signal.restart.lock() = None;
     // The stack's description may have been changed by the handler, as on Linux.
