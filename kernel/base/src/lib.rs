@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod addr;
 pub mod atags;
+pub mod bus;
 pub mod cpio;
 pub mod elf;
 pub mod epoll;
