@@ -12,7 +12,8 @@ const PRIORITY: u8 = 0xa0;
 /// A GICv3 whose redistributors lie in one region.
 pub struct Gic3 {
     gic: Mutex<GicV3<'static>>,
-    current_cpu: fn() -> usize,
+    /// The calling CPU's redistributor.
+    current_frame: fn() -> usize,
     /// MPIDR affinity of a logical CPU.
     affinity: fn(usize) -> Option<u64>,
 }
@@ -32,7 +33,7 @@ impl Gic3 {
         distributor: Mmio,
         redistributors: Mmio,
         cpus: usize,
-        current_cpu: fn() -> usize,
+        current_frame: fn() -> usize,
         affinity: fn(usize) -> Option<u64>,
     ) -> Option<Self> {
         // SAFETY: both blocks are mapped device memory used for nothing else (Mmio's contract).
@@ -45,20 +46,20 @@ impl Gic3 {
         }
         .ok()?;
         gic.setup(0);
-        Some(Self { gic: Mutex::new(gic), current_cpu, affinity })
+        Some(Self { gic: Mutex::new(gic), current_frame, affinity })
     }
 }
 
 impl InterruptController for Gic3 {
     fn init_cpu(&self) {
-        let cpu = (self.current_cpu)();
+        let frame = (self.current_frame)();
         let mut gic = self.gic.lock();
-        gic.init_cpu(cpu);
+        gic.init_cpu(frame);
         for sgi in 0..16 {
             let id = IntId::sgi(sgi);
             // Each of these can only fail for a CPU without a redistributor, which then gets no interrupts.
-            let _ = gic.set_interrupt_priority(id, Some(cpu), PRIORITY);
-            let _ = gic.enable_interrupt(id, Some(cpu), true);
+            let _ = gic.set_interrupt_priority(id, Some(frame), PRIORITY);
+            let _ = gic.enable_interrupt(id, Some(frame), true);
         }
         drop(gic);
         GicCpuInterface::set_priority_mask(0xf0);
@@ -67,7 +68,7 @@ impl InterruptController for Gic3 {
 
     fn enable(&self, irq: Irq, trigger: Trigger) {
         let Some(id) = intid(irq) else { return };
-        let cpu = Some((self.current_cpu)());
+        let cpu = Some((self.current_frame)());
         let trigger = match trigger {
             Trigger::Edge => arm_gic::Trigger::Edge,
             Trigger::Level => arm_gic::Trigger::Level,
@@ -82,7 +83,7 @@ impl InterruptController for Gic3 {
 
     fn disable(&self, irq: Irq) {
         if let Some(id) = intid(irq) {
-            let _ = self.gic.lock().enable_interrupt(id, Some((self.current_cpu)()), false);
+            let _ = self.gic.lock().enable_interrupt(id, Some((self.current_frame)()), false);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The Raspberry Pi 3 and 4 as QEMU has them: the same kernel, with the mainline device trees and with none.
 
-use machine_tests::{artifacts, crannog, crannog_with, shell};
+use machine_tests::{artifacts, crannog, crannog_with, crannog_with_limit, shell};
 
 const BOARDS: [&str; 2] = ["raspi3b", "raspi4b"];
 
@@ -60,6 +60,37 @@ fn the_log_has_a_port_of_its_own() {
     }
 }
 
+#[test]
+fn the_board_says_who_it_is() {
+    for (board, revision, model) in
+        [("raspi3b", "a02082", "Raspberry Pi 3 Model B"), ("raspi4b", "b03115", "Raspberry Pi 4 Model B")]
+    {
+        let serial = "Serial\t\t: 0000000000000000";
+        let text = format!("Revision\t: {revision}\n{serial}\nModel\t\t: {model}\n");
+        shell(&["--machine", board], "tail -n 3 /proc/cpuinfo").expect(0).prints(&text);
+        // Without a tree the model comes from the revision code, with its number.
+        let run = shell(&["--machine", board, "--device-tree", "none"], "tail -n 1 /proc/cpuinfo").expect(0);
+        assert!(run.stdout.starts_with(&format!("Model\t\t: {model} Rev 1.")), "{}", run.stdout);
+    }
+    let abi = artifacts().join("abi");
+    let run = crannog(&["--machine", "raspi3b", "--", abi.to_str().unwrap(), "wild::"]).expect(0);
+    run.says("Raspberry Pi 3 Model B, revision a02082, serial number 0000000000000000, Ethernet 52:54:00:12:34:56");
+}
+
+#[test]
+fn the_hardware_random_number_generator_seeds_ours_and_can_be_read() {
+    // raspi3b has one; raspi4b has none in QEMU; the virtual machine's is the host's.
+    let line = "dd if=/dev/hwrng bs=100 count=1 2>/dev/null | wc -c";
+    shell(&["--machine", "raspi3b"], line).expect(0).prints("100\n");
+    shell(&[], line).expect(0).prints("100\n");
+    shell(&["--machine", "raspi4b"], "dd if=/dev/hwrng bs=1 count=1 2>&1 | grep -c 'No such device'")
+        .expect(0)
+        .prints("1\n");
+    let abi = artifacts().join("abi");
+    let run = crannog(&["--machine", "raspi3b", "--", abi.to_str().unwrap(), "wild::"]).expect(0);
+    run.says("bcm2835-rng: 64 bytes for the random number generator");
+}
+
 /// What leans on timers, wake-ups between cores and memory.
 #[test]
 fn abi_tests_pass() {
@@ -84,6 +115,31 @@ fn the_clock_is_set_and_a_board_is_as_it_is() {
         ] {
             let run = crannog(&["--machine", board, option, value, "--", artifacts().join("abi").to_str().unwrap()]);
             run.expect(125).says(why);
+        }
+    }
+}
+
+/// Every ABI test on both boards: some minutes; `cargo test -p machine-tests --test boards -- --ignored` runs it.
+#[test]
+#[ignore = "takes minutes"]
+fn all_abi_tests_pass() {
+    let abi = artifacts().join("abi");
+    let run = |board: &str, tests: &[&str]| {
+        let mut arguments = vec!["--quiet", "--machine", board, "--", abi.to_str().unwrap()];
+        arguments.extend(tests);
+        crannog_with_limit(1800, &arguments, b"")
+    };
+    for board in BOARDS {
+        let first = run(board, &[]);
+        let failed: Vec<&str> = first.stdout.lines().filter_map(|line| line.trim().strip_prefix("failed: ")).collect();
+        let counts = first.stdout.lines().last().unwrap_or_default();
+        eprintln!("{board}: {counts} {failed:?}");
+        // An emulated machine on a busy host does not keep time: tests that measure it get one more run.
+        assert!(failed.len() <= 3 && failed.iter().all(|test| test.starts_with("time::")), "{board}: {}", first.stdout);
+        if failed.is_empty() {
+            first.expect(0);
+        } else {
+            run(board, &failed).expect(0);
         }
     }
 }

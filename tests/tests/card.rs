@@ -116,6 +116,23 @@ fn what_is_on_a_card() {
 }
 
 #[test]
+fn the_firmwares_overlays_come_along() {
+    let place = Place::new("overlays");
+    fs::create_dir(place.path("overlays")).unwrap();
+    for name in ["disable-bt.dtbo", "i2c-rtc.dtbo", "overlay_map.dtb", "notes.txt"] {
+        fs::write(Path::new(&place.path("overlays")).join(name), name).unwrap();
+    }
+    let (card, out) = (place.card(&[]), place.path("out"));
+    let run = tool(&["inspect", &card, "-x", &out]).expect(0);
+    for line in ["overlays/disable-bt.dtbo", "overlays/i2c-rtc.dtbo", "overlays/overlay_map.dtb"] {
+        assert!(run.stdout.contains(line), "no {line} in\n{}", run.stdout);
+    }
+    assert!(!run.stdout.contains("notes.txt"), "{}", run.stdout);
+    let config = fs::read_to_string(Path::new(&out).join("config.txt")).unwrap();
+    assert!(config.contains("\ndtoverlay=disable-bt\n"), "{config}");
+}
+
+#[test]
 fn what_cannot_be_built_is_told() {
     let place = Place::new("wrong");
     let (firmware, recipe, card) = (place.firmware(), place.path("recipe.toml"), place.path("card.img"));

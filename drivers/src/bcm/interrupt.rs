@@ -14,8 +14,11 @@ use tock_registers::registers::{ReadOnly, ReadWrite, WriteOnly};
 register_structs! {
     #[allow(non_snake_case)]
     LocalRegisters {
+        /// What the generic timers count: 0 is the crystal.
         (0x00 => CONTROL: ReadWrite<u32>),
         (0x04 => _reserved0),
+        /// In units of 2^-31.
+        (0x08 => TIMER_PRESCALER: ReadWrite<u32>),
         /// The core that the peripherals' interrupts go to.
         (0x0c => GPU_ROUTING: ReadWrite<u32>),
         (0x10 => _reserved1),
@@ -44,9 +47,6 @@ register_structs! {
     }
 }
 
-/// Offset of the BCM2835 controller in [`Soc::arm_control`](super::Soc::arm_control).
-const OFFSET: usize = 0x200;
-
 const CORES: usize = 4;
 /// The GIC's numbers of the timers in the order of the local controller's bits: secure, non-secure, hypervisor, virtual.
 const TIMERS: [u32; 4] = [29, 30, 26, 27];
@@ -58,6 +58,7 @@ const MAILBOX_0: u32 = 1 << 4;
 const GPU: u32 = 1 << 8;
 /// Basic pending bits 10 to 20 are copies of these peripherals'; their banks' own summary bits may not be set for them.
 const COPIES: [u32; 11] = [7, 9, 10, 18, 19, 53, 54, 55, 56, 57, 62];
+const TIMER_PRESCALER_1: u32 = 1 << 31;
 const IPIS: [Ipi; 3] = [Ipi::Reschedule, Ipi::Stop, Ipi::Call];
 
 pub struct Bcm2836 {
@@ -71,8 +72,8 @@ pub struct Bcm2836 {
 
 impl Bcm2836 {
     /// Masks everything; the peripherals' interrupts go to the calling CPU.
-    pub fn new(local: Mmio, arm_control: Mmio, current_cpu: fn() -> usize, affinity: fn(usize) -> Option<u64>) -> Self {
-        let own = Self { local: local.registers(0), arm: arm_control.registers(OFFSET), current_cpu, affinity };
+    pub fn new(local: Mmio, armctrl: Mmio, current_cpu: fn() -> usize, affinity: fn(usize) -> Option<u64>) -> Self {
+        let own = Self { local: local.registers(0), arm: armctrl.registers(0), current_cpu, affinity };
         for bank in 0..2 {
             own.arm.DISABLE[bank].set(u32::MAX);
         }
@@ -83,6 +84,9 @@ impl Bcm2836 {
             own.local.MAILBOX_CONTROL[core].set(0);
         }
         own.local.GPU_ROUTING.set(own.core() as u32);
+        // The firmware leaves them so, other loaders may not: CNTFRQ_EL0 says the crystal's rate.
+        own.local.CONTROL.set(0);
+        own.local.TIMER_PRESCALER.set(TIMER_PRESCALER_1);
         own
     }
 
@@ -207,7 +211,6 @@ mod tests {
     use super::*;
     use crate::mmio::testing::Bank;
 
-    const ARM: usize = OFFSET;
     const SOURCE: usize = 0x60;
 
     /// Logical CPU 0 is core 1.
@@ -238,9 +241,10 @@ mod tests {
     #[test]
     fn set_up_masks_everything_and_routes_to_the_boot_core() {
         let (local, arm, controller) = machine();
-        assert_eq!((arm.get(ARM + 0x1c), arm.get(ARM + 0x20), arm.get(ARM + 0x24)), (u32::MAX, u32::MAX, 0xff));
+        assert_eq!((arm.get(0x1c), arm.get(0x20), arm.get(0x24)), (u32::MAX, u32::MAX, 0xff));
         assert_eq!(local.get(0x44), 0);
         assert_eq!(local.get(0x0c), 1, "core 1 booted");
+        assert_eq!((local.get(0x00), local.get(0x08)), (0, 0x8000_0000), "the timers count the crystal");
         controller.init_cpu();
         assert_eq!(local.get(0x54), 1, "mailbox 0 interrupts this core");
         assert_eq!(local.get(0x50), 0, "and no other");
@@ -261,18 +265,18 @@ mod tests {
     fn peripherals_have_an_enable_and_a_disable_register() {
         let (_local, arm, controller) = machine();
         controller.enable(Irq(PERIPHERAL + 57), Trigger::Level);
-        assert_eq!((arm.get(ARM + 0x10), arm.get(ARM + 0x14)), (0, 1 << 25));
+        assert_eq!((arm.get(0x10), arm.get(0x14)), (0, 1 << 25));
         controller.enable(Irq(PERIPHERAL + 9), Trigger::Level);
-        assert_eq!(arm.get(ARM + 0x10), 1 << 9);
+        assert_eq!(arm.get(0x10), 1 << 9);
         controller.disable(Irq(PERIPHERAL + 57));
-        assert_eq!(arm.get(ARM + 0x20), 1 << 25);
+        assert_eq!(arm.get(0x20), 1 << 25);
         controller.enable(Irq(BASIC + 1), Trigger::Level);
-        assert_eq!(arm.get(ARM + 0x18), 2);
+        assert_eq!(arm.get(0x18), 2);
         for number in [0, 25, 28, 40, 63, 128, u32::MAX] {
-            arm.set(ARM + 0x10, 0);
+            arm.set(0x10, 0);
             controller.enable(Irq(number), Trigger::Level);
             controller.disable(Irq(number));
-            assert_eq!(arm.get(ARM + 0x10), 0, "{number} is no interrupt");
+            assert_eq!(arm.get(0x10), 0, "{number} is no interrupt");
         }
     }
 
@@ -281,9 +285,9 @@ mod tests {
         assert_eq!(dispatch(0, |_, _| ()).0, []);
         assert_eq!(dispatch(1 << 3, |_, _| ()).0, [Pending::Device(Irq(27))]);
         let (seen, _) = dispatch(GPU, |_, arm| {
-            arm.set(ARM, 1 << 9 | 1 << 1);
-            arm.set(ARM + 0x08, 1 << 25 | 1);
-            arm.set(ARM + 0x04, 1 << 29); // not summed up in the basic register: not looked at
+            arm.set(0, 1 << 9 | 1 << 1);
+            arm.set(0x08, 1 << 25 | 1);
+            arm.set(0x04, 1 << 29); // not summed up in the basic register: not looked at
         });
         let device = |number| Pending::Device(Irq(number));
         assert_eq!(seen, [device(BASIC + 1), device(PERIPHERAL + 32), device(PERIPHERAL + 57)]);
@@ -292,11 +296,11 @@ mod tests {
     #[test]
     fn copies_in_the_basic_register_count_once() {
         // 57 as a copy (bit 19) alone, then with its bank.
-        let (seen, _) = dispatch(GPU, |_, arm| arm.set(ARM, 1 << 19));
+        let (seen, _) = dispatch(GPU, |_, arm| arm.set(0, 1 << 19));
         assert_eq!(seen, [Pending::Device(Irq(PERIPHERAL + 57))]);
         let (seen, _) = dispatch(GPU, |_, arm| {
-            arm.set(ARM, 1 << 19 | 1 << 9 | 1 << 11);
-            arm.set(ARM + 0x08, 1 << 25);
+            arm.set(0, 1 << 19 | 1 << 9 | 1 << 11);
+            arm.set(0x08, 1 << 25);
         });
         assert_eq!(seen, [Pending::Device(Irq(PERIPHERAL + 9)), Pending::Device(Irq(PERIPHERAL + 57))]);
     }

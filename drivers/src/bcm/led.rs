@@ -2,24 +2,39 @@
 
 use super::board::{Model, Revision};
 
-/// Where the LED hangs.
+/// The pin the LED hangs on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Led {
-    /// A pin of the chip's own; lit when high.
-    Pin(u32),
-    /// A pin of the GPIO expander, by the number the firmware gives it; lit when high.
+pub enum Pin {
+    /// One of the chip's own.
+    Chip(u32),
+    /// One of the GPIO expander's, by the number the firmware gives it: 128 and on.
     Expander(u32),
 }
 
+/// Where the LED hangs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Led {
+    pub pin: Pin,
+    /// Lit when the pin is low.
+    pub is_active_low: bool,
+}
+
 impl Led {
-    /// The LED of a board; `None` for boards we do not know.
+    /// The LED of a board, when there is no device tree to say so; `None` for boards that have none or that we do not know (a
+    /// Raspberry Pi 400 has only a light for its power).
     pub fn of(revision: Revision) -> Option<Self> {
-        match revision.model() {
-            Model::ThreeB => Some(Self::Expander(130)),
-            Model::ThreeBPlus | Model::ThreeAPlus => Some(Self::Pin(29)),
-            Model::FourB | Model::Four00 | Model::Compute4 => Some(Self::Pin(42)),
-            Model::Compute3 | Model::Other => None,
-        }
+        let (pin, is_active_low) = match revision.model() {
+            Model::ThreeB => (Pin::Expander(130), false),
+            Model::ThreeBPlus | Model::ThreeAPlus => (Pin::Chip(29), false),
+            Model::Zero2W => (Pin::Chip(29), true),
+            Model::FourB | Model::Compute4 => (Pin::Chip(42), false),
+            Model::Compute3 | Model::Four00 | Model::Other => return None,
+        };
+        Some(Self { pin, is_active_low })
+    }
+    /// The pin's level that lights it, or not.
+    pub fn level(self, lit: bool) -> bool {
+        lit != self.is_active_low
     }
 }
 
@@ -42,10 +57,18 @@ mod tests {
 
     #[test]
     fn each_board_has_its_own_pin() {
-        assert_eq!(Led::of(Revision(0xa0_2082)), Some(Led::Expander(130)));
-        assert_eq!(Led::of(Revision(0xa0_20d3)), Some(Led::Pin(29)));
-        assert_eq!(Led::of(Revision(0xb0_3115)), Some(Led::Pin(42)));
-        assert_eq!(Led::of(Revision(0)), None);
+        let pin = |code| Led::of(Revision(code)).map(|led| led.pin);
+        assert_eq!(pin(0xa0_2082), Some(Pin::Expander(130)));
+        assert_eq!(pin(0xa0_20d3), Some(Pin::Chip(29)));
+        assert_eq!(pin(0xb0_3115), Some(Pin::Chip(42)));
+        assert_eq!((pin(0xc0_3130), pin(0)), (None, None));
+    }
+
+    #[test]
+    fn one_board_lights_it_with_a_low_level() {
+        let [three, zero] = [0xa0_20d3, 0x90_2120].map(|code| Led::of(Revision(code)).unwrap());
+        assert_eq!((three.level(true), three.level(false)), (true, false));
+        assert_eq!((zero.level(true), zero.level(false)), (false, true));
     }
 
     #[test]

@@ -30,8 +30,8 @@ register_structs! {
     }
 }
 
-/// Offset of the mailbox in [`Soc::arm_control`](super::Soc::arm_control).
-const OFFSET: usize = 0x880;
+/// A register that can be read without effect, to see whether there is a mailbox.
+pub const STATUS_OFFSET: usize = 0x18;
 /// The property channel.
 const CHANNEL: u32 = 8;
 const REQUEST: u32 = 0;
@@ -116,9 +116,9 @@ pub struct Firmware<S: 'static> {
 }
 
 impl<S: Shared> Firmware<S> {
-    /// `arm_control` is the block of that name; `message` is this driver's alone.
-    pub fn new(arm_control: Mmio, message: &'static Message, shared: S) -> Self {
-        Self { registers: arm_control.registers(OFFSET), message, shared }
+    /// `message` is this driver's alone.
+    pub fn new(mailbox: Mmio, message: &'static Message, shared: S) -> Self {
+        Self { registers: mailbox.registers(0), message, shared }
     }
 
     fn wait(&self, ready: impl Fn() -> bool) -> Result<()> {
@@ -223,9 +223,25 @@ impl<S: Shared> Firmware<S> {
         }
     }
 
-    /// Drives a pin; those from 128 on are the GPIO expander's, which only the firmware reaches.
+    /// Makes a pin of the GPIO expander an output at this level. The expander's pins are numbered from 128 on; only the firmware
+    /// reaches them.
+    pub fn configure_output(&mut self, pin: u32, high: bool) -> Result<()> {
+        const OUTPUT: u32 = 1;
+        let [_, _, polarity, ..] = self.ask_pin(0x0003_0043, [pin, 0, 0, 0, 0])?;
+        // Pin, direction, polarity as it is, no termination, state.
+        self.ask_pin(0x0003_8043, [pin, OUTPUT, polarity, 0, 0, u32::from(high)]).map(drop)
+    }
+
+    /// Drives a pin of the GPIO expander.
     pub fn set_pin(&mut self, pin: u32, high: bool) -> Result<()> {
-        self.words::<2>(0x0003_8041, &[pin, u32::from(high)]).map(drop)
+        self.ask_pin(0x0003_8041, [pin, u32::from(high)]).map(drop)
+    }
+
+    /// A question about a pin. The answer begins with 0 in place of the pin's number, or with an error.
+    fn ask_pin<const N: usize>(&mut self, tag: u32, values: [u32; N]) -> Result<[u32; N]> {
+        let mut answer = [0; N];
+        self.property(tag, &values, &mut answer)?;
+        if answer[0] == 0 { Ok(answer) } else { Err(Error::Refused) }
     }
 
     /// The kernel's command line, as much as `buffer` holds of it.
@@ -246,13 +262,13 @@ mod tests {
     use crate::mmio::testing::Bank;
     use std::cell::{Cell, RefCell};
 
-    const READ: usize = OFFSET;
-    const STATUS0: usize = OFFSET + 0x18;
-    const WRITE: usize = OFFSET + 0x20;
-    const STATUS1: usize = OFFSET + 0x38;
+    const READ: usize = 0x00;
+    const STATUS0: usize = STATUS_OFFSET;
+    const WRITE: usize = 0x20;
+    const STATUS1: usize = 0x38;
     const BUS: u32 = 0xc012_3440;
 
-    /// The firmware's side: at the first flush the question is complete, and `answer` turns it into an answer.
+    /// The firmware's side: at the first flush of two the question is complete, and `answer` turns it into an answer.
     struct Model {
         flushes: Cell<u32>,
         asked: RefCell<Vec<u32>>,
@@ -266,7 +282,7 @@ mod tests {
         }
         fn flush(&self, message: &Message) {
             self.flushes.set(self.flushes.get() + 1);
-            if self.flushes.get() == 1 {
+            if self.flushes.get() % 2 == 1 {
                 let words = message.get(0) as usize / 4;
                 *self.asked.borrow_mut() = (0..words).map(|index| message.get(index)).collect();
                 (self.answer)(message);
@@ -311,6 +327,23 @@ mod tests {
             message.set(4, ANSWERED | 6);
         });
         assert_eq!(firmware.mac_address(), Ok([0xb8, 0x27, 0xeb, 0xdd, 0x01, 0xfe]));
+    }
+
+    #[test]
+    fn an_expanders_pin_keeps_its_polarity() {
+        let (_bank, model, mut firmware) = machine(|message| match message.get(2) {
+            0x0003_0043 => reply(message, &[0, 0, 1, 0, 0]),
+            _ => reply(message, &[0, 1, 1, 0, 0, 1]),
+        });
+        assert_eq!(firmware.configure_output(130, true), Ok(()));
+        assert_eq!(*model.asked.borrow(), [48, 0, 0x0003_8043, 24, 0, 130, 1, 1, 0, 0, 1, 0]);
+        assert_eq!(model.flushes.get(), 4);
+        let (_bank, model, mut firmware) = machine(|message| reply(message, &[0, 0]));
+        assert_eq!(firmware.set_pin(130, true), Ok(()));
+        assert_eq!(*model.asked.borrow(), [32, 0, 0x0003_8041, 8, 0, 130, 1, 0]);
+        let (_bank, _, mut firmware) = machine(|message| reply(message, &[130, 0, 0, 0, 0]));
+        assert_eq!(firmware.set_pin(130, true), Err(Error::Refused), "no such pin");
+        assert_eq!(firmware.configure_output(130, true), Err(Error::Refused));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! - [`interrupt`]: the two controllers of the BCM2837 (the BCM2711 has a GIC)  - [`gpio`]: pins  - [`led`]: the activity LED
 //! - [`mini_uart`]: the second serial port  - [`pm`]: reset and power-off  - [`rng`]: both random number generators
 //!
-//! Later drivers of these chips (SD, USB, Ethernet, framebuffer) stand here too; their addresses go into [`Soc`].
+//! Later drivers of these chips (SD, USB, Ethernet, framebuffer) stand here too; their addresses go into [`Blocks`].
 //! Sources: "BCM2835 ARM Peripherals", "BCM2711 ARM Peripherals", "Quad-A7 control" (QA7_rev3.4).
 
 pub mod board;
@@ -16,16 +16,39 @@ pub mod mini_uart;
 pub mod pm;
 pub mod rng;
 
-/// The chip, and where its blocks are as the Arm cores see them (a chip's addresses never change, so that they need no device
-/// tree).
+/// The chip.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Soc {
     Bcm2837,
     Bcm2711,
 }
 
-/// An address and a length in bytes.
+/// An address as the Arm cores see it, and a length in bytes.
 pub type Block = (u64, usize);
+
+/// Where a chip's blocks are; `None` for what it lacks.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Blocks {
+    /// The firmware's mailbox.
+    pub mailbox: Option<Block>,
+    /// The BCM2835's interrupt controller.
+    pub armctrl: Option<Block>,
+    /// The BCM2836's local block: timers, inter-processor mailboxes.
+    pub local: Option<Block>,
+    /// GIC-400: distributor, CPU interface.
+    pub gic: Option<(Block, Block)>,
+    /// Power management: watchdog, reset.
+    pub pm: Option<Block>,
+    /// BCM2835's random number generator, or the RNG200 that took its place.
+    pub rng: Option<Block>,
+    pub gpio: Option<Block>,
+    /// PL011: the console.
+    pub uart0: Option<Block>,
+    /// The auxiliary block with the mini-UART.
+    pub aux: Option<Block>,
+    /// Gigabit Ethernet.
+    pub genet: Option<Block>,
+}
 
 impl Soc {
     /// The chip a CPU is part of, by MIDR_EL1: Cortex-A53 or Cortex-A72. Only for machines known to be a Raspberry Pi.
@@ -43,39 +66,31 @@ impl Soc {
             Self::Bcm2711 => 0xfe00_0000,
         }
     }
-    const fn block(self, offset: u64, len: usize) -> Block {
-        (self.peripherals() + offset, len)
-    }
-    /// Legacy interrupt controller (+0x200) and mailbox (+0x880).
-    pub const fn arm_control(self) -> Block {
-        self.block(0xb000, 0x1000)
-    }
-    /// Power management: watchdog, reset.
-    pub const fn pm(self) -> Block {
-        self.block(0x10_0000, 0x1000)
-    }
-    /// BCM2835's random number generator, or the RNG200 that took its place.
-    pub const fn rng(self) -> Block {
-        self.block(0x10_4000, 0x1000)
-    }
-    pub const fn gpio(self) -> Block {
-        self.block(0x20_0000, 0x1000)
-    }
-    /// PL011: the console.
-    pub const fn uart0(self) -> Block {
-        self.block(0x20_1000, 0x1000)
-    }
-    /// The auxiliary block with the mini-UART.
-    pub const fn aux(self) -> Block {
-        self.block(0x21_5000, 0x1000)
-    }
-    /// The BCM2836 local block of the BCM2837: timers, inter-processor mailboxes.
-    pub const fn local(self) -> Block {
-        (0x4000_0000, 0x1000)
-    }
-    /// The GIC-400 of the BCM2711: distributor, CPU interface.
-    pub const fn gic(self) -> (Block, Block) {
-        ((0xff84_1000, 0x1000), (0xff84_2000, 0x2000))
+    /// The chip's blocks by its data sheet, for boots without a device tree. The lengths are what the drivers reach.
+    pub const fn blocks(self) -> Blocks {
+        let base = self.peripherals();
+        let common = Blocks {
+            mailbox: Some((base + 0xb880, 0x40)),
+            armctrl: Some((base + 0xb200, 0x200)),
+            local: None,
+            gic: None,
+            pm: Some((base + 0x10_0000, 0x28)),
+            rng: Some((base + 0x10_4000, 0x28)),
+            gpio: Some((base + 0x20_0000, 0xf4)),
+            uart0: Some((base + 0x20_1000, 0x200)),
+            aux: Some((base + 0x21_5000, 0x80)),
+            genet: None,
+        };
+        match self {
+            Self::Bcm2837 => Blocks { local: Some((0x4000_0000, 0x100)), ..common },
+            Self::Bcm2711 => Blocks {
+                // There, but cut off from the cores when the firmware has turned the GIC on.
+                armctrl: None,
+                gic: Some(((0xff84_1000, 0x1000), (0xff84_2000, 0x2000))),
+                genet: Some((0xfd58_0000, 0x1_0000)),
+                ..common
+            },
+        }
     }
     /// The release word of core `core` where the firmware's stub waits.
     pub const fn spin_table(self, core: u64) -> u64 {
@@ -97,9 +112,12 @@ mod tests {
 
     #[test]
     fn blocks_lie_where_the_data_sheets_say() {
-        assert_eq!(Soc::Bcm2837.uart0(), (0x3f20_1000, 0x1000));
-        assert_eq!(Soc::Bcm2711.uart0(), (0xfe20_1000, 0x1000));
-        assert_eq!(Soc::Bcm2711.arm_control().0, 0xfe00_b000);
+        let at = |block: Option<(u64, usize)>| block.map(|(address, _)| address);
+        let (old, new) = (Soc::Bcm2837.blocks(), Soc::Bcm2711.blocks());
+        assert_eq!((at(old.uart0), at(new.uart0)), (Some(0x3f20_1000), Some(0xfe20_1000)));
+        assert_eq!((at(old.mailbox), at(new.mailbox)), (Some(0x3f00_b880), Some(0xfe00_b880)));
+        assert_eq!((at(old.local), at(new.local)), (Some(0x4000_0000), None));
+        assert!(old.gic.is_none() && old.genet.is_none() && new.armctrl.is_none());
         assert_eq!(Soc::Bcm2837.spin_table(3), 0xf0);
     }
 }

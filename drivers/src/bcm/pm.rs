@@ -20,6 +20,8 @@ register_structs! {
     }
 }
 
+/// A register that can be read without effect, to see whether the block is there.
+pub const RSTC_OFFSET: usize = 0x1c;
 /// In the top byte of every write that counts.
 const PASSWORD: u32 = 0x5a00_0000;
 const VALUE: u32 = 0x00ff_ffff;
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
     use crate::mmio::testing::Bank;
 
-    const RSTC: usize = 0x1c;
+    const RSTC: usize = RSTC_OFFSET;
     const RSTS: usize = 0x20;
     const WDOG: usize = 0x24;
 

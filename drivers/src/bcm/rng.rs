@@ -23,17 +23,29 @@ register_structs! {
 register_structs! {
     #[allow(non_snake_case)]
     Rng200Registers {
+        /// Bits 12 to 0 turn it on; 15 to 13 divide its clock.
         (0x00 => CTRL: ReadWrite<u32>),
         (0x04 => _reserved0),
+        /// Bits made since it was turned on.
+        (0x0c => TOTAL_BITS: ReadOnly<u32>),
+        /// Bits that are made before the first is given out.
+        (0x10 => TOTAL_BITS_THRESHOLD: ReadWrite<u32>),
+        (0x14 => _reserved1),
         (0x20 => FIFO_DATA: ReadOnly<u32>),
-        /// Bits 7 to 0: words ready.
-        (0x24 => FIFO_COUNT: ReadOnly<u32>),
+        /// Bits 7 to 0: words ready; 15 to 8: from how many on it interrupts.
+        (0x24 => FIFO_COUNT: ReadWrite<u32>),
         (0x28 => @END),
     }
 }
 
-/// Words the BCM2835's generator throws away at first.
+/// What both generators throw away at first: it is less random than the rest.
 const WARM_UP: u32 = 0x4_0000;
+const RNG200_ON: u32 = 0x1fff;
+/// One million samples a second.
+const RNG200_DIVIDER: u32 = 3 << 13;
+const RNG200_FIFO_THRESHOLD: u32 = 2 << 8;
+/// The RNG200 counts so many bits before it is warm.
+const RNG200_COLD_BITS: u32 = 16;
 
 enum Kind {
     Bcm2835(Registers<Bcm2835Registers>),
@@ -55,7 +67,12 @@ impl Rng {
             }
             Soc::Bcm2711 => {
                 let rng: Registers<Rng200Registers> = registers.registers(0);
-                rng.CTRL.set(rng.CTRL.get() & !0x1fff | 1);
+                // The firmware may have turned it on; then it is warm.
+                if rng.CTRL.get() & RNG200_ON == 0 {
+                    rng.TOTAL_BITS_THRESHOLD.set(WARM_UP);
+                    rng.FIFO_COUNT.set(RNG200_FIFO_THRESHOLD);
+                    rng.CTRL.set(RNG200_DIVIDER | RNG200_ON);
+                }
                 Self(Kind::Rng200(rng))
             }
         }
@@ -64,7 +81,10 @@ impl Rng {
     fn word(&self) -> Option<u32> {
         match &self.0 {
             Kind::Bcm2835(rng) => (rng.STATUS.get() >> 24 != 0).then(|| rng.DATA.get()),
-            Kind::Rng200(rng) => (rng.FIFO_COUNT.get() & 0xff != 0).then(|| rng.FIFO_DATA.get()),
+            Kind::Rng200(rng) => {
+                let is_ready = rng.TOTAL_BITS.get() > RNG200_COLD_BITS && rng.FIFO_COUNT.get() & 0xff != 0;
+                is_ready.then(|| rng.FIFO_DATA.get())
+            }
         }
     }
 }
@@ -102,15 +122,26 @@ mod tests {
     #[test]
     fn the_new_one_has_a_count_of_its_own() {
         let bank = Bank::new(0x1000);
-        bank.set(0x00, 0xffff_fffe);
+        bank.set(0x00, 0xffff_0000);
         let rng = Rng::new(bank.mmio(), Soc::Bcm2711);
-        assert_eq!(bank.get(0x00), 0xffff_e001);
+        assert_eq!((bank.get(0x10), bank.get(0x24), bank.get(0x00)), (0x4_0000, 0x200, 0x7fff));
         let mut buf = [0; 4];
-        bank.set(0x24, 0x0000_0f00);
+        bank.set(0x0c, 17);
         assert_eq!(rng.fill(&mut buf), 0, "the other fields are thresholds");
-        bank.set(0x24, 1);
+        bank.set(0x24, 0x201);
+        bank.set(0x0c, 16);
+        assert_eq!(rng.fill(&mut buf), 0, "still cold");
+        bank.set(0x0c, 17);
         bank.set(0x20, 0x0403_0201);
         assert_eq!(rng.fill(&mut buf), 4);
         assert_eq!(buf, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn one_that_the_firmware_has_started_is_left_as_it_is() {
+        let bank = Bank::new(0x1000);
+        bank.set(0x00, 0x2001);
+        let _rng = Rng::new(bank.mmio(), Soc::Bcm2711);
+        assert_eq!((bank.get(0x00), bank.get(0x10), bank.get(0x24)), (0x2001, 0, 0));
     }
 }

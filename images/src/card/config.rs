@@ -7,7 +7,7 @@ pub const INITRAMFS: &str = "initramfs.cpio";
 /// Where the firmware puts the initramfs: 128 MiB, clear of the kernel and its bss, and where QEMU puts it too.
 pub const INITRAMFS_AT: u64 = 0x0800_0000;
 
-/// config.txt. `overlays` says that the firmware's own overlays are on the card; `more` are the recipe's lines.
+/// config.txt. `overlays` says that the firmware's overlay for the console is on the card; `more` are the recipe's lines.
 pub fn config_txt(overlays: bool, more: &[String]) -> String {
     let mut text = format!(
         "# Written by crannog; the boards' documentation lists every option.\n\
@@ -43,7 +43,7 @@ pub fn cmdline_txt(more: &str) -> Result<String> {
     if more.contains(['\n', '\r', '\0']) {
         bail!("the command line must be one line: {more:?}");
     }
-    let line = format!("console=ttyAMA0,115200 rdinit=/.crannog/init banner {more}");
+    let line = format!("console=ttyAMA0,115200 rdinit=/.crannog/init {more}");
     Ok(format!("{}\n", line.trim_end()))
 }
 

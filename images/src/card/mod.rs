@@ -79,11 +79,15 @@ fn parse_size(text: &str) -> Result<u64, String> {
 const FIRMWARE: [&str; 5] = ["bootcode.bin", "start.elf", "fixup.dat", "start4.elf", "fixup4.dat"];
 /// What its licence may be called, in the order of preference.
 const LICENCES: [&str; 4] = ["LICENCE.broadcom", "LICENCE", "LICENSE", "copyright"];
-const OVERLAY: &str = "overlays/disable-bt.dtbo";
+const OVERLAYS: &str = "overlays";
+/// Which overlay a name means on which board.
+const OVERLAY_MAP: &str = "overlay_map.dtb";
+/// Gives the PL011 to the header instead of to Bluetooth.
+const CONSOLE_OVERLAY: &str = "disable-bt.dtbo";
 /// The smallest board has 1 GiB, the top of it for the firmware.
 const INITRAMFS_MOST: usize = 512 << 20;
 
-/// The firmware's files in `directory`, and whether its overlay is among them.
+/// The firmware's files in `directory`; answers whether the console's overlay is among them.
 fn firmware_files(directory: &Path, files: &mut Vec<BootFile>) -> Result<bool> {
     let place = directory.display();
     ensure!(directory.is_dir(), "{place}: no such directory");
@@ -97,9 +101,25 @@ fn firmware_files(directory: &Path, files: &mut Vec<BootFile>) -> Result<bool> {
         format!("{place}: no {} with the firmware's licence, which must go wherever the firmware goes", LICENCES[0])
     })?;
     files.push(BootFile::new("LICENCE.broadcom", licence));
-    let Ok(overlay) = fs::read(directory.join(OVERLAY)) else { return Ok(false) };
-    files.push(BootFile::new(OVERLAY, overlay));
-    Ok(true)
+    overlay_files(&directory.join(OVERLAYS), files)
+}
+
+/// The overlays that go with the firmware, for `dtoverlay=` in config.txt; answers whether the console's is among them.
+fn overlay_files(directory: &Path, files: &mut Vec<BootFile>) -> Result<bool> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".dtbo") || name == OVERLAY_MAP)
+        .collect();
+    names.sort();
+    for name in &names {
+        let path = directory.join(name);
+        let data = fs::read(&path).with_context(|| path.display().to_string())?;
+        files.push(BootFile::new(&format!("{OVERLAYS}/{name}"), data));
+    }
+    Ok(names.iter().any(|name| name == CONSOLE_OVERLAY))
 }
 
 /// All device trees in `directory`: one for each board the kernel may meet.

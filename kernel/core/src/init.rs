@@ -29,14 +29,18 @@ pub fn kernel_main() -> ! {
     sched::adopt_idle();
     process::start_init_task(finish_boot);
     debug::deadlock::start();
-    hal::smp::start_secondaries(max_cpus());
+    machine::led::start();
+    let missing = hal::smp::start_secondaries(max_cpus());
+    if missing > 0 {
+        crate::warn!("{missing} CPUs did not come up in time: going on without them");
+    }
     sched::run_idle()
 }
 
 /// The rest of boot, where sleeping is allowed.
 fn finish_boot() {
     banner();
-    machine::seed_random();
+    machine::entropy::seed();
     crate::file::tty::init();
     crate::net::init();
     machine::attach_net();

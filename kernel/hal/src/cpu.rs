@@ -88,6 +88,11 @@ pub fn wait_for_interrupt() {
     aarch64_cpu::asm::wfi();
 }
 
+/// What this CPU has stored is seen by every other before anything that follows happens, messages to them included.
+pub fn publish_stores() {
+    aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::ISHST);
+}
+
 /// One turn of a spin-wait loop.
 #[inline(always)]
 pub fn relax() {

@@ -61,6 +61,23 @@ fn put(port: u64, bytes: &[u8]) {
     }
 }
 
+/// Waits until all that was written has left the ports, or for as long as a full FIFO may take: what is switched off loses it.
+/// PL011: BUSY is bit 3 of UARTFR. Mini-UART: bit 6 of LSR is idle.
+pub fn drain() {
+    for port in [&CONSOLE, &LOG].map(|port| port.load(Ordering::Acquire)) {
+        if port == 0 {
+            continue;
+        }
+        let base = (port & !MINI_UART) as *const u32;
+        let (flags, mask, idle) = if port & MINI_UART == 0 { (6, 1 << 3, 0) } else { (21, 1 << 6, 1 << 6) };
+        let mut spins = 0u32;
+        // SAFETY: a mapped port of that kind; reading its flags changes nothing.
+        while unsafe { base.add(flags).read_volatile() } & mask != idle && spins < 1_000_000 {
+            spins += 1;
+        }
+    }
+}
+
 /// Writes bytes to the boot console, polling; usable as soon as the device tree was read, and in a panic.
 pub fn write(bytes: &[u8]) {
     put(CONSOLE.load(Ordering::Acquire), bytes);

@@ -22,11 +22,8 @@ pub(crate) fn set_board(control: &'static dyn PowerControl) {
 /// line); the kernel has already written it to the log port.
 pub fn off(status: u8) -> ! {
     crate::cpu::disable_irqs();
-    if crate::boot::try_info()
-        .is_some_and(|info| info.cmdline.split_ascii_whitespace().any(|word| word == "semihosting"))
-    {
-        semihosting_exit(status);
-    }
+    crate::early::drain();
+    semihosting_exit(status);
     match method() {
         EnableMethod::PsciHvc => drop(psci::system_off::<Hvc>()),
         EnableMethod::PsciSmc => drop(psci::system_off::<Smc>()),
@@ -35,8 +32,11 @@ pub fn off(status: u8) -> ! {
     park_cpu()
 }
 
-pub fn reset() -> ! {
+/// Starts the machine anew. `status` is for a host that listens by semihosting: for it the machine ends.
+pub fn reset(status: u8) -> ! {
     crate::cpu::disable_irqs();
+    crate::early::drain();
+    semihosting_exit(status);
     match method() {
         EnableMethod::PsciHvc => drop(psci::system_reset::<Hvc>()),
         EnableMethod::PsciSmc => drop(psci::system_reset::<Smc>()),
@@ -53,8 +53,12 @@ pub fn park_cpu() -> ! {
     }
 }
 
-/// SYS_EXIT (0x18) with ADP_Stopped_ApplicationExit and a status.
+/// SYS_EXIT (0x18) with ADP_Stopped_ApplicationExit and a status, when the command line says that somebody listens.
 fn semihosting_exit(status: u8) {
+    let asked = |info: &crate::boot::BootInfo| info.cmdline.split_ascii_whitespace().any(|word| word == "semihosting");
+    if !crate::boot::try_info().is_some_and(asked) {
+        return;
+    }
     let block: [u64; 2] = [0x20026, u64::from(status)];
     // SAFETY: only when the command line says that a debugger listens; it reads the block and ends the machine.
     unsafe { core::arch::asm!("hlt #0xf000", in("x0") 0x18, in("x1") block.as_ptr()) };

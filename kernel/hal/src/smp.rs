@@ -1,5 +1,8 @@
 //! Starting the secondary CPUs: by PSCI, which passes the argument, or by a spin table, whose word holds an entry address
 //! only; CPUs released that way find their argument in `spin_args` (boot.S) by their MPIDR.
+//!
+//! CPUs are started one after the other and numbered as they come, so that the numbers of those that are up have no gap. One that
+//! does not come in time has lost its number to the next, and parks should it come later ([`Offer`]).
 
 use crate::boot::tree::{self, EnableMethod};
 use crate::cpu;
@@ -9,7 +12,7 @@ use aarch64_cpu::asm::{self, barrier};
 use aarch64_cpu::registers::*;
 use alloc::boxed::Box;
 use base::addr::PhysAddr;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use smccc::{Hvc, Smc, psci};
 
 /// One CPU's entry in `spin_args`: MPIDR, physical address of its [`SecondaryArgs`] or 0.
@@ -28,10 +31,40 @@ struct SecondaryArgs {
     ttbr1: u64,
     ttbr0: u64,
     stack: u64,
+    /// The logical number offered, and the CPU's place in the device tree's list.
     cpu: u64,
+    node: u64,
 }
 
-static UP: [AtomicBool; cpu::MAX_CPUS] = [const { AtomicBool::new(false) }; cpu::MAX_CPUS];
+/// How long a CPU may take to come up.
+const PATIENCE_NS: u64 = 5_000_000_000;
+
+/// What became of a number that was offered to a CPU.
+#[repr(u8)]
+enum Offer {
+    Open,
+    Taken,
+    Withdrawn,
+}
+
+/// By the CPU's place in the device tree's list. Whoever changes it from `Open` has decided.
+static OFFERS: [AtomicU8; cpu::MAX_CPUS] = [const { AtomicU8::new(Offer::Open as u8) }; cpu::MAX_CPUS];
+
+fn decide(node: usize, to: Offer) -> bool {
+    OFFERS[node].compare_exchange(Offer::Open as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+/// The place in the device tree's list of each logical CPU.
+static NODES: [AtomicUsize; cpu::MAX_CPUS] = {
+    let mut nodes = [const { AtomicUsize::new(usize::MAX) }; cpu::MAX_CPUS];
+    nodes[0] = AtomicUsize::new(0);
+    nodes
+};
+
+/// The calling CPU's place in the device tree's list.
+pub fn own_node() -> usize {
+    NODES[cpu::id()].load(Ordering::Relaxed)
+}
 
 /// The affinity fields of this CPU's MPIDR.
 pub(crate) fn own_mpidr() -> u64 {
@@ -40,19 +73,23 @@ pub(crate) fn own_mpidr() -> u64 {
 
 /// MPIDR affinity of logical CPU `cpu` (interrupt controllers route by it).
 pub fn mpidr(cpu: usize) -> Option<u64> {
-    tree::cpus().get(cpu).map(|node| node.mpidr)
+    let node = NODES.get(cpu)?.load(Ordering::Relaxed);
+    tree::cpus().get(node).map(|node| node.mpidr)
 }
 
 /// Starts every CPU the device tree names, up to `limit`; each enters [`crate::trap::Hooks::secondary_main`]. Returns how
-/// many CPUs are online, the caller included.
+/// many CPUs did not come up.
 pub fn start_secondaries(limit: usize) -> usize {
-    for (index, node) in tree::cpus().iter().enumerate().take(limit).skip(1) {
+    let wanted = tree::cpus().len().min(limit);
+    for (index, node) in tree::cpus().iter().enumerate().take(wanted).skip(1) {
         start(index, node);
     }
-    cpu::online()
+    wanted - cpu::online()
 }
 
 fn start(index: usize, node: &tree::CpuNode) {
+    let number = cpu::online();
+    NODES[number].store(index, Ordering::Relaxed);
     let Ok(stack) = crate::context::Stack::new() else { return };
     let stack_top = stack.top();
     core::mem::forget(stack); // becomes the CPU's idle stack
@@ -60,7 +97,8 @@ fn start(index: usize, node: &tree::CpuNode) {
         ttbr1: kmap::root(),
         ttbr0: kmap::identity_root(),
         stack: stack_top,
-        cpu: index as u64,
+        cpu: number as u64,
+        node: index as u64,
     }));
     let args: *const SecondaryArgs = args;
     crate::mmu::clean_data_cache(args.cast(), size_of::<SecondaryArgs>());
@@ -75,8 +113,11 @@ fn start(index: usize, node: &tree::CpuNode) {
     if !started {
         return;
     }
-    let give_up = crate::time::now_ns() + 1_000_000_000;
-    while !UP[index].load(Ordering::Acquire) && crate::time::now_ns() < give_up {
+    let give_up = crate::time::now_ns() + PATIENCE_NS;
+    while cpu::online() == number {
+        if crate::time::now_ns() >= give_up && decide(index, Offer::Withdrawn) {
+            return;
+        }
         cpu::relax();
     }
 }
@@ -104,11 +145,14 @@ fn release(index: usize, mpidr: u64, word: u64, args_phys: u64) -> bool {
 
 /// First Rust code of a secondary CPU: on its own stack, final tables, IRQs masked.
 #[unsafe(no_mangle)]
-extern "C" fn rust_secondary(index: u64) -> ! {
-    let index = index as usize;
+extern "C" fn rust_secondary(cpu: u64, node: u64) -> ! {
+    if !decide(node as usize, Offer::Taken) {
+        // Too late: the number is another CPU's. Nothing of this one was ever known to the kernel.
+        crate::power::park_cpu()
+    }
+    let cpu = cpu as usize;
     trap::init_cpu();
-    cpu::come_online(index);
-    UP[index].store(true, Ordering::Release);
+    cpu::come_online(cpu);
     barrier::dsb(barrier::SY);
-    trap::hooks().secondary_main(index)
+    trap::hooks().secondary_main(cpu)
 }

@@ -1,5 +1,6 @@
 //! The end: message, backtrace, every task and what it waits for; then the machine stops with the panic status.
 
+use crate::machine::led;
 use crate::prelude::*;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +33,25 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
         Err(_) => hal::power::park_cpu(),
     }
     hal::early::write_log(b"\n[crannog] panic\n");
-    hal::power::off(PANIC_STATUS)
+    end()
+}
+
+/// What `panic=` on the command line asks for, as on Linux: below 0 the machine starts anew at once, at 0 it stays as it is, above
+/// it starts anew after so many seconds. Without it, a Raspberry Pi stays, for somebody to see its LED blink and read the report, and
+/// any other machine is switched off.
+fn end() -> ! {
+    let asked =
+        hal::boot::try_info().and_then(|_| crate::init::option("panic")).and_then(|value| value.parse::<i64>().ok());
+    match asked {
+        None if hal::boot::raspberry_pi::board().is_none() => hal::power::off(PANIC_STATUS),
+        Some(..0) => {}
+        None | Some(0) => led::blink_until(None),
+        Some(seconds @ 1..) => {
+            let wait_ns = (seconds as u64).saturating_mul(1_000_000_000);
+            led::blink_until(Some(hal::time::now_ns().saturating_add(wait_ns)));
+        }
+    }
+    hal::power::reset(PANIC_STATUS)
 }
 
 fn report(info: &core::panic::PanicInfo<'_>) {

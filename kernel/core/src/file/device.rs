@@ -1,5 +1,6 @@
 //! Character devices: which object stands behind a device number; null, zero, full, random.
 
+use super::hwrng::HardwareRandom;
 use super::{Advance, FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom, tty};
 use crate::mm::MemObject;
 use crate::prelude::*;
@@ -15,11 +16,15 @@ pub const NODES: &[(&str, u64, u32)] = &[
     ("random", makedev(1, 8), 0o666),
     ("urandom", makedev(1, 9), 0o666),
     ("kmsg", makedev(1, 11), 0o644),
+    ("hwrng", DEV_HWRNG, 0o600),
     ("tty", tty::DEV_TTY, 0o666),
     ("console", tty::DEV_CONSOLE, 0o600),
     ("ptmx", tty::DEV_PTMX, 0o666),
     ("ttyAMA0", tty::DEV_SERIAL, 0o620),
 ];
+
+/// /dev/hwrng, of the miscellaneous devices.
+const DEV_HWRNG: u64 = makedev(10, 183);
 
 /// A device number in the kernel's encoding: 12 bits of major, 20 of minor.
 pub const fn makedev(major: u32, minor: u32) -> u64 {
@@ -42,6 +47,7 @@ pub fn open_char(rdev: u64, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno>
         (1, 7) => memory(Memory::Full),
         (1, 8 | 9) => memory(Memory::Random),
         (1, 11) => Err(Errno::ENXIO),
+        _ if rdev == DEV_HWRNG => Ok(Arc::new(HardwareRandom)),
         _ => tty::open_device(rdev, flags),
     }
 }

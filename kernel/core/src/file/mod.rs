@@ -3,6 +3,7 @@
 pub mod device;
 pub mod epoll;
 pub mod eventfd;
+mod hwrng;
 pub mod ops;
 pub mod pipe;
 pub mod poll;

@@ -64,6 +64,8 @@ pub fn handle_irq() {
         }
         Pending::Ipi(ipi) => {
             IPI_COUNTS[cpu].fetch_add(1, Ordering::Relaxed);
+            // Nothing that the sender has stored is read before the message was.
+            core::sync::atomic::fence(Ordering::Acquire);
             match ipi {
                 Ipi::Reschedule => crate::sched::handle_reschedule_ipi(),
                 Ipi::Stop => hal::power::park_cpu(),
@@ -76,6 +78,8 @@ pub fn handle_irq() {
 
 pub fn send_ipi(cpu: usize, ipi: Ipi) {
     if let Some(controller) = controller() {
+        // The receiver looks for what was stored before this.
+        hal::cpu::publish_stores();
         controller.send_ipi(cpu, ipi);
     }
 }

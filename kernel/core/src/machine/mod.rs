@@ -1,13 +1,17 @@
-//! The devices of this machine, found in the device tree: interrupt controller, console and log ports, clock, virtio.
+//! The devices of this machine, found in the device tree: interrupt controller, console and log ports, clock, virtio; a Raspberry
+//! Pi's own.
 
 pub mod console;
+pub mod entropy;
 mod irq;
+pub mod led;
 mod probe;
 mod raspberry_pi;
 mod virtio;
 
 pub use irq::{handle_irq, init_cpu, interrupt_counts, register_irq, send_ipi};
-pub use virtio::{attach_net, seed_random};
+pub use raspberry_pi::identity;
+pub use virtio::attach_net;
 
 use drivers::traits::Rtc;
 use spin::Once;

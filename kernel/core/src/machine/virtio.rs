@@ -1,11 +1,12 @@
 //! Virtio devices on mmio slots and behind the PCI host bridge: network cards and the entropy source.
 
+use super::entropy;
 use super::probe::Device;
 use crate::net::iface;
 use crate::prelude::*;
 use base::addr::PhysAddr;
 use drivers::mmio::Mmio;
-use drivers::traits::{Entropy, Irq, NetDevice, Trigger};
+use drivers::traits::{Irq, NetDevice, Trigger};
 use drivers::virtio::bus::{self, TransportBus};
 use drivers::virtio::net::Net;
 use drivers::virtio::pci::{self, Window};
@@ -20,7 +21,6 @@ struct NetPort {
 }
 
 static NET: SpinLock<Vec<NetPort>> = SpinLock::new(Vec::new());
-static RANDOM: SpinLock<Vec<Box<dyn Entropy>>> = SpinLock::new(Vec::new());
 
 /// Gives the network devices to the interface table, in the order they were found, with their interrupts.
 pub fn attach_net() {
@@ -43,15 +43,6 @@ pub fn attach_net() {
     }
 }
 
-/// Mixes what the entropy devices have into the random pool.
-pub fn seed_random() {
-    for source in RANDOM.lock().iter() {
-        let mut bytes = [0; 64];
-        let count = source.fill(&mut bytes);
-        crate::process::random::mix(&bytes[..count]);
-    }
-}
-
 /// Hands a device to its driver.
 fn adopt(name: &str, bus: TransportBus, line: Option<(Irq, Trigger)>) {
     let result = match bus.device_type() {
@@ -59,7 +50,9 @@ fn adopt(name: &str, bus: TransportBus, line: Option<(Irq, Trigger)>) {
             Some((irq, trigger)) => add_net(bus, irq, trigger),
             None => Err(Error::Malformed),
         },
-        ENTROPY => Rng::new(Box::new(bus), hal::dma::alloc).map(|device| RANDOM.lock().push(Box::new(device))),
+        ENTROPY => {
+            Rng::new(Box::new(bus), hal::dma::alloc).map(|device| entropy::register("virtio-rng", Arc::new(device)))
+        }
         _ => return,
     };
     if let Err(error) = result {

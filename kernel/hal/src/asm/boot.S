@@ -46,6 +46,15 @@ drop_to_el1:
     mrs     x9, mpidr_el1
     msr     vmpidr_el2, x9
     msr     vttbr_el2, xzr
+    mrs     x9, id_aa64dfr0_el1             // debug registers and all event counters are EL1's, untrapped
+    ubfx    x9, x9, #8, #4
+    cbz     x9, 3f                          // no counters: HPMN is nothing
+    cmp     x9, #0xf
+    b.eq    3f
+    mrs     x9, pmcr_el0
+    ubfx    x9, x9, #11, #5                 // N
+    msr     mdcr_el2, x9
+3:
     mrs     x9, id_aa64pfr0_el1             // GICv3 system registers for EL1
     ubfx    x9, x9, #24, #4
     cbz     x9, 2f
@@ -190,12 +199,13 @@ spin_entry:
 4:  mov     x0, x14
 
 .global secondary_entry
-// x0 = physical address of a SecondaryArgs { ttbr1, ttbr0, stack, cpu }
+// x0 = physical address of a SecondaryArgs { ttbr1, ttbr0, stack, cpu, node }
 secondary_entry:
     mov     x20, x0
     bl      drop_to_el1
     ldp     x25, x26, [x20]
     ldp     x28, x21, [x20, #16]
+    ldr     x22, [x20, #32]
     ldr     x27, =secondary_high
     b       enable_mmu
 
@@ -237,6 +247,7 @@ secondary_high:
     mov     x29, xzr
     mov     x30, xzr
     mov     x0, x21
+    mov     x1, x22
     bl      rust_secondary
     brk     #1
 

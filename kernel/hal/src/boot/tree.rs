@@ -6,6 +6,7 @@
 use crate::cpu::MAX_CPUS;
 use crate::layout::{PHYS_LIMIT, linear};
 use base::addr::{PAGE_SIZE, PhysAddr, page_down, page_up};
+use base::bus::{self, Place};
 use core::cell::Cell;
 use core::ops::Range;
 use dtoolkit::fdt::{Fdt, FdtNode};
@@ -345,20 +346,12 @@ fn read_cpus(fdt: Fdt<'static>, plan: &mut Plan) {
 }
 
 fn read_serial(fdt: Fdt<'static>, plan: &mut Plan) {
-    let aliases = fdt.find_node("/aliases");
-    let by_alias = |name: &str| -> Option<u64> {
-        let aliases = aliases.as_ref()?;
-        let property = aliases.property(name)?;
-        let path = property.value().split(|&b| b == 0).next()?;
-        let node = fdt.find_node(core::str::from_utf8(path).ok()?)?;
-        node.is_compatible("arm,pl011").then(|| regs(node).next())?.map(|(address, _)| address)
-    };
-    plan.console = by_alias("serial0");
-    plan.log = by_alias("serial1");
+    let address =
+        |place: Place<'static>| if place.node.is_compatible("arm,pl011") { Some(place.reg(0)?.0) } else { None };
+    plan.console = bus::find_alias(fdt, "serial0").and_then(address);
+    plan.log = bus::find_alias(fdt, "serial1").and_then(address);
     if plan.console.is_none() {
-        let mut ports =
-            fdt.root().children().filter(|node| node.is_compatible("arm,pl011")).filter_map(|node| regs(node).next());
-        plan.console = ports.next().map(|(address, _)| address);
+        plan.console = bus::find_compatible(fdt, &["arm,pl011"]).and_then(address);
     }
     plan.console = plan.console.filter(|&address| is_port_address(address));
     plan.log = plan.log.filter(|&address| is_port_address(address) && Some(address) != plan.console);

@@ -110,12 +110,22 @@ fn cpuinfo() -> String {
             midr & 0xf
         );
     }
+    // As a Raspberry Pi's own Linux has it.
+    if let Some(board) = crate::machine::identity() {
+        if let Some(revision) = board.revision {
+            let _ = writeln!(out, "Revision\t: {:04x}", revision.0);
+        }
+        if let Some(serial) = board.serial {
+            let _ = writeln!(out, "Serial\t\t: {serial:016x}");
+        }
+        let _ = writeln!(out, "Model\t\t: {}", board.model);
+    }
     out
 }
 
 fn devices() -> String {
     String::from(
-        "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n204 ttyAMA\n\nBlock devices:\n",
+        "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n136 pts\n204 ttyAMA\n\nBlock devices:\n",
     )
 }
 
