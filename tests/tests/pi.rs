@@ -76,7 +76,7 @@ fn the_led_beats_while_the_kernel_runs_and_blinks_after_a_panic() {
         assert!(running.wait_until(LIMIT, |running| running.console().contains("up")), "{}", running.log());
         let (lit, changes) = watch_led(&mut running.monitor());
         // Two short beats in a second and a half.
-        assert!((1..40).contains(&lit) && changes >= 2, "heart: lit {lit}, changes {changes}");
+        assert!((1..45).contains(&lit) && changes >= 2, "heart: lit {lit}, changes {changes}");
         drop(running);
         // Without panic= a board stays, for somebody to see it.
         let mut running = pair.start("raspi4b", tree.as_deref(), "rdinit=/nowhere", &[]);
@@ -244,13 +244,13 @@ fn cores_may_come_early_and_late() {
 
 #[test]
 fn a_core_that_comes_too_late_is_done_without() {
-    // 2^29 of 62.5 MHz is 8.6 s; the kernel waits for 5. The program is there when the core comes.
-    let line = "for second in 1 2 3 4 5 6; do sleep 1; nproc; done; for cpu in 0 1 2; do taskset $((1 << cpu)) echo on $cpu; done";
+    // 2^30 of 62.5 MHz is 17 s; the kernel waits for 5. The program is there when the core comes.
+    let line = "nproc; for wait in 3 3 3 3 3; do sleep $wait; done; nproc; for cpu in 0 1 2; do taskset $((1 << cpu)) echo on $cpu; done";
     let pair = Pair::new("too-late", line);
-    let kernel = pair.scratch.write("changed", &late_core(&pair.kernel(), 29)).display().to_string();
+    let kernel = pair.scratch.write("changed", &late_core(&pair.kernel(), 30)).display().to_string();
     let end = pair.start_kernel(&kernel, "raspi3b", None, "", &["-no-reboot"]).finish(LIMIT);
     let console = end.console.replace('\r', "");
-    assert!(end.by_itself && console.contains("3\n3\n3\n3\n3\n3\non 0\non 1\non 2\n"), "{end:?}");
+    assert!(end.by_itself && console.contains("3\n3\non 0\non 1\non 2\n"), "{end:?}");
     assert!(end.log.contains("1 CPUs did not come up in time"), "{end:?}");
 }
 
