@@ -16,6 +16,7 @@ pub mod epoll;
 pub mod errno;
 pub mod flight;
 pub mod line_discipline;
+pub mod message_queue;
 pub mod mqueue;
 pub mod net;
 pub mod priority;

@@ -1,7 +1,8 @@
 //! A System V semaphore set as a pure state machine: operations on several semaphores at once, all or nothing.
 
 use crate::errno::Errno;
-use alloc::vec::Vec;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 
 /// The largest value of a semaphore (SEMVMX).
 pub const MAX_VALUE: i32 = 32_767;
@@ -119,64 +120,114 @@ pub fn undo(set: &mut [Semaphore], adjust: &[i16], pid: u32) -> bool {
     changed
 }
 
-/// How many of the blocked operations wait for semaphore `number` to grow, and how many for it to become zero.
-pub fn count_waiting(blocked: impl Iterator<Item = Op>, number: u16) -> (usize, usize) {
-    let ops: Vec<Op> = blocked.filter(|op| op.number == number).collect();
-    let zero = ops.iter().filter(|op| op.change == 0).count();
-    (ops.len() - zero, zero)
+/// A thread that waits in a [`Line`].
+pub trait Waiter {
+    fn ops(&self) -> &[Op];
+    fn pid(&self) -> u32;
+    /// Lends its adjustments of the set; an empty slice when no operation has SEM_UNDO.
+    fn with_adjustments<R>(&self, f: impl FnOnce(&mut [i16]) -> R) -> R;
+}
+
+impl<T: Waiter> Waiter for Arc<T> {
+    fn ops(&self) -> &[Op] {
+        (**self).ops()
+    }
+    fn pid(&self) -> u32 {
+        (**self).pid()
+    }
+    fn with_adjustments<R>(&self, f: impl FnOnce(&mut [i16]) -> R) -> R {
+        (**self).with_adjustments(f)
+    }
+}
+
+struct Place<W> {
+    waiter: W,
+    /// The operation that holds it up.
+    blocked: usize,
+}
+
+/// The threads whose operations on a set could not be done, in the order of arrival.
+pub struct Line<W> {
+    places: VecDeque<Place<W>>,
+}
+
+impl<W: Waiter> Default for Line<W> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<W: Waiter> Line<W> {
+    pub const fn new() -> Self {
+        Self { places: VecDeque::new() }
+    }
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// `waiter` stands in line because of its operation `blocked`.
+    pub fn push(&mut self, waiter: W, blocked: usize) {
+        self.places.push_back(Place { waiter, blocked });
+    }
+
+    /// The set was changed: performs the operations of those who can go on now, until nobody more can, and says what came of them:
+    /// done, EAGAIN (what holds it up now is IPC_NOWAIT) or ERANGE. Answers whether any was done.
+    pub fn after_change(&mut self, set: &mut [Semaphore], mut ended: impl FnMut(W, Result<(), Errno>)) -> bool {
+        let (mut at, mut any) = (0, false);
+        while let Some(place) = self.places.get_mut(at) {
+            let waiter = &place.waiter;
+            let outcome = waiter.with_adjustments(|adjust| attempt(set, waiter.ops(), waiter.pid(), adjust));
+            let result = match outcome {
+                Ok(Outcome::Blocked(blocked)) => {
+                    place.blocked = blocked;
+                    if !place.waiter.ops()[blocked].no_wait {
+                        at += 1;
+                        continue;
+                    }
+                    Err(Errno::EAGAIN)
+                }
+                Ok(Outcome::Done) => Ok(()),
+                Err(errno) => Err(errno),
+            };
+            let Some(place) = self.places.remove(at) else { break };
+            if result.is_ok() && place.waiter.ops().iter().any(|op| op.change != 0) {
+                // Its changes may let those before it go on.
+                at = 0;
+            }
+            any |= result.is_ok();
+            ended(place.waiter, result);
+        }
+        any
+    }
+
+    /// Takes the waiter out that `is_it` knows: false when it is not in line any more.
+    pub fn cancel(&mut self, is_it: impl Fn(&W) -> bool) -> bool {
+        let at = self.places.iter().position(|place| is_it(&place.waiter));
+        at.and_then(|at| self.places.remove(at)).is_some()
+    }
+
+    /// The operation that holds a waiter up.
+    pub fn blocked_at(&self, is_it: impl Fn(&W) -> bool) -> Option<Op> {
+        let place = self.places.iter().find(|place| is_it(&place.waiter))?;
+        place.waiter.ops().get(place.blocked).copied()
+    }
+
+    /// How many wait for semaphore `number` to grow (GETNCNT), and how many for it to become zero (GETZCNT).
+    pub fn count_waiting(&self, number: u16) -> (usize, usize) {
+        let blocked = self.places.iter().filter_map(|place| place.waiter.ops().get(place.blocked));
+        let (mut grow, mut zero) = (0, 0);
+        for op in blocked.filter(|op| op.number == number) {
+            if op.change == 0 { zero += 1 } else { grow += 1 }
+        }
+        (grow, zero)
+    }
+
+    /// Everybody leaves (the set is removed).
+    pub fn drain(&mut self) -> impl Iterator<Item = W> {
+        self.places.drain(..).map(|place| place.waiter)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn op(number: u16, change: i16) -> Op {
-        Op { number, change, no_wait: false, undo: false }
-    }
-
-    #[test]
-    fn all_or_nothing() {
-        let mut set = [Semaphore::new(1, 0), Semaphore::new(0, 0)];
-        assert_eq!(attempt(&mut set, &[op(0, -1), op(1, -1)], 7, &mut []), Ok(Outcome::Blocked(1)));
-        assert_eq!(set[0], Semaphore::new(1, 0));
-        assert_eq!(attempt(&mut set, &[op(1, 1), op(0, -1), op(1, -1)], 7, &mut []), Ok(Outcome::Done));
-        assert_eq!((set[0].value, set[1].value, set[0].pid), (0, 0, 7));
-        assert_eq!(attempt(&mut set, &[op(0, 0)], 8, &mut []), Ok(Outcome::Done));
-        assert_eq!(attempt(&mut set, &[op(0, 32_767), op(0, 1)], 8, &mut []), Err(Errno::ERANGE));
-        assert_eq!(set[0].value, 0);
-    }
-
-    #[test]
-    fn adjustments_mirror_changes() {
-        let mut set = [Semaphore::new(3, 0)];
-        let mut adjust = [0i16];
-        let take = Op { undo: true, ..op(0, -2) };
-        assert_eq!(attempt(&mut set, &[take], 1, &mut adjust), Ok(Outcome::Done));
-        assert_eq!((set[0].value, adjust[0]), (1, 2));
-        assert_eq!(attempt(&mut set, &[take], 1, &mut adjust), Ok(Outcome::Blocked(0)));
-        assert_eq!(attempt(&mut set, &[take, take], 1, &mut adjust), Ok(Outcome::Blocked(0)));
-        assert_eq!(adjust[0], 2);
-        assert!(undo(&mut set, &adjust, 9));
-        assert_eq!((set[0].value, set[0].pid, set[0].holder()), (3, 9, None));
-    }
-
-    #[test]
-    fn a_lock_has_a_holder_and_a_signal_has_none() {
-        let mut set = [Semaphore::new(1, 1)];
-        let mut step = |change, pid| {
-            assert_eq!(attempt(&mut set, &[op(0, change)], pid, &mut []), Ok(Outcome::Done));
-            set[0].holder()
-        };
-        assert_eq!(step(-1, 2), Some(2));
-        assert_eq!(step(1, 2), None);
-        assert_eq!(step(-1, 3), Some(3));
-        // Raised by another: from now on nobody is said to hold it.
-        assert_eq!(step(1, 2), None);
-        assert_eq!(step(-1, 3), None);
-        // Raised before anyone had taken it: a count of events.
-        let mut set = [Semaphore::new(0, 0)];
-        assert_eq!(attempt(&mut set, &[op(0, 1)], 1, &mut []), Ok(Outcome::Done));
-        assert_eq!(attempt(&mut set, &[op(0, -1)], 2, &mut []), Ok(Outcome::Done));
-        assert_eq!(set[0].holder(), None);
-    }
-}
+#[path = "semaphore_tests.rs"]
+mod tests;

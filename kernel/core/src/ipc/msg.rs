@@ -1,16 +1,16 @@
 //! System V message queues: msgget(2), msgsnd(2), msgrcv(2), msgctl(2).
 //!
-//! By hand-over: a sender gives its message straight to the receiver that waited longest for one of its type; whoever makes
-//! room completes the senders that wait, in their order. Messages are copied with no lock held. Lock order: `TABLE`, then a
-//! queue's state.
+//! What a queue does is `base::message_queue`: by hand-over, a sender gives its message straight to the receiver that waited
+//! longest for one of its type, and whoever makes room completes the senders that wait. Messages are copied with no lock held.
+//! Lock order: `TABLE`, then a queue's state, then a waiter's end.
 
 use super::sysv::{
     Get, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
 };
 use crate::prelude::*;
 use crate::process::credentials::cap;
-use crate::sync::{Park, WaitError, WaitReason};
-use alloc::collections::VecDeque;
+use crate::sync::{Park, WaitReason};
+use base::message_queue::{End, Ended, Request, Wanted};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use smallvec::SmallVec;
@@ -33,56 +33,44 @@ fn limit(of: &AtomicUsize) -> usize {
     of.load(Ordering::Relaxed)
 }
 
-struct Message {
-    kind: i64,
-    data: Vec<u8>,
+type Text = Vec<u8>;
+type Message = base::message_queue::Message<Text>;
+
+/// A thread that waits, and how its wait ended.
+struct Waiter {
+    task: Arc<Task>,
+    end: SpinLock<Option<Outcome>>,
 }
 
-/// Which messages a receiver takes.
-#[derive(Clone, Copy)]
-enum Wanted {
-    Any,
-    Type(i64),
-    NotType(i64),
-    /// The lowest type up to this.
-    UpTo(i64),
-    /// The message at this place, which stays (MSG_COPY).
-    At(usize),
+enum Outcome {
+    Ended(End<Text>),
+    /// The queue's permissions may have changed: the receiver asks again.
+    Again,
 }
 
-impl Wanted {
-    fn matches(self, kind: i64) -> bool {
-        match self {
-            Wanted::Any => true,
-            Wanted::Type(wanted) => kind == wanted,
-            Wanted::NotType(unwanted) => kind != unwanted,
-            Wanted::UpTo(limit) => kind <= limit,
-            Wanted::At(_) => false,
-        }
+/// Waiters are told apart by identity.
+#[derive(Clone)]
+struct Handle(Arc<Waiter>);
+
+impl PartialEq for Handle {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-/// A thread that waits: `slot` holds what it sends until it is taken, or what it received.
-struct Waiter {
-    task: Arc<Task>,
-    state: SpinLock<WaitState>,
-}
-
-enum WaitState {
-    Receiving { wanted: Wanted, size: usize, truncate: bool },
-    Sending(Message),
-    Received(Message),
-    Sent,
-    Failed(Errno),
+impl Handle {
+    fn new() -> Self {
+        Self(Arc::new(Waiter { task: crate::process::current_arc(), end: SpinLock::new(None) }))
+    }
+    /// Tells the thread; it is woken later, with the queue unlocked.
+    fn tell(&self, outcome: Outcome) {
+        *self.0.end.lock() = Some(outcome);
+    }
 }
 
 struct State {
     permissions: Permissions,
-    messages: VecDeque<Message>,
-    bytes: u64,
-    max_bytes: u64,
-    receivers: VecDeque<Arc<Waiter>>,
-    senders: VecDeque<Arc<Waiter>>,
+    queue: base::message_queue::Queue<Handle, Text>,
     send_time: i64,
     receive_time: i64,
     change_time: i64,
@@ -98,87 +86,51 @@ struct Queue {
 
 static TABLE: SpinLock<IdTable<Arc<Queue>>> = SpinLock::new(IdTable::new());
 
-type Woken = SmallVec<[Arc<Task>; 4]>;
+/// Threads whose waits a call has ended, and which of them sent or received last.
+#[derive(Default)]
+struct Woken {
+    tasks: SmallVec<[Arc<Task>; 4]>,
+    sender: Option<u32>,
+    receiver: Option<u32>,
+}
 
-fn wake(woken: &mut Woken) {
-    for task in woken.drain(..) {
-        crate::sched::unpark_owned(task);
+impl Ended<Handle, Text> for Woken {
+    fn push(&mut self, waiter: Handle, end: End<Text>) {
+        match end {
+            End::Sent => self.sender = Some(waiter.0.task.process.pid),
+            End::Received(_) => self.receiver = Some(waiter.0.task.process.pid),
+            End::Failed(_) => {}
+        }
+        waiter.tell(Outcome::Ended(end));
+        self.tasks.push(waiter.0.task.clone());
+    }
+}
+
+impl Woken {
+    /// After the queue's lock was dropped.
+    fn wake(self) {
+        for task in self.tasks {
+            crate::sched::unpark_owned(task);
+        }
     }
 }
 
 impl State {
-    fn has_room(&self, len: usize) -> bool {
-        self.bytes + len as u64 <= self.max_bytes && (self.messages.len() as u64) < self.max_bytes
-    }
-
-    /// Gives a message to a waiting receiver, or queues it.
-    fn put(&mut self, message: Message, sender: u32, woken: &mut Woken) {
+    fn note_sender(&mut self, pid: u32) {
         self.send_time = now_seconds();
-        self.last_sender = sender;
-        let mut at = 0;
-        while let Some(receiver) = self.receivers.get(at) {
-            let mut state = receiver.state.lock();
-            let WaitState::Receiving { wanted, size, truncate } = *state else {
-                at += 1;
-                continue;
-            };
-            if !wanted.matches(message.kind) {
-                at += 1;
-                continue;
-            }
-            let fits = truncate || message.data.len() <= size;
-            woken.push(receiver.task.clone());
-            let pid = receiver.task.process.pid;
-            if !fits {
-                *state = WaitState::Failed(Errno::E2BIG);
-                drop(state);
-                self.receivers.remove(at);
-                continue;
-            }
-            *state = WaitState::Received(message);
-            drop(state);
-            self.receivers.remove(at);
-            self.receive_time = self.send_time;
-            self.last_receiver = pid;
-            return;
-        }
-        self.bytes += message.data.len() as u64;
-        self.messages.push_back(message);
+        self.last_sender = pid;
     }
-
-    /// Completes the senders that now have room.
-    fn room_was_made(&mut self, woken: &mut Woken) {
-        while let Some(sender) = self.senders.front().cloned() {
-            let mut state = sender.state.lock();
-            match core::mem::replace(&mut *state, WaitState::Sent) {
-                WaitState::Sending(message) if !self.has_room(message.data.len()) => {
-                    *state = WaitState::Sending(message);
-                    return;
-                }
-                WaitState::Sending(message) => {
-                    drop(state);
-                    self.senders.pop_front();
-                    self.put(message, sender.task.process.pid, woken);
-                }
-                other => {
-                    *state = other;
-                    drop(state);
-                    self.senders.pop_front();
-                }
-            }
-            woken.push(sender.task.clone());
-        }
+    fn note_receiver(&mut self, pid: u32) {
+        self.receive_time = now_seconds();
+        self.last_receiver = pid;
     }
-
-    /// Where the message that `wanted` takes next is.
-    fn find(&self, wanted: Wanted) -> Option<usize> {
-        match wanted {
-            Wanted::At(at) => (at < self.messages.len()).then_some(at),
-            Wanted::UpTo(limit) => {
-                let candidates = self.messages.iter().enumerate().filter(|(_, message)| message.kind <= limit);
-                candidates.min_by_key(|(at, message)| (message.kind, *at)).map(|(at, _)| at)
-            }
-            _ => self.messages.iter().position(|message| wanted.matches(message.kind)),
+    /// Who sent and received last, when others' waits have ended.
+    fn note(&mut self, woken: &Woken) {
+        if let Some(pid) = woken.sender {
+            self.note_sender(pid);
+        }
+        if let Some(pid) = woken.receiver {
+            self.note_receiver(pid);
         }
     }
 }
@@ -202,11 +154,7 @@ pub fn sys_msgget(key: i32, flags: i32) -> SysResult {
             let id = table.add(key, limit(&MSGMNI), |id| {
                 let state = State {
                     permissions,
-                    messages: VecDeque::new(),
-                    bytes: 0,
-                    max_bytes: limit(&MSGMNB) as u64,
-                    receivers: VecDeque::new(),
-                    senders: VecDeque::new(),
+                    queue: base::message_queue::Queue::new(limit(&MSGMNB) as u64),
                     send_time: 0,
                     receive_time: 0,
                     change_time: now_seconds(),
@@ -227,72 +175,57 @@ pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult
     if size > limit(&MSGMAX) || id < 0 || kind < 1 {
         return Err(Errno::EINVAL);
     }
-    let mut data = Vec::new();
-    data.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-    data.resize(size, 0);
+    let mut text = Text::new();
+    text.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
+    text.resize(size, 0);
     let body = msgp.checked_add(8).ok_or(Errno::EFAULT)?;
-    hal::user::copy_from_user(&mut data, body)?;
+    hal::user::copy_from_user(&mut text, body)?;
     let queue = find(id)?;
-    let mut woken = Woken::new();
+    let mut woken = Woken::default();
     let mut state = queue.state.lock();
     with_caller(|caller| state.permissions.check(caller, 0o222))?;
     if state.removed {
         return Err(Errno::EIDRM);
     }
-    let message = Message { kind, data };
-    if state.senders.is_empty() && state.has_room(size) {
-        state.put(message, current().process.pid, &mut woken);
-        drop(state);
-        wake(&mut woken);
-        return Ok(0);
-    }
+    let message = match state.queue.send(Message { kind, text }, &mut woken) {
+        Ok(()) => {
+            state.note_sender(current().process.pid);
+            state.note(&woken);
+            drop(state);
+            woken.wake();
+            return Ok(0);
+        }
+        Err(message) => message,
+    };
     if flags & IPC_NOWAIT != 0 {
         return Err(Errno::EAGAIN);
     }
-    let waiter =
-        Arc::new(Waiter { task: crate::process::current_arc(), state: SpinLock::new(WaitState::Sending(message)) });
-    state.senders.push_back(waiter.clone());
+    let own = Handle::new();
+    state.queue.wait_to_send(own.clone(), message);
     drop(state);
-    match wait(&queue, &waiter, "msgsnd")? {
-        WaitState::Failed(errno) => Err(errno),
+    match wait(&queue, &own, "msgsnd")? {
+        Outcome::Ended(End::Failed(errno)) => Err(errno),
         _ => Ok(0),
     }
 }
 
-/// Sleeps until the waiter's operation is complete and takes the result. A signal: ERESTARTNOHAND.
-fn wait(queue: &Queue, waiter: &Arc<Waiter>, kind: &'static str) -> Result<WaitState, Errno> {
-    let is_complete = || {
-        let state = waiter.state.lock();
-        (!matches!(*state, WaitState::Sending(_) | WaitState::Receiving { .. })).then_some(())
-    };
+/// Sleeps until the wait has ended. A signal: ERESTARTNOHAND.
+fn wait(queue: &Queue, own: &Handle, kind: &'static str) -> Result<Outcome, Errno> {
+    let take = || own.0.end.lock().take();
     let reason = WaitReason::on(kind, queue.id as u64);
-    if let Err(WaitError::Interrupted | WaitError::TimedOut) =
-        Park::park_until(WaitMode::Interruptible, None, reason, is_complete)
-    {
-        let mut state = queue.state.lock();
-        if is_complete().is_none() {
-            let was_first = state.senders.front().is_some_and(|first| Arc::ptr_eq(first, waiter));
-            state.senders.retain(|other| !Arc::ptr_eq(other, waiter));
-            state.receivers.retain(|other| !Arc::ptr_eq(other, waiter));
-            let mut woken = Woken::new();
-            if was_first {
-                // A shorter message may have stood behind this one.
-                state.room_was_made(&mut woken);
-            }
-            drop(state);
-            wake(&mut woken);
-            return Err(Errno::ERESTARTNOHAND);
-        }
-    }
-    Ok(core::mem::replace(&mut *waiter.state.lock(), WaitState::Sent))
+    Park::park_until(WaitMode::Interruptible, None, reason, take).or_else(|_| {
+        let was_in_line = queue.state.lock().queue.cancel(own);
+        // Else it ended before the signal could.
+        if was_in_line { Err(Errno::ERESTARTNOHAND) } else { take().ok_or(Errno::ERESTARTNOHAND) }
+    })
 }
 
 /// Copies a message out: EFAULT. Answers the bytes of its text.
 fn deliver(message: &Message, msgp: UserAddr, size: usize) -> SysResult {
     UserPtr::<i64>::new(msgp).write(&message.kind)?;
-    let len = message.data.len().min(size);
+    let len = message.text.len().min(size);
     let body = msgp.checked_add(8).ok_or(Errno::EFAULT)?;
-    UserPtr::<u8>::new(body).write_slice(&message.data[..len])?;
+    UserPtr::<u8>::new(body).write_slice(&message.text[..len])?;
     Ok(len)
 }
 
@@ -301,59 +234,57 @@ pub fn sys_msgrcv(id: i32, msgp: UserAddr, size: usize, mtype: i64, flags: i32) 
     if id < 0 || (size as i64) < 0 {
         return Err(Errno::EINVAL);
     }
-    let wanted = match mtype {
-        place if flags & MSG_COPY != 0 => {
-            if flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0 {
-                return Err(Errno::EINVAL);
-            }
-            Wanted::At(usize::try_from(place).unwrap_or(usize::MAX))
-        }
-        0 => Wanted::Any,
-        limit if limit < 0 => Wanted::UpTo(limit.checked_neg().unwrap_or(i64::MAX)),
-        kind if flags & MSG_EXCEPT != 0 => Wanted::NotType(kind),
-        kind => Wanted::Type(kind),
-    };
     let truncate = flags & MSG_NOERROR != 0;
-    let queue = find(id)?;
-    let mut woken = Woken::new();
-    let mut state = queue.state.lock();
-    with_caller(|caller| state.permissions.check(caller, 0o444))?;
-    if state.removed {
-        return Err(Errno::EIDRM);
-    }
-    if let Some(at) = state.find(wanted) {
-        if state.messages[at].data.len() > size && !truncate {
-            return Err(Errno::E2BIG);
+    if flags & MSG_COPY != 0 {
+        if flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0 {
+            return Err(Errno::EINVAL);
         }
-        let message = if let Wanted::At(_) = wanted {
-            let message = &state.messages[at];
-            Message { kind: message.kind, data: message.data.clone() }
-        } else {
-            let Some(message) = state.messages.remove(at) else { return Err(Errno::ENOMSG) };
-            state.bytes -= message.data.len() as u64;
-            state.receive_time = now_seconds();
-            state.last_receiver = current().process.pid;
-            state.room_was_made(&mut woken);
-            message
-        };
+        return copy(id, msgp, size, usize::try_from(mtype).unwrap_or(usize::MAX), truncate);
+    }
+    let request = Request { wanted: Wanted::new(mtype, flags & MSG_EXCEPT != 0), size, truncate };
+    let queue = find(id)?;
+    loop {
+        let mut woken = Woken::default();
+        let mut state = queue.state.lock();
+        with_caller(|caller| state.permissions.check(caller, 0o444))?;
+        if state.removed {
+            return Err(Errno::EIDRM);
+        }
+        if let Some(message) = state.queue.receive(&request, &mut woken)? {
+            state.note_receiver(current().process.pid);
+            state.note(&woken);
+            drop(state);
+            woken.wake();
+            return deliver(&message, msgp, size);
+        }
+        if flags & IPC_NOWAIT != 0 {
+            return Err(Errno::ENOMSG);
+        }
+        let own = Handle::new();
+        state.queue.wait_to_receive(own.clone(), request);
         drop(state);
-        wake(&mut woken);
-        return deliver(&message, msgp, size);
+        match wait(&queue, &own, "msgrcv")? {
+            Outcome::Ended(End::Received(message)) => return deliver(&message, msgp, size),
+            Outcome::Ended(End::Failed(errno)) => return Err(errno),
+            Outcome::Ended(End::Sent) | Outcome::Again => {}
+        }
     }
-    if flags & IPC_NOWAIT != 0 {
-        return Err(Errno::ENOMSG);
-    }
-    let waiter = Arc::new(Waiter {
-        task: crate::process::current_arc(),
-        state: SpinLock::new(WaitState::Receiving { wanted, size, truncate }),
-    });
-    state.receivers.push_back(waiter.clone());
+}
+
+/// MSG_COPY: the message at a place, which stays. Here a text that is cut (MSG_NOERROR) is EINVAL.
+fn copy(id: i32, msgp: UserAddr, size: usize, place: usize, truncate: bool) -> SysResult {
+    let queue = find(id)?;
+    let state = queue.state.lock();
+    with_caller(|caller| state.permissions.check(caller, 0o444))?;
+    let message = match state.queue.peek(place) {
+        None => return Err(Errno::ENOMSG),
+        Some(message) if message.text.len() > size => {
+            return Err(if truncate { Errno::EINVAL } else { Errno::E2BIG });
+        }
+        Some(message) => message.clone(),
+    };
     drop(state);
-    match wait(&queue, &waiter, "msgrcv")? {
-        WaitState::Received(message) => deliver(&message, msgp, size),
-        WaitState::Failed(errno) => Err(errno),
-        _ => Err(Errno::EIDRM),
-    }
+    deliver(&message, msgp, size)
 }
 
 /// `struct msqid64_ds`.
@@ -379,9 +310,9 @@ fn describe(queue: &Queue, key: i32) -> MsqidDs {
         stime: state.send_time,
         rtime: state.receive_time,
         ctime: state.change_time,
-        cbytes: state.bytes,
-        qnum: state.messages.len() as u64,
-        qbytes: state.max_bytes,
+        cbytes: state.queue.bytes(),
+        qnum: state.queue.len() as u64,
+        qbytes: state.queue.max_bytes(),
         lspid: state.last_sender,
         lrpid: state.last_receiver,
         unused: [0; 2],
@@ -422,8 +353,8 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
             };
             if cmd == MSG_INFO {
                 info.pool = queues.len() as i32;
-                info.map = queues.iter().map(|queue| queue.state.lock().messages.len() as i32).sum();
-                info.tql = queues.iter().map(|queue| queue.state.lock().bytes as i32).sum();
+                info.map = queues.iter().map(|queue| queue.state.lock().queue.len() as i32).sum();
+                info.tql = queues.iter().map(|queue| queue.state.lock().queue.bytes() as i32).sum();
             }
             UserPtr::new(buf).write(&info)?;
             Ok(TABLE.lock().max_index())
@@ -443,7 +374,7 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
             let wanted: MsqidDs = UserPtr::new(buf).read()?;
             let queue = find(id)?;
             let may_raise = current().creds().has_cap(cap::SYS_RESOURCE);
-            let mut woken = Woken::new();
+            let mut woken = Woken::default();
             with_caller(|caller| {
                 let mut state = queue.state.lock();
                 state.permissions.check_owner(caller)?;
@@ -451,12 +382,16 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
                     return Err(Errno::EPERM);
                 }
                 wanted.perm.apply(&mut state.permissions)?;
-                state.max_bytes = wanted.qbytes;
                 state.change_time = now_seconds();
-                state.room_was_made(&mut woken);
+                for receiver in state.queue.drain_receivers() {
+                    receiver.tell(Outcome::Again);
+                    woken.tasks.push(receiver.0.task.clone());
+                }
+                state.queue.set_max_bytes(wanted.qbytes, &mut woken);
+                state.note(&woken);
                 Ok(())
             })?;
-            wake(&mut woken);
+            woken.wake();
             Ok(0)
         }
         IPC_RMID => {
@@ -465,16 +400,11 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
             let gone = TABLE.lock().remove(id)?;
             let mut state = queue.state.lock();
             state.removed = true;
-            let mut waiters: Vec<Arc<Waiter>> = state.receivers.drain(..).collect();
-            waiters.extend(state.senders.drain(..));
-            let messages = core::mem::take(&mut state.messages);
-            state.bytes = 0;
-            for waiter in &waiters {
-                *waiter.state.lock() = WaitState::Failed(Errno::EIDRM);
-            }
+            let mut woken = Woken::default();
+            let messages = state.queue.remove(&mut woken);
             drop(state);
             drop((messages, gone));
-            wake(&mut waiters.iter().map(|waiter| waiter.task.clone()).collect());
+            woken.wake();
             Ok(0)
         }
         _ => Err(Errno::EINVAL),

@@ -9,8 +9,8 @@ use super::sysv::{
 use crate::prelude::*;
 use crate::sync::{Deadline, Park, WaitError, WaitReason};
 use crate::time::Timespec;
-use alloc::collections::{BTreeMap, VecDeque};
-use base::semaphore::{MAX_VALUE, Op, Outcome, Semaphore, attempt, count_waiting, undo};
+use alloc::collections::BTreeMap;
+use base::semaphore::{Line, MAX_VALUE, Op, Outcome, Semaphore, Waiter, attempt, undo};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use smallvec::SmallVec;
@@ -75,20 +75,41 @@ type Ops = SmallVec<[Op; 4]>;
 const WAITING: i32 = 0;
 const DONE: i32 = 1;
 
-struct Waiter {
+struct Waiting {
     task: Arc<Task>,
     ops: Ops,
     undo: Option<Arc<UndoList>>,
-    /// Which operation it waits for.
-    blocked: AtomicUsize,
+    set: i32,
+    /// Semaphores of the set.
+    count: usize,
     /// WAITING, DONE, or minus an errno.
     state: AtomicI32,
+}
+
+impl Waiter for Waiting {
+    fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+    fn pid(&self) -> u32 {
+        self.task.process.pid
+    }
+    fn with_adjustments<R>(&self, f: impl FnOnce(&mut [i16]) -> R) -> R {
+        with_adjustments(self.undo.as_deref(), self.set, self.count, f)
+    }
+}
+
+/// Lends a thread's adjustments of a set, if it has a list of them.
+fn with_adjustments<R>(list: Option<&UndoList>, set: i32, count: usize, f: impl FnOnce(&mut [i16]) -> R) -> R {
+    match list {
+        Some(list) => f(list.adjust.lock().entry(set).or_insert_with(|| alloc::vec![0; count])),
+        None => f(&mut []),
+    }
 }
 
 struct State {
     permissions: Permissions,
     semaphores: Vec<Semaphore>,
-    waiters: VecDeque<Arc<Waiter>>,
+    line: Line<Arc<Waiting>>,
     op_time: i64,
     change_time: i64,
     removed: bool,
@@ -102,44 +123,18 @@ struct Set {
 
 static TABLE: SpinLock<IdTable<Arc<Set>>> = SpinLock::new(IdTable::new());
 
-type Woken = SmallVec<[Arc<Waiter>; 4]>;
+type Woken = SmallVec<[Arc<Waiting>; 4]>;
 
-impl Set {
-    fn attempt(&self, state: &mut State, ops: &[Op], pid: u32, undo: Option<&UndoList>) -> Result<Outcome, Errno> {
-        match undo {
-            Some(list) => {
-                let mut list = list.adjust.lock();
-                let adjust = list.entry(self.id).or_insert_with(|| alloc::vec![0; self.count]);
-                attempt(&mut state.semaphores, ops, pid, adjust)
-            }
-            None => attempt(&mut state.semaphores, ops, pid, &mut []),
-        }
-    }
-
+impl State {
     /// Completes what can go ahead now, until nothing more can.
-    fn after_change(&self, state: &mut State, woken: &mut Woken) {
-        let mut at = 0;
-        while let Some(waiter) = state.waiters.get(at).cloned() {
-            let result = match self.attempt(state, &waiter.ops, waiter.task.process.pid, waiter.undo.as_deref()) {
-                Ok(Outcome::Blocked(index)) => {
-                    waiter.blocked.store(index, Ordering::Relaxed);
-                    if !waiter.ops[index].no_wait {
-                        at += 1;
-                        continue;
-                    }
-                    -i32::from(Errno::EAGAIN.0)
-                }
-                Ok(Outcome::Done) => DONE,
-                Err(errno) => -i32::from(errno.0),
-            };
-            state.waiters.remove(at);
-            waiter.state.store(result, Ordering::Release);
-            if result == DONE {
-                state.op_time = now_seconds();
-                // Its changes may let others go ahead.
-                at = 0;
-            }
+    fn after_change(&mut self, woken: &mut Woken) {
+        let any_done = self.line.after_change(&mut self.semaphores, |waiter, result| {
+            let state = result.map_or_else(|errno| -i32::from(errno.0), |()| DONE);
+            waiter.state.store(state, Ordering::Release);
             woken.push(waiter);
+        });
+        if any_done {
+            self.op_time = now_seconds();
         }
     }
 }
@@ -165,10 +160,10 @@ pub fn sys_semget(key: i32, nsems: i32, flags: i32) -> SysResult {
         Get::Existing(id) => {
             let set = table.get(id)?.clone();
             drop(table);
-            with_caller(|caller| set.state.lock().permissions.check(caller, flags as u32))?;
             if count > set.count {
                 return Err(Errno::EINVAL);
             }
+            with_caller(|caller| set.state.lock().permissions.check(caller, flags as u32))?;
             Ok(id as usize)
         }
         Get::Create => {
@@ -183,7 +178,7 @@ pub fn sys_semget(key: i32, nsems: i32, flags: i32) -> SysResult {
                 let state = State {
                     permissions,
                     semaphores: alloc::vec![Semaphore::default(); count],
-                    waiters: VecDeque::new(),
+                    line: Line::new(),
                     op_time: 0,
                     change_time: now_seconds(),
                     removed: false,
@@ -241,15 +236,18 @@ pub fn sys_semtimedop(id: i32, ops: UserAddr, nops: usize, timeout: UserAddr) ->
 }
 
 fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysResult {
-    if nops < 1 || id < 0 {
-        return Err(Errno::EINVAL);
-    }
     if nops > limit(&SEMOPM) {
         return Err(Errno::E2BIG);
+    }
+    if nops < 1 {
+        return Err(Errno::EINVAL);
     }
     let from = ops;
     let mut ops = Ops::new();
     let Summary { alters, undo, highest } = read_ops(from, nops, &mut ops)?;
+    if id < 0 {
+        return Err(Errno::EINVAL);
+    }
     let deadline: Deadline = match timeout {
         Some(timeout) => Some(crate::time::now_ns().saturating_add(timeout.to_ns()?)),
         None => None,
@@ -266,11 +264,14 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
     if state.removed {
         return Err(Errno::EIDRM);
     }
-    let blocked = match set.attempt(&mut state, &ops, task.process.pid, undo.as_deref())? {
+    let outcome = with_adjustments(undo.as_deref(), id, set.count, |adjust| {
+        attempt(&mut state.semaphores, &ops, task.process.pid, adjust)
+    });
+    let blocked = match outcome? {
         Outcome::Done => {
             state.op_time = now_seconds();
-            if alters && !state.waiters.is_empty() {
-                set.after_change(&mut state, &mut woken);
+            if alters && !state.line.is_empty() {
+                state.after_change(&mut woken);
             }
             drop(state);
             wake(&woken);
@@ -279,21 +280,21 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
         Outcome::Blocked(at) if ops[at].no_wait => return Err(Errno::EAGAIN),
         Outcome::Blocked(at) => at,
     };
-    let waiter = Arc::new(Waiter {
+    let waiter = Arc::new(Waiting {
         task: crate::process::current_arc(),
         ops,
         undo,
-        blocked: AtomicUsize::new(blocked),
+        set: id,
+        count: set.count,
         state: AtomicI32::new(WAITING),
     });
-    state.waiters.push_back(waiter.clone());
+    state.line.push(waiter.clone(), blocked);
     drop(state);
     let changed = || (waiter.state.load(Ordering::Acquire) != WAITING).then_some(());
     let result = Park::park_until(WaitMode::Interruptible, deadline, WaitReason::on("semop", id as u64), changed);
     if let Err(error) = result {
-        let mut state = set.state.lock();
-        if waiter.state.load(Ordering::Acquire) == WAITING {
-            state.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
+        // Unless it was done before it could be taken back.
+        if set.state.lock().line.cancel(|other| Arc::ptr_eq(other, &waiter)) {
             return Err(match error {
                 WaitError::TimedOut => Errno::EAGAIN,
                 WaitError::Interrupted => Errno::EINTR,
@@ -310,8 +311,7 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
 pub fn holder_for(id: u64, task: &Arc<Task>) -> Option<(usize, u32)> {
     let set = find(i32::try_from(id).ok()?).ok()?;
     let state = set.state.lock();
-    let waiter = state.waiters.iter().find(|waiter| Arc::ptr_eq(&waiter.task, task))?;
-    let op = waiter.ops.get(waiter.blocked.load(Ordering::Relaxed)).filter(|op| op.change < 0)?;
+    let op = state.line.blocked_at(|waiter| Arc::ptr_eq(&waiter.task, task)).filter(|op| op.change < 0)?;
     let number = usize::from(op.number);
     Some((number, state.semaphores.get(number)?.holder()?))
 }
@@ -386,11 +386,7 @@ pub fn sys_semctl(id: i32, num: i32, cmd: i32, arg: u64) -> SysResult {
             let state = set.state.lock();
             with_caller(|caller| state.permissions.check(caller, 0o444))?;
             let semaphore = usize::try_from(num).ok().and_then(|num| state.semaphores.get(num)).ok_or(Errno::EINVAL)?;
-            let waiting = || {
-                let blocked =
-                    state.waiters.iter().filter_map(|w| w.ops.get(w.blocked.load(Ordering::Relaxed)).copied());
-                count_waiting(blocked, num as u16)
-            };
+            let waiting = || state.line.count_waiting(num as u16);
             Ok(match cmd {
                 GETVAL => usize::from(semaphore.value),
                 GETPID => semaphore.pid as usize,
@@ -415,7 +411,7 @@ fn set_value(id: i32, num: i32, value: i32) -> SysResult {
     state.semaphores[number] = Semaphore::new(value as u16, current().process.pid);
     state.change_time = now_seconds();
     forget_adjustments(id, Some(number));
-    set.after_change(&mut state, &mut woken);
+    state.after_change(&mut woken);
     drop(state);
     wake(&woken);
     Ok(0)
@@ -446,7 +442,7 @@ fn all_values(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
     }
     state.change_time = now_seconds();
     forget_adjustments(id, None);
-    set.after_change(&mut state, &mut woken);
+    state.after_change(&mut woken);
     drop(state);
     wake(&woken);
     Ok(0)
@@ -459,14 +455,14 @@ fn remove(id: i32) -> SysResult {
     TOTAL.fetch_sub(set.count, Ordering::Relaxed);
     let mut state = set.state.lock();
     state.removed = true;
-    let waiters: Vec<_> = state.waiters.drain(..).collect();
+    let waiters: Woken = state.line.drain().collect();
     for waiter in &waiters {
         waiter.state.store(-i32::from(Errno::EIDRM.0), Ordering::Release);
     }
     drop(state);
     drop(gone);
     forget_adjustments(id, None);
-    wake(&waiters.into());
+    wake(&waiters);
     Ok(0)
 }
 
@@ -524,8 +520,11 @@ pub(super) fn on_exit(task: &Task) {
         let Ok(set) = find(id) else { continue };
         let mut woken = Woken::new();
         let mut state = set.state.lock();
-        if !state.removed && undo(&mut state.semaphores, &adjust, task.process.pid) {
-            set.after_change(&mut state, &mut woken);
+        if !state.removed {
+            state.op_time = now_seconds();
+            if undo(&mut state.semaphores, &adjust, task.process.pid) {
+                state.after_change(&mut woken);
+            }
         }
         drop(state);
         wake(&woken);

@@ -1,5 +1,8 @@
 //! System V semaphores and message queues.
 
+mod msg;
+mod sem;
+
 use crate::harness::{Tests, child_succeeds, expect_errno, in_child, others_asleep};
 use std::time::Duration;
 
@@ -16,6 +19,32 @@ pub const TESTS: Tests = &[
     ("msg_blocks_and_wakes", msg_blocks_and_wakes),
     ("msg_full_queue", msg_full_queue),
     ("msg_removed", msg_removed),
+    ("msgget_rules", msg::msgget_rules),
+    ("msgsnd_errors", msg::msgsnd_errors),
+    ("msgrcv_errors", msg::msgrcv_errors),
+    ("msg_copy", msg::msg_copy),
+    ("short_messages_pass", msg::short_messages_pass),
+    ("too_big_for_who_waits", msg::too_big_for_who_waits),
+    ("rights_change_under_a_receiver", msg::rights_change_under_a_receiver),
+    ("msgctl_set_and_limits", msg::msgctl_set_and_limits),
+    ("msgctl_info", msg::msgctl_info),
+    ("msg_times_and_pids", msg::msg_times_and_pids),
+    ("msg_limits_in_proc", msg::msg_limits_in_proc),
+    ("semget_rules", sem::semget_rules),
+    ("semop_error_order", sem::semop_error_order),
+    ("semop_rights", sem::semop_rights),
+    ("semtimedop_timeouts", sem::semtimedop_timeouts),
+    ("sem_counts", sem::counts),
+    ("sem_zero_then_raise", sem::zero_then_raise),
+    ("sem_no_wait_in_line", sem::no_wait_in_line),
+    ("sem_order_of_arrival", sem::order_of_arrival),
+    ("sem_undo_rules", sem::undo_rules),
+    ("sem_undo_sharing", sem::undo_sharing),
+    ("semctl_set_clears_undo", sem::set_clears_undo),
+    ("semctl_errors", sem::semctl_errors),
+    ("semctl_info", sem::semctl_info),
+    ("sem_pids_and_times", sem::pids_and_times),
+    ("sem_limits_in_proc", sem::limits_in_proc),
 ];
 
 fn op(number: u16, change: i16, flags: i32) -> libc::sembuf {
