@@ -38,12 +38,16 @@ pub const SO_PROTOCOL: i32 = 38;
 pub const SO_DOMAIN: i32 = 39;
 pub const SO_BUSY_POLL: i32 = 46;
 pub const SO_INCOMING_CPU: i32 = 49;
+/// The other side's supplementary groups; ERANGE, with the length there is, when they do not fit.
+pub const SO_PEERGROUPS: i32 = 59;
 pub const SO_COOKIE: i32 = 57;
 
 /// net.core.wmem_default and rmem_default.
 pub const DEFAULT_BUFFER: u32 = 212_992;
-/// net.core.wmem_max and rmem_max, doubled as the kernel does for its own overhead.
-const MAX_BUFFER: u32 = 8 << 20;
+/// net.core.wmem_max and rmem_max: what SO_SNDBUF and SO_RCVBUF are cut to before they are doubled.
+const MAX_BUFFER: u32 = 212_992;
+/// The same for the privileged SO_SNDBUFFORCE and SO_RCVBUFFORCE: memory must stay bounded.
+const MAX_FORCED: u32 = 4 << 20;
 const MIN_SNDBUF: u32 = 4608;
 const MIN_RCVBUF: u32 = 2304;
 
@@ -211,6 +215,12 @@ fn timeout(value: OptionIn) -> Result<u64, Errno> {
     Ok(if time.sec < 0 { 1 } else { time.to_ns().unwrap_or(0) })
 }
 
+/// What a buffer's size becomes: cut to the limit (a negative one counts as the largest unless forced), then doubled.
+fn buffer_size(wanted: i32, forced: bool) -> u32 {
+    let size = if forced { (wanted.max(0) as u32).min(MAX_FORCED) } else { (wanted as u32).min(MAX_BUFFER) };
+    size * 2
+}
+
 /// Sets an option of level SOL_SOCKET: EINVAL, EFAULT, EDOM, EPERM, ENOPROTOOPT.
 pub fn set(socket: &dyn Socket, name: i32, value: OptionIn) -> Result<(), Errno> {
     let common = socket.common();
@@ -236,7 +246,7 @@ pub fn set(socket: &dyn Socket, name: i32, value: OptionIn) -> Result<(), Errno>
                     if name == SO_SNDBUFFORCE && !admin() {
                         return Err(Errno::EPERM);
                     }
-                    let size = (number as u32).min(MAX_BUFFER / 2) * 2;
+                    let size = buffer_size(number, name == SO_SNDBUFFORCE);
                     common.send_buffer.store(size.max(MIN_SNDBUF), Ordering::Relaxed);
                     common.send_buffer_is_set.store(true, Ordering::Relaxed);
                 }
@@ -244,7 +254,7 @@ pub fn set(socket: &dyn Socket, name: i32, value: OptionIn) -> Result<(), Errno>
                     if name == SO_RCVBUFFORCE && !admin() {
                         return Err(Errno::EPERM);
                     }
-                    let size = (number as u32).min(MAX_BUFFER / 2) * 2;
+                    let size = buffer_size(number, name == SO_RCVBUFFORCE);
                     common.receive_buffer.store(size.max(MIN_RCVBUF), Ordering::Relaxed);
                     common.receive_buffer_is_set.store(true, Ordering::Relaxed);
                 }

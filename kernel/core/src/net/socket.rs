@@ -165,10 +165,12 @@ pub fn deadline(timeout_ns: u64) -> Deadline {
     (timeout_ns != 0).then(|| crate::time::now_ns().saturating_add(timeout_ns))
 }
 
-/// A wait's end as socket calls report it: a time-out is EAGAIN.
-pub fn wait_error(error: WaitError) -> Errno {
-    match Errno::from(error) {
-        Errno::ETIMEDOUT => Errno::EAGAIN,
-        errno => errno,
+/// A wait's end as socket calls report it: a time-out is EAGAIN; a call that has one (SO_RCVTIMEO, SO_SNDTIMEO) is not restarted
+/// after a signal, for it would wait the whole time again.
+pub fn wait_error(until: Deadline) -> impl Fn(WaitError) -> Errno {
+    move |error| match error {
+        WaitError::TimedOut => Errno::EAGAIN,
+        WaitError::Interrupted if until.is_some() => Errno::EINTR,
+        WaitError::Interrupted => Errno::ERESTARTSYS,
     }
 }

@@ -1,7 +1,7 @@
 //! The socket calls. Each finds its [`Socket`] and does what every family has in common.
 
 use super::message::{self, Control, MsgHdr};
-use super::options::{self, OptionIn, SOL_SOCKET};
+use super::options::{self, OptionIn, SO_PEERGROUPS, SOL_SOCKET};
 use super::socket::{self, AF_INET, AF_INET6, AF_UNIX, How, MsgFlags, Outgoing, Received, Socket};
 use super::{inet, netlink, unix};
 use crate::file::table::{file, install};
@@ -256,6 +256,10 @@ pub fn sys_getsockopt(fd: i32, level: i32, name: i32, value: UserAddr, len: User
             None if level == SOL_SOCKET => options::get(socket, name)?,
             None => return Err(socket.unknown_level()),
         };
+        if (level, name) == (SOL_SOCKET, SO_PEERGROUPS) && bytes.len() > room {
+            pointer.write(&(bytes.len() as i32))?;
+            return Err(Errno::ERANGE);
+        }
         let n = bytes.len().min(room);
         UserPtr::<u8>::new(value).write_slice(&bytes[..n])?;
         pointer.write(&(n as i32))

@@ -44,6 +44,16 @@ pub fn buffer_sizes() {
     assert_eq!(number(fd, SO_SNDBUF), 4608);
     assert_eq!(set_number(fd, SO_RCVBUF, 1), 0);
     assert_eq!(number(fd, SO_RCVBUF), 2304);
+    for name in [SO_SNDBUF, SO_RCVBUF] {
+        for huge in [300_000, i32::MAX, -1] {
+            assert_eq!(set_number(fd, name, huge), 0);
+            assert_eq!(number(fd, name), 2 * 212_992, "wmem_max and rmem_max");
+        }
+    }
+    assert_eq!(set_number(fd, SO_SNDBUFFORCE, 300_000), 0);
+    assert_eq!(number(fd, SO_SNDBUF), 600_000);
+    assert_eq!(set_number(fd, SO_SNDBUFFORCE, -1), 0);
+    assert_eq!(number(fd, SO_SNDBUF), 4608);
     assert_eq!(errno_of(unsafe { setsockopt(fd, SOL_SOCKET, SO_SNDBUF, (&raw const fd).cast(), 3) }), EINVAL);
 }
 

@@ -4,6 +4,7 @@
 
 mod flight;
 mod limits;
+mod options;
 mod rules;
 
 use crate::harness::{Tests, child_succeeds, errno};
@@ -21,6 +22,8 @@ pub const TESTS: Tests = &[
     ("unix_poll", readiness),
     ("unix_full", full),
     ("unix_errors", errors),
+    ("peer_groups", options::peer_groups),
+    ("common_options", options::common_options),
     ("buffer_sizes", limits::buffer_sizes),
     ("message_counts", limits::message_counts),
     ("queue_sizes", limits::queue_sizes),

@@ -300,7 +300,8 @@ impl RawSocket {
         };
         let until = deadline(self.common.receive_timeout());
         let reason = WaitReason::on("raw_receive", self.inode);
-        let taken = self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error)??;
+        let taken =
+            self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         let Some(datagram) = taken else { return Ok(Received::default()) };
         let n = datagram.bytes.len().min(dst.remaining());
         if n != 0 && dst.write(&datagram.bytes[..n])? < n {

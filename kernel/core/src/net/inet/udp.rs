@@ -400,7 +400,8 @@ impl UdpSocket {
         };
         let until = deadline(self.common.receive_timeout());
         let reason = WaitReason::on("udp_receive", self.id);
-        let taken = self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error)??;
+        let taken =
+            self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         let Some(datagram) = taken else { return Ok(Received::default()) };
         let n = datagram.bytes.len().min(dst.remaining());
         let copied = if n == 0 { 0 } else { dst.write(&datagram.bytes[..n])? };

@@ -381,7 +381,7 @@ impl Socket for NetlinkSocket {
                 let some = !self.inbox.lock().datagrams.is_empty() || self.overrun.load(Ordering::Acquire);
                 some.then_some(())
             };
-            self.readable.wait_until(WaitMode::Interruptible, until, reason, ready).map_err(wait_error)?;
+            self.readable.wait_until(WaitMode::Interruptible, until, reason, ready).map_err(wait_error(until))?;
         }
     }
     fn set_option(&self, level: i32, name: i32, value: OptionIn) -> Option<Result<(), Errno>> {

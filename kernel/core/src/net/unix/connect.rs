@@ -2,7 +2,7 @@
 
 use super::super::options::Switches;
 use super::super::socket::{deadline, wait_error};
-use super::{Kind, State, Ucred, UnixSocket, flight};
+use super::{Identity, Kind, State, UnixSocket, flight};
 use crate::file::PollEvents;
 use crate::prelude::*;
 use crate::sync::WaitReason;
@@ -18,7 +18,7 @@ impl UnixSocket {
         if self.kind == Kind::Datagram {
             return Err(Errno::EOPNOTSUPP);
         }
-        let creds = Ucred::current();
+        let identity = Identity::current();
         let mut state = self.state.lock();
         if state.name.is_none() || state.connected {
             return Err(Errno::EINVAL);
@@ -28,7 +28,7 @@ impl UnixSocket {
             Some((_, old)) => *old = limit,
             none => *none = Some((VecDeque::new(), limit)),
         }
-        state.peer_creds = Some(creds);
+        state.peer_identity = Some(identity);
         drop(state);
         self.room.wake_all();
         Ok(())
@@ -74,7 +74,7 @@ impl UnixSocket {
     pub(super) fn connect_stream(self: &Arc<Self>, name: &[u8], nonblocking: bool) -> Result<(), Errno> {
         self.bind_for_credentials()?;
         let listener = self.find(name)?;
-        let creds = Ucred::current();
+        let identity = Identity::current();
         let server = Self::new(self.kind);
         let attempt = || -> Option<Result<(), Errno>> {
             if listener.end_of_input.load(Ordering::Acquire) {
@@ -86,7 +86,7 @@ impl UnixSocket {
                 return Some(Err(if is_listening { Errno::EINVAL } else { Errno::ECONNREFUSED }));
             }
             with_both(&listener, self, |listening, state| {
-                let (peer_creds, name) = (listening.peer_creds, listening.name.clone());
+                let (peer_identity, name) = (listening.peer_identity.clone(), listening.name.clone());
                 let Some((pending, limit)) = &mut listening.pending else { return Some(Err(Errno::ECONNREFUSED)) };
                 if pending.len() >= *limit {
                     return nonblocking.then_some(Err(Errno::EAGAIN));
@@ -100,19 +100,19 @@ impl UnixSocket {
                 let mut own = server.state.lock();
                 own.name = name;
                 own.peer = Some(self.own.clone());
-                own.peer_creds = Some(creds);
+                own.peer_identity = Some(identity.clone());
                 own.connected = true;
                 drop(own);
                 pending.push_back(server.clone());
                 state.peer = Some(Arc::downgrade(&server));
-                state.peer_creds = peer_creds;
+                state.peer_identity = peer_identity;
                 state.connected = true;
                 Some(Ok(()))
             })
         };
         let until = deadline(self.common.send_timeout());
         let reason = WaitReason::on("unix_connect", listener.id);
-        listener.room.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error)??;
+        listener.room.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         listener.readable.wake_one();
         listener.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
         self.poll_set.notify(PollEvents::OUT | PollEvents::WRNORM);
@@ -136,7 +136,7 @@ impl UnixSocket {
         let until = deadline(self.common.receive_timeout());
         let reason = WaitReason::on("unix_accept", self.id);
         let socket =
-            self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error)??;
+            self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         self.room.wake_one();
         socket.common.switch(Switches::PASS_CRED, self.common.is_on(Switches::PASS_CRED));
         Ok(socket)

@@ -1,7 +1,7 @@
 //! A UNIX socket as a socket of the calls, and as a file.
 
 use super::super::message::{Address, ControlItem, SCM_CREDENTIALS};
-use super::super::options::{Common, SO_PEERCRED, SOL_SOCKET, Switches};
+use super::super::options::{Common, SO_PEERCRED, SO_PEERGROUPS, SOL_SOCKET, Switches};
 use super::super::socket::{self, AF_UNIX, AF_UNSPEC, Accepted, How, MsgFlags, Outgoing, Received, Socket};
 use super::send::Ancillary;
 use super::{Kind, Ucred, UnixSocket, name};
@@ -149,11 +149,18 @@ impl Socket for UnixSocket {
         self.state.lock().pending.is_some()
     }
     fn option(&self, level: i32, name: i32, _room: usize) -> Option<Result<Vec<u8>, Errno>> {
-        if (level, name) != (SOL_SOCKET, SO_PEERCRED) {
-            return None;
+        let identity = || self.peer_identity();
+        match (level, name) {
+            (SOL_SOCKET, SO_PEERCRED) => {
+                let none = Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+                Some(Ok(identity().map_or(none, |peer| peer.ucred).as_bytes().to_vec()))
+            }
+            (SOL_SOCKET, SO_PEERGROUPS) => {
+                let groups = identity().map(|peer| peer.creds.groups.as_bytes().to_vec());
+                Some(groups.ok_or(Errno::ENODATA))
+            }
+            _ => None,
         }
-        let none = Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-        Some(Ok(self.peer_creds().unwrap_or(none).as_bytes().to_vec()))
     }
 }
 

@@ -22,6 +22,7 @@ use super::socket::{self, AF_UNIX};
 use crate::file::{PollEvents, PollSet};
 use crate::fs::Path;
 use crate::prelude::*;
+use crate::process::Credentials;
 use alloc::collections::VecDeque;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use flight::Flying;
@@ -48,6 +49,19 @@ impl Ucred {
     pub fn current() -> Self {
         let creds = current().creds();
         Self { pid: current().process.pid, uid: creds.euid, gid: creds.egid }
+    }
+}
+
+/// Who was at the other side when the connection was made.
+#[derive(Clone)]
+struct Identity {
+    ucred: Ucred,
+    creds: Arc<Credentials>,
+}
+
+impl Identity {
+    fn current() -> Self {
+        Self { ucred: Ucred::current(), creds: current().creds() }
     }
 }
 
@@ -94,7 +108,7 @@ struct State {
     peer: Option<Weak<UnixSocket>>,
     /// Connections not yet accepted, and how many there may be; `None` unless listening.
     pending: Option<(VecDeque<Arc<UnixSocket>>, usize)>,
-    peer_creds: Option<Ucred>,
+    peer_identity: Option<Identity>,
     connected: bool,
 }
 
@@ -152,11 +166,11 @@ impl UnixSocket {
     /// socketpair(2).
     pub fn pair(kind: Kind) -> (Arc<Self>, Arc<Self>) {
         let (one, other) = (Self::new(kind), Self::new(kind));
-        let creds = Ucred::current();
+        let identity = Identity::current();
         for (own, peer) in [(&one, &other), (&other, &one)] {
             let mut state = own.state.lock();
             state.peer = Some(Arc::downgrade(peer));
-            state.peer_creds = Some(creds);
+            state.peer_identity = Some(identity.clone());
             state.connected = true;
         }
         (one, other)
@@ -172,8 +186,8 @@ impl UnixSocket {
     fn is_peer(&self, other: &Self) -> bool {
         self.state.lock().peer.as_ref().is_some_and(|peer| peer.ptr_eq(&other.own))
     }
-    fn peer_creds(&self) -> Option<Ucred> {
-        self.state.lock().peer_creds
+    fn peer_identity(&self) -> Option<Identity> {
+        self.state.lock().peer_identity.clone()
     }
     /// ECONNRESET once after the other side went with unread data.
     fn take_reset(&self) -> Option<Errno> {

@@ -73,7 +73,7 @@ impl UnixSocket {
             };
             let reason = WaitReason::on("unix_receive", self.id);
             let waited = self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt);
-            match waited.map_err(wait_error).flatten() {
+            match waited.map_err(wait_error(until)).flatten() {
                 Ok(true) => {}
                 Ok(false) => return Ok(taken),
                 Err(_) if taken.len > 0 => return Ok(taken),

@@ -204,7 +204,7 @@ impl UnixSocket {
             }
         };
         let reason = WaitReason::on("unix_send", self.id);
-        self.writable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error)??;
+        self.writable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         Ok(Charge { sender: self.own.clone(), bytes })
     }
 
@@ -234,7 +234,7 @@ impl UnixSocket {
             Some(Ok(()))
         };
         let reason = WaitReason::on("unix_send", target.id);
-        match target.room.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error)? {
+        match target.room.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))? {
             Err(Errno::ECONNREFUSED) if self.is_peer(target) => return Err(self.peer_is_gone()),
             result => result?,
         }

@@ -100,7 +100,8 @@ impl Tcp {
         };
         let until = deadline(self.common.receive_timeout());
         let reason = WaitReason::on("tcp_accept", self.id);
-        let child = self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error)??;
+        let child =
+            self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         child.state.lock().parent = None;
         Ok(child)
     }
@@ -159,7 +160,7 @@ impl Tcp {
                 result
             }
             Err(WaitError::TimedOut) => Err(if was_connecting { Errno::EALREADY } else { Errno::EINPROGRESS }),
-            Err(WaitError::Interrupted) => Err(Errno::ERESTARTSYS),
+            Err(error) => Err(wait_error(until)(error)),
         }
     }
 
@@ -359,7 +360,8 @@ impl Tcp {
                 }
             };
             first = false;
-            let step = self.writable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error);
+            let step =
+                self.writable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until));
             match step {
                 Ok(Step::Moved(n)) => sent += n,
                 Ok(Step::Fault(len)) => match src.fault_in(len) {
@@ -521,7 +523,8 @@ impl Tcp {
                     step => step,
                 }
             };
-            let step = self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error);
+            let step =
+                self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until));
             match step {
                 Ok(Step::Moved(n)) => got += n,
                 Ok(Step::Fault(len)) => match dst.fault_in(len) {
