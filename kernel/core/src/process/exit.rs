@@ -1,6 +1,6 @@
 //! How threads and processes end: exit(2), exit_group(2), fatal signals; zombies, orphans, the end of pid 1.
 
-use super::life::{Status, ZOMBIE};
+use super::life::{REAPED, Status, ZOMBIE};
 use super::task::attention;
 use super::{Process, tree};
 use crate::file::FdTable;
@@ -121,6 +121,8 @@ fn exit_process(process: &Arc<Process>) {
     }
     *process.executable.lock() = None;
     signal::check_orphaned_groups(process);
+    // A child that nobody is to wait for is none by the time a waiting parent could see it.
+    let leaves_zombie = !process.parent().is_some_and(|parent| reaps_at_once(process, &parent));
     let tree = tree::TREE.lock();
     let children = core::mem::take(&mut process.relations.lock().children);
     let heir = if children.is_empty() { None } else { tree::heir(process) };
@@ -133,7 +135,7 @@ fn exit_process(process: &Arc<Process>) {
             hear.push(child);
         }
     }
-    process.life.state.store(ZOMBIE, Ordering::Release);
+    process.life.state.store(if leaves_zombie { ZOMBIE } else { REAPED }, Ordering::Release);
     drop(tree);
     for child in hear {
         let death_signal = child.life.parent_death_signal.load(Ordering::Relaxed);
@@ -148,6 +150,11 @@ fn exit_process(process: &Arc<Process>) {
     tell_parent(process);
 }
 
+/// Whether the parent wants no zombie of the child.
+fn reaps_at_once(process: &Process, parent: &Arc<Process>) -> bool {
+    process.life.exit_signal.load(Ordering::Relaxed) == SIGCHLD && signal::ignores_children(parent)
+}
+
 /// Sends the exit signal and wakes waiters; a parent that ignores SIGCHLD reaps at once.
 fn tell_parent(process: &Arc<Process>) {
     let Some(parent) = process.parent() else {
@@ -155,7 +162,7 @@ fn tell_parent(process: &Arc<Process>) {
         return;
     };
     let number = process.life.exit_signal.load(Ordering::Relaxed);
-    let reap_now = number == SIGCHLD && signal::ignores_children(&parent);
+    let reap_now = process.life.state.load(Ordering::Acquire) == REAPED || reaps_at_once(process, &parent);
     if number != 0 {
         let mut info = child_info(process);
         info.signo = number as i32;

@@ -103,6 +103,9 @@ fn look(child: &Arc<Process>, options: Options) -> Option<Event> {
         let info = super::exit::child_info(child);
         return Some(event(child.life.status(), info.code, (info.fields[1] as u32) as i32));
     }
+    if child.life.state.load(Ordering::Acquire) == REAPED {
+        return None;
+    }
     let mut stop = child.life.stop.lock();
     if options.contains(Options::STOPPED) && stop.report_stop && stop.signal != 0 {
         let signal = stop.signal;

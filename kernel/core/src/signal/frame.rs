@@ -137,7 +137,7 @@ pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Resul
 pub fn stack_flags(alt: &AltStack, sp: u64) -> i32 {
     let auto = alt.flags & SS_AUTODISARM;
     if alt.size == 0 || alt.flags & SS_DISABLE != 0 {
-        SS_DISABLE
+        SS_DISABLE | auto
     } else if alt.contains(sp) {
         SS_ONSTACK | auto
     } else {

@@ -3,7 +3,7 @@
 use super::state::UNBLOCKABLE;
 use super::{SigInfo, syscall::take};
 use crate::file::table::{file, install};
-use crate::file::{FileOps, OpenFile, OpenFlags, PollEvents, PollTable};
+use crate::file::{FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom};
 use crate::prelude::*;
 use crate::sync::{Park, WaitReason};
 use core::any::Any;
@@ -54,6 +54,12 @@ fn record(info: &SigInfo) -> [u8; RECORD_BYTES] {
 }
 
 impl FileOps for SignalFile {
+    fn can_signal(&self) -> bool {
+        false
+    }
+    fn seek(&self, _file: &OpenFile, _current: u64, _from: SeekFrom) -> Result<u64, Errno> {
+        Ok(0)
+    }
     fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
         if dst.remaining() < RECORD_BYTES {
             return Err(Errno::EINVAL);

@@ -21,6 +21,10 @@ pub mod sa {
     pub const RESTART: u64 = 0x1000_0000;
     pub const NODEFER: u64 = 0x4000_0000;
     pub const RESETHAND: u64 = 0x8000_0000;
+    const EXPOSE_TAGBITS: u64 = 0x800;
+    /// Others are cleared, so that programs can find out what there is.
+    pub const KNOWN: u64 =
+        NOCLDSTOP | NOCLDWAIT | SIGINFO | EXPOSE_TAGBITS | RESTORER | ONSTACK | RESTART | NODEFER | RESETHAND;
 }
 
 /// `struct sigaction` as the system call has it.

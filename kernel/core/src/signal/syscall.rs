@@ -1,7 +1,7 @@
 //! Signal calls: sigaction(2), sigprocmask(2), kill(2) and their kin.
 
 use super::state::{
-    Action, AltStack, PendingSet, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UNBLOCKABLE, refresh,
+    Action, AltStack, PendingSet, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UNBLOCKABLE, refresh, sa,
 };
 use super::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo, SigSet, frame, may_signal, send, send_to_process, send_to_task};
 use crate::prelude::*;
@@ -196,11 +196,11 @@ pub fn sys_rt_sigsuspend(mask: UserAddr, sigsetsize: usize) -> SysResult {
 
 pub fn sys_rt_sigaction(sig: i32, act: UserAddr, oldact: UserAddr, sigsetsize: usize) -> SysResult {
     check_size(sigsetsize)?;
-    let signal = signal_number(sig, false)?;
     let new = match UserPtr::<Action>::new(act).non_null() {
         Some(pointer) => Some(pointer.read()?),
         None => None,
     };
+    let signal = signal_number(sig, false)?;
     if new.is_some() && matches!(signal, SIGKILL | SIGSTOP) {
         return Err(Errno::EINVAL);
     }
@@ -208,6 +208,7 @@ pub fn sys_rt_sigaction(sig: i32, act: UserAddr, oldact: UserAddr, sigsetsize: u
     let old = match new {
         Some(mut action) => {
             action.mask &= !UNBLOCKABLE;
+            action.flags &= sa::KNOWN;
             let old = process.signal.set_action(signal, action);
             if action.handler == SIG_IGN || action.handler == 0 && matches!(signal, 17 | 18 | 23 | 28) {
                 // What is ignored from now on is not pending either.

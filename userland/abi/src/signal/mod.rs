@@ -1,6 +1,8 @@
 //! Signals: delivery order, masks, flags of sigaction, frames, restart rules, waiting, stops, faults.
 
 mod group;
+mod restart;
+mod rules;
 mod stack;
 
 use crate::harness::{Tests, child_dies_of, child_succeeds, expect_errno, in_child};
@@ -36,6 +38,17 @@ pub const TESTS: Tests = &[
     ("kill_ends_all_threads", group::kill_ends_all_threads),
     ("permissions", group::permissions),
     ("storm", group::storm),
+    ("unknown_flags_are_cleared", rules::unknown_flags_are_cleared),
+    ("sigaction_errors", rules::sigaction_errors),
+    ("alternate_stack_rules", rules::alternate_stack_rules),
+    ("queueing", rules::queueing),
+    ("waiting_for_signals", rules::waiting_for_signals),
+    ("children_and_flags", rules::children_and_flags),
+    ("wait_rules", rules::wait_rules),
+    ("restart_files", restart::restart_files),
+    ("restart_sockets", restart::restart_sockets),
+    ("restart_processes", restart::restart_processes),
+    ("restart_ipc", restart::restart_ipc),
 ];
 
 static LOG: [AtomicI32; 64] = [const { AtomicI32::new(0) }; 64];

@@ -12,6 +12,9 @@ struct PidFile {
 }
 
 impl FileOps for PidFile {
+    fn can_signal(&self) -> bool {
+        false
+    }
     fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
         if let Some(table) = table {
             table.register(&self.process.life.exit_poll);
@@ -22,7 +25,10 @@ impl FileOps for PidFile {
         Some(String::from("anon_inode:[pidfd]"))
     }
     fn fdinfo(&self, _file: &OpenFile) -> String {
-        alloc::format!("Pid:\t{0}\nNSpid:\t{0}\n", self.process.pid)
+        // -1 once it has been waited for.
+        let is_gone = self.process.nr_threads() == 0 && !self.process.life.is_zombie();
+        let pid = if is_gone { -1 } else { i64::from(self.process.pid) };
+        alloc::format!("Pid:\t{pid}\nNSpid:\t{pid}\n")
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -1,0 +1,369 @@
+//! The table of signal(7): which blocking calls go on after a handler with SA_RESTART, which end with EINTR whatever the handler
+//! says, and which end with EINTR after a stop and a continue without any handler.
+//!
+//! Each case blocks in a child; a signal is sent once it sleeps. A call that goes on sleeps again, one that does not ends the child
+//! with its errno as exit status.
+
+use crate::harness::{errno, until_asleep};
+use libc::*;
+use std::mem::zeroed;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::SeqCst};
+
+/// What ends the wait.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Rule {
+    /// Restarted with SA_RESTART; EINTR without; goes on after a stop.
+    Restarts,
+    /// Always EINTR with a handler; goes on after a stop.
+    Handler,
+    /// EINTR with a handler and after a stop.
+    Always,
+}
+use Rule::{Always, Handler, Restarts};
+
+type Case = (&'static str, Rule, fn() -> i64);
+
+fn pair(kind: i32) -> [i32; 2] {
+    let mut fds = [0; 2];
+    assert_eq!(unsafe { socketpair(AF_UNIX, kind, 0, fds.as_mut_ptr()) }, 0);
+    fds
+}
+
+fn pipe_ends() -> [i32; 2] {
+    let mut fds = [0; 2];
+    assert_eq!(unsafe { pipe(fds.as_mut_ptr()) }, 0);
+    fds
+}
+
+fn read_one(fd: i32) -> i64 {
+    let mut bytes = [0u8; 256];
+    unsafe { read(fd, bytes.as_mut_ptr().cast(), 256) as i64 }
+}
+
+/// A pipe that is full.
+fn full_pipe() -> i32 {
+    let [_, w] = pipe_ends();
+    let bytes = [0u8; 65536];
+    assert_eq!(unsafe { write(w, bytes.as_ptr().cast(), 65536) }, 65536);
+    w
+}
+
+/// One end of a stream whose buffer is full.
+fn full_socket() -> i32 {
+    let [a, _] = pair(SOCK_STREAM);
+    let bytes = [0u8; 4096];
+    while unsafe { send(a, bytes.as_ptr().cast(), 4096, MSG_DONTWAIT) } > 0 {}
+    a
+}
+
+fn set_timeout(fd: i32, name: i32) -> i32 {
+    let time = timeval { tv_sec: 100, tv_usec: 0 };
+    assert_eq!(unsafe { setsockopt(fd, SOL_SOCKET, name, (&raw const time).cast(), size_of::<timeval>() as u32) }, 0);
+    fd
+}
+
+fn long() -> timespec {
+    timespec { tv_sec: 100, tv_nsec: 0 }
+}
+
+fn name(text: &str) -> std::ffi::CString {
+    std::ffi::CString::new(format!("/tmp/abi-restart-{text}-{}", std::process::id())).unwrap()
+}
+
+fn listener(backlog: i32) -> (i32, sockaddr_un, u32) {
+    unsafe {
+        let fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        let mut address: sockaddr_un = zeroed();
+        address.sun_family = AF_UNIX as u16;
+        let text = format!("\0abi-restart-{}", std::process::id());
+        for (slot, byte) in address.sun_path.iter_mut().zip(text.bytes()) {
+            *slot = byte as _;
+        }
+        let len = 2 + text.len() as u32;
+        assert_eq!(bind(fd, (&raw const address).cast(), len), 0);
+        assert_eq!(listen(fd, backlog), 0);
+        (fd, address, len)
+    }
+}
+
+/// How far a case has come, in memory its parent sees: 0 while it prepares something that sleeps, then 2; 1 if there is no such.
+fn progress() -> &'static AtomicU32 {
+    static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
+    if PAGE.load(SeqCst).is_null() {
+        let page = unsafe { mmap(null_mut(), 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) };
+        assert!(page != MAP_FAILED);
+        PAGE.store(page.cast(), SeqCst);
+    }
+    unsafe { &*PAGE.load(SeqCst) }
+}
+
+/// The case sleeps in the call it is about.
+fn until_blocked(pid: i32) {
+    loop {
+        let before = progress().load(SeqCst);
+        until_asleep(pid);
+        if before != 0 && progress().load(SeqCst) == before {
+            return;
+        }
+    }
+}
+
+/// A file whose lock another process holds.
+fn locked_file(lock: fn(i32) -> i64) -> i32 {
+    progress().store(0, SeqCst);
+    let path = name("lock");
+    unsafe {
+        let fd = open(path.as_ptr(), O_RDWR | O_CREAT, 0o600);
+        let [r, w] = pipe_ends();
+        if fork() == 0 {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            let own = open(path.as_ptr(), O_RDWR);
+            assert_eq!(lock(own), 0);
+            write(w, b"x".as_ptr().cast(), 1);
+            loop {
+                pause();
+            }
+        }
+        read_one(r);
+        unlink(path.as_ptr());
+        progress().store(2, SeqCst);
+        fd
+    }
+}
+
+fn record_lock(fd: i32, command: i32) -> i64 {
+    unsafe {
+        let mut lock: flock = zeroed();
+        lock.l_type = F_WRLCK as i16;
+        i64::from(fcntl(fd, command, &lock))
+    }
+}
+
+fn full_message_queue() -> i32 {
+    unsafe {
+        let id = msgget(IPC_PRIVATE, 0o600);
+        let text = [1u64; 1024];
+        while msgsnd(id, text.as_ptr().cast(), 4096, IPC_NOWAIT) == 0 {}
+        id
+    }
+}
+
+fn posix_queue() -> i32 {
+    unsafe {
+        let name = std::ffi::CString::new(format!("abi-restart-{}", std::process::id())).unwrap();
+        let attr: [i64; 8] = [0, 1, 8, 0, 0, 0, 0, 0];
+        let id = syscall(SYS_mq_open, name.as_ptr(), O_CREAT | O_RDWR, 0o600, &attr) as i32;
+        assert!(id >= 0);
+        syscall(SYS_mq_unlink, name.as_ptr());
+        id
+    }
+}
+
+fn futex(op: i32, word: &u32, value: u32, timeout: usize) -> i64 {
+    unsafe { syscall(SYS_futex, word, op, value, timeout, 0usize, u32::MAX) }
+}
+
+fn sleeping_child() -> i32 {
+    unsafe {
+        let pid = fork();
+        if pid == 0 {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            loop {
+                pause();
+            }
+        }
+        pid
+    }
+}
+
+const FILES: &[Case] = &[
+    ("read of a pipe", Restarts, || read_one(pipe_ends()[0])),
+    ("write to a pipe", Restarts, || unsafe { write(full_pipe(), b"x".as_ptr().cast(), 1) as i64 }),
+    ("open of a FIFO", Restarts, || unsafe {
+        let path = name("fifo");
+        assert_eq!(mkfifo(path.as_ptr(), 0o600), 0);
+        i64::from(open(path.as_ptr(), O_RDONLY))
+    }),
+    ("splice from a pipe", Restarts, || unsafe {
+        splice(pipe_ends()[0], null_mut(), pipe_ends()[1], null_mut(), 1, 0) as i64
+    }),
+    ("tee", Restarts, || unsafe { tee(pipe_ends()[0], pipe_ends()[1], 1, 0) as i64 }),
+    ("read of an eventfd", Restarts, || unsafe { read_one(eventfd(0, 0)) }),
+    ("read of a timerfd", Restarts, || unsafe { read_one(timerfd_create(CLOCK_MONOTONIC, 0)) }),
+    ("read of a signalfd", Restarts, || unsafe {
+        let mut set: sigset_t = zeroed();
+        sigaddset(&mut set, SIGUSR2);
+        sigprocmask(SIG_BLOCK, &set, null_mut());
+        read_one(signalfd(-1, &set, 0))
+    }),
+    ("read of an inotify", Restarts, || unsafe { read_one(inotify_init1(0)) }),
+    ("flock", Restarts, || unsafe { i64::from(flock(locked_file(|fd| i64::from(flock(fd, LOCK_EX))), LOCK_EX)) }),
+    ("F_SETLKW", Restarts, || record_lock(locked_file(|fd| record_lock(fd, F_SETLK)), F_SETLKW)),
+    ("F_OFD_SETLKW", Restarts, || record_lock(locked_file(|fd| record_lock(fd, F_SETLK)), F_OFD_SETLKW)),
+    ("poll", Handler, || unsafe {
+        let mut entry = pollfd { fd: pipe_ends()[0], events: POLLIN, revents: 0 };
+        i64::from(poll(&mut entry, 1, -1))
+    }),
+    ("poll with a time-out", Handler, || unsafe {
+        let mut entry = pollfd { fd: pipe_ends()[0], events: POLLIN, revents: 0 };
+        i64::from(poll(&mut entry, 1, 100_000))
+    }),
+    ("select", Handler, || unsafe { i64::from(select(0, null_mut(), null_mut(), null_mut(), null_mut())) }),
+    ("epoll_wait", Always, || unsafe {
+        let mut event: epoll_event = zeroed();
+        i64::from(epoll_wait(epoll_create1(0), &mut event, 1, -1))
+    }),
+];
+
+const SOCKETS: &[Case] = &[
+    ("accept", Restarts, || unsafe { i64::from(accept(listener(1).0, null_mut(), null_mut())) }),
+    ("connect", Restarts, || unsafe {
+        let (_, address, len) = listener(0);
+        assert_eq!(connect(socket(AF_UNIX, SOCK_STREAM, 0), (&raw const address).cast(), len), 0);
+        i64::from(connect(socket(AF_UNIX, SOCK_STREAM, 0), (&raw const address).cast(), len))
+    }),
+    ("recv of a stream", Restarts, || read_one(pair(SOCK_STREAM)[0])),
+    ("recv of a datagram", Restarts, || read_one(pair(SOCK_DGRAM)[0])),
+    ("send to a stream", Restarts, || unsafe { send(full_socket(), b"x".as_ptr().cast(), 1, 0) as i64 }),
+    ("recv with SO_RCVTIMEO", Always, || read_one(set_timeout(pair(SOCK_STREAM)[0], SO_RCVTIMEO))),
+    ("recv of a datagram with SO_RCVTIMEO", Always, || read_one(set_timeout(pair(SOCK_DGRAM)[0], SO_RCVTIMEO))),
+    ("send with SO_SNDTIMEO", Always, || unsafe {
+        send(set_timeout(full_socket(), SO_SNDTIMEO), b"x".as_ptr().cast(), 1, 0) as i64
+    }),
+    ("accept with SO_RCVTIMEO", Always, || unsafe {
+        i64::from(accept(set_timeout(listener(1).0, SO_RCVTIMEO), null_mut(), null_mut()))
+    }),
+];
+
+const PROCESSES: &[Case] = &[
+    ("wait4", Restarts, || unsafe { i64::from(waitpid(sleeping_child(), null_mut(), 0)) }),
+    ("waitid", Restarts, || unsafe {
+        let mut info: siginfo_t = zeroed();
+        i64::from(waitid(P_PID, sleeping_child() as u32, &mut info, WEXITED))
+    }),
+    ("pause", Handler, || unsafe { i64::from(ppoll(null_mut(), 0, null(), null())) }),
+    ("sigsuspend", Handler, || unsafe {
+        let set: sigset_t = zeroed();
+        i64::from(sigsuspend(&set))
+    }),
+    ("sigtimedwait", Always, || unsafe {
+        let mut set: sigset_t = zeroed();
+        sigaddset(&mut set, SIGUSR2);
+        syscall(SYS_rt_sigtimedwait, &set, 0usize, &long(), 8usize)
+    }),
+    ("nanosleep", Handler, || unsafe { syscall(SYS_nanosleep, &long(), 0usize) }),
+    ("clock_nanosleep", Handler, || unsafe { syscall(SYS_clock_nanosleep, CLOCK_REALTIME, 0, &long(), 0usize) }),
+];
+
+const IPC: &[Case] = &[
+    ("futex wait", Restarts, || futex(0, &7, 7, 0)),
+    ("futex wait with a time-out", Handler, || futex(0, &7, 7, &raw const *Box::leak(Box::new(long())) as usize)),
+    ("msgrcv", Handler, || unsafe {
+        let id = msgget(IPC_PRIVATE, 0o600);
+        let mut text = [0u64; 8];
+        msgrcv(id, text.as_mut_ptr().cast(), 8, 0, 0) as i64
+    }),
+    ("msgsnd", Handler, || unsafe {
+        let text = [1u64; 1024];
+        i64::from(msgsnd(full_message_queue(), text.as_ptr().cast(), 4096, 0))
+    }),
+    ("semop", Always, || unsafe {
+        let mut op = sembuf { sem_num: 0, sem_op: -1, sem_flg: 0 };
+        i64::from(semop(semget(IPC_PRIVATE, 1, 0o600), &mut op, 1))
+    }),
+    ("semtimedop", Always, || unsafe {
+        let mut op = sembuf { sem_num: 0, sem_op: -1, sem_flg: 0 };
+        syscall(SYS_semtimedop, semget(IPC_PRIVATE, 1, 0o600), &mut op, 1usize, &long())
+    }),
+    ("mq_receive", Restarts, || unsafe {
+        let mut text = [0u8; 8];
+        syscall(SYS_mq_timedreceive, posix_queue(), text.as_mut_ptr(), 8usize, 0usize, 0usize)
+    }),
+    ("mq_send", Restarts, || unsafe {
+        let id = posix_queue();
+        let text = [0u8; 8];
+        assert_eq!(syscall(SYS_mq_timedsend, id, text.as_ptr(), 8usize, 0, 0usize), 0);
+        syscall(SYS_mq_timedsend, id, text.as_ptr(), 8usize, 0, 0usize)
+    }),
+];
+
+extern "C" fn ignore(_signal: i32) {}
+
+/// What came of a blocked call when a signal had come.
+#[derive(PartialEq, Debug)]
+enum End {
+    GoesOn,
+    Errno(i32),
+}
+
+fn end_of(pid: i32) -> End {
+    // Either it sleeps again, or it is gone.
+    until_asleep(pid);
+    let mut status = 0;
+    unsafe {
+        if waitpid(pid, &mut status, WNOHANG) == 0 {
+            kill(pid, SIGKILL);
+            waitpid(pid, &mut status, 0);
+            return End::GoesOn;
+        }
+    }
+    assert!(WIFEXITED(status), "status {status:#x}");
+    End::Errno(WEXITSTATUS(status))
+}
+
+/// Runs a case in a child and sends it signals when it sleeps; `flags` are sigaction's, `None` no handler but a stop.
+fn run(case: &Case, flags: Option<i32>) -> End {
+    unsafe {
+        progress().store(0, SeqCst);
+        let pid = fork();
+        if pid == 0 {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            progress().store(1, SeqCst);
+            if let Some(flags) = flags {
+                let mut action: sigaction = zeroed();
+                action.sa_sigaction = ignore as *const () as usize;
+                action.sa_flags = flags;
+                libc::sigaction(SIGUSR1, &action, null_mut());
+            }
+            let result = (case.2)();
+            _exit(if result == -1 { errno() } else { 0 });
+        }
+        until_blocked(pid);
+        match flags {
+            Some(_) => drop(kill(pid, SIGUSR1)),
+            None => {
+                let mut status = 0;
+                kill(pid, SIGSTOP);
+                assert_eq!(waitpid(pid, &mut status, WUNTRACED), pid, "{}", case.0);
+                assert!(WIFSTOPPED(status), "{}: status {status:#x} before the signal", case.0);
+                kill(pid, SIGCONT);
+            }
+        }
+        end_of(pid)
+    }
+}
+
+fn table(cases: &[Case]) {
+    for case in cases {
+        let (what, rule, _) = case;
+        assert_eq!(run(case, Some(0)), End::Errno(EINTR), "{what}, a handler");
+        let restarted = if *rule == Restarts { End::GoesOn } else { End::Errno(EINTR) };
+        assert_eq!(run(case, Some(SA_RESTART)), restarted, "{what}, SA_RESTART");
+        let after_stop = if *rule == Always { End::Errno(EINTR) } else { End::GoesOn };
+        assert_eq!(run(case, None), after_stop, "{what}, stop and continue");
+    }
+}
+
+pub fn restart_files() {
+    table(FILES);
+}
+pub fn restart_sockets() {
+    table(SOCKETS);
+}
+pub fn restart_processes() {
+    table(PROCESSES);
+}
+pub fn restart_ipc() {
+    table(IPC);
+}
