@@ -11,7 +11,7 @@
 //! taken inside the poll set of what it watches, which is why loops are refused.
 
 use super::poll::{Listener, Registrations};
-use super::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use super::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::prelude::*;
 use crate::sync::{Deadline, WaitError, WaitReason};
 use alloc::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub const EPOLLET: u32 = 1 << 31;
 const PRIVATE: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
 const ALWAYS: u32 = PollEvents::ERR.bits() | PollEvents::HUP.bits();
 /// How deep epolls may watch epolls.
-const MAX_NESTING: usize = 5;
+const MAX_NESTING: usize = 4;
 
 /// `struct epoll_event` of arm64 (not packed).
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -355,6 +355,12 @@ impl Epoll {
 }
 
 impl FileOps for EpollFile {
+    fn can_signal(&self) -> bool {
+        false
+    }
+    fn seek(&self, _file: &OpenFile, _current: u64, _from: SeekFrom) -> Result<u64, Errno> {
+        Ok(0)
+    }
     fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
         if let Some(table) = table {
             table.register(&self.0.poll_set);

@@ -1,6 +1,6 @@
 //! eventfd(2): a 64-bit counter that is a file.
 
-use super::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use super::{FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::prelude::*;
 use crate::sync::WaitReason;
 use core::any::Any;
@@ -58,6 +58,12 @@ impl EventFd {
 }
 
 impl FileOps for EventFd {
+    fn can_signal(&self) -> bool {
+        false
+    }
+    fn seek(&self, _file: &OpenFile, _current: u64, _from: SeekFrom) -> Result<u64, Errno> {
+        Ok(0)
+    }
     fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
         if dst.remaining() < 8 {
             return Err(Errno::EINVAL);

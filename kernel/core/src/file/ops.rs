@@ -86,7 +86,11 @@ pub trait FileOps: Any + Send + Sync {
     fn advance(&self) -> Advance {
         Advance::Stream
     }
-    /// New position for lseek(2), given the current one. Streams: ESPIPE.
+    /// Whether O_ASYNC means anything; where it does not, asking for it changes nothing.
+    fn can_signal(&self) -> bool {
+        self.advance() == Advance::Stream
+    }
+    /// New position for lseek(2), given the current one. Streams: ESPIPE, or 0 always.
     fn seek(&self, _file: &OpenFile, _current: u64, _from: SeekFrom) -> Result<u64, Errno> {
         Err(Errno::ESPIPE)
     }

@@ -292,8 +292,8 @@ fn take(buffer: &mut Buffer, dst: &mut UserWriter<'_>) -> SysResult {
 fn put(buffer: &mut Buffer, src: &mut UserReader<'_>, packets: bool) -> SysResult {
     let mut done = 0;
     let tail = src.remaining() % PAGE_SIZE;
-    if !packets
-        && tail != 0
+    // A packet may go behind bytes that are none, as on Linux.
+    if tail != 0
         && let Some((page, at)) = buffer.ring.merge_at(tail)
     {
         let n = src.read_frame(page, at, tail)?;

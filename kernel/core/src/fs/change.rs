@@ -298,7 +298,12 @@ fn announce(from: &Path, old: &[u8], to: &Path, new: &[u8], source: &Path, targe
     moved(from, old, to, new, source);
     match target {
         Some(target) if exchange => moved(to, new, from, old, target),
-        Some(target) if target.inode().stat().nlink == 0 => notify::unlinked(target.inode()),
-        _ => {}
+        Some(target) => {
+            notify::inode_event(target.inode(), Event::ATTRIB, target.inode().file_type() == FileType::Directory);
+            if target.inode().stat().nlink == 0 {
+                notify::unlinked(target.inode());
+            }
+        }
+        None => {}
     }
 }

@@ -1,15 +1,15 @@
 //! inotify(7): watches on inodes, and the files that their events are read from.
 //!
-//! Lock order: `WATCHES` → an instance's `state`; both short. Events go out with neither held by the caller.
+//! Lock order: `WATCHES` → an instance's `state` → `USERS`; all short. Events go out with neither held by the caller.
 
 use super::notify::{Event, NR_WATCHES};
 use super::{FileType, Inode, Path};
-use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::prelude::*;
 use crate::sync::WaitReason;
 use alloc::collections::{BTreeMap, VecDeque};
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use hashbrown::HashMap;
 use zerocopy::{Immutable, IntoBytes};
 
@@ -21,10 +21,38 @@ pub const IN_MASK_CREATE: u32 = 0x1000_0000;
 pub const IN_MASK_ADD: u32 = 0x2000_0000;
 pub const IN_ONESHOT: u32 = 0x8000_0000;
 
-/// fs.inotify.max_queued_events.
-const MAX_QUEUED: usize = 16384;
-/// fs.inotify.max_user_watches, for each instance here.
-const MAX_WATCHES: usize = 65536;
+/// fs.inotify.max_queued_events, max_user_instances and max_user_watches.
+pub static MAX_QUEUED: AtomicUsize = AtomicUsize::new(16_384);
+pub static MAX_INSTANCES: AtomicUsize = AtomicUsize::new(128);
+pub static MAX_WATCHES: AtomicUsize = AtomicUsize::new(65_536);
+
+/// What a user has of both.
+#[derive(Default)]
+struct Usage {
+    instances: usize,
+    watches: usize,
+}
+
+static USERS: SpinLock<BTreeMap<u32, Usage>> = SpinLock::new(BTreeMap::new());
+
+/// Counts one more of a user's instances or watches, unless there are `limit`: false.
+fn charge(uid: u32, which: fn(&mut Usage) -> &mut usize, limit: &AtomicUsize) -> bool {
+    let mut users = USERS.lock();
+    let count = which(users.entry(uid).or_default());
+    let has_room = *count < limit.load(Ordering::Relaxed);
+    *count += usize::from(has_room);
+    has_room
+}
+
+fn uncharge(uid: u32, which: fn(&mut Usage) -> &mut usize, by: usize) {
+    let mut users = USERS.lock();
+    let Some(usage) = users.get_mut(&uid) else { return };
+    let count = which(usage);
+    *count = count.saturating_sub(by);
+    if usage.instances == 0 && usage.watches == 0 {
+        users.remove(&uid);
+    }
+}
 
 /// One inode watched by one instance.
 struct Watch {
@@ -82,6 +110,10 @@ struct State {
 
 /// An inotify instance.
 pub struct Inotify {
+    /// Who made it, and is charged for it and its watches.
+    uid: u32,
+    /// fs.inotify.max_queued_events of that time.
+    max_queued: usize,
     state: SpinLock<State>,
     readable: WaitQueue,
     poll_set: PollSet,
@@ -90,13 +122,27 @@ pub struct Inotify {
 
 /// Queues `event` with everybody who watches `inode` for it.
 pub fn send(inode: &Arc<dyn Inode>, event: Event, is_directory: bool, name: Option<&[u8]>, cookie: u32) {
+    send_unless(0, inode, event, is_directory, name, cookie);
+}
+
+/// As [`send`], but not to watches with the options `except`.
+pub fn send_unless(
+    except: u32,
+    inode: &Arc<dyn Inode>,
+    event: Event,
+    is_directory: bool,
+    name: Option<&[u8]>,
+    cookie: u32,
+) {
     for watch in watches_of(inode) {
         let wanted = watch.mask.load(Ordering::Relaxed);
-        if wanted & event.bits() == 0 {
+        if wanted & event.bits() == 0 || wanted & except != 0 {
             continue;
         }
         let Some(instance) = watch.instance.upgrade() else { continue };
-        let mask = event.bits() | if is_directory { Event::ISDIR.bits() } else { 0 };
+        // What happens to the watched thing itself does not say what it is.
+        let tells_kind = is_directory && !event.intersects(Event::DELETE_SELF | Event::MOVE_SELF);
+        let mask = event.bits() | if tells_kind { Event::ISDIR.bits() } else { 0 };
         instance.push(Queued { watch: watch.number, mask, cookie, name: name.unwrap_or_default().to_vec() });
         if wanted & IN_ONESHOT != 0 {
             instance.remove(watch.number);
@@ -132,13 +178,20 @@ fn unregister(watch: &Arc<Watch>) {
 }
 
 impl Inotify {
-    pub fn new() -> Arc<Self> {
-        Arc::new_cyclic(|own| Self {
+    /// EMFILE when the user has as many as are allowed.
+    pub fn new() -> Result<Arc<Self>, Errno> {
+        let uid = current().creds().uid;
+        if !charge(uid, |usage| &mut usage.instances, &MAX_INSTANCES) {
+            return Err(Errno::EMFILE);
+        }
+        Ok(Arc::new_cyclic(|own| Self {
+            uid,
+            max_queued: MAX_QUEUED.load(Ordering::Relaxed),
             state: SpinLock::new(State::default()),
             readable: WaitQueue::new(),
             poll_set: PollSet::new(),
             own: own.clone(),
-        })
+        }))
     }
 
     fn push(&self, event: Queued) {
@@ -147,13 +200,14 @@ impl Inotify {
         if state.queue.back() == Some(&event) {
             return;
         }
+        // A queue that is full gets one more, which says that something is missing.
         match state.queue.len() {
-            MAX_QUEUED.. => return,
-            len if len + 1 == MAX_QUEUED => {
+            len if len < self.max_queued => state.queue.push_back(event),
+            len if len == self.max_queued => {
                 let overflow = Queued { watch: -1, mask: Event::Q_OVERFLOW.bits(), cookie: 0, name: Vec::new() };
                 state.queue.push_back(overflow);
             }
-            _ => state.queue.push_back(event),
+            _ => return,
         }
         drop(state);
         self.readable.wake_one();
@@ -178,7 +232,7 @@ impl Inotify {
         }
         let watch = {
             let mut state = self.state.lock();
-            if state.watches.len() >= MAX_WATCHES || state.last == i32::MAX {
+            if state.last == i32::MAX || !charge(self.uid, |usage| &mut usage.watches, &MAX_WATCHES) {
                 return Err(Errno::ENOSPC);
             }
             state.last += 1;
@@ -201,6 +255,7 @@ impl Inotify {
     pub fn remove(&self, number: i32) -> bool {
         let watch = self.state.lock().watches.remove(&number);
         let Some(watch) = watch else { return false };
+        uncharge(self.uid, |usage| &mut usage.watches, 1);
         unregister(&watch);
         self.push(Queued { watch: number, mask: Event::IGNORED.bits(), cookie: 0, name: Vec::new() });
         true
@@ -209,13 +264,19 @@ impl Inotify {
 
 impl Drop for Inotify {
     fn drop(&mut self) {
-        for watch in core::mem::take(&mut self.state.get_mut().watches).values() {
+        let watches = core::mem::take(&mut self.state.get_mut().watches);
+        uncharge(self.uid, |usage| &mut usage.watches, watches.len());
+        uncharge(self.uid, |usage| &mut usage.instances, 1);
+        for watch in watches.values() {
             unregister(watch);
         }
     }
 }
 
 impl FileOps for Inotify {
+    fn seek(&self, _file: &OpenFile, _current: u64, _from: SeekFrom) -> Result<u64, Errno> {
+        Ok(0)
+    }
     /// As many whole events as fit: EINVAL when not even one does.
     fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
         let mut events: Vec<Queued> = Vec::new();

@@ -188,8 +188,11 @@ fn forget_unused(file: &OpenFile, locks: Arc<Locks>) {
 }
 
 impl State {
+    /// The first lock in the way: of the owner that came first, the lowest.
     fn conflict(&self, wanted: &Range) -> Option<Range> {
-        self.ranges.iter().find(|range| range.conflicts(wanted)).copied()
+        let first = self.ranges.iter().find(|range| range.conflicts(wanted))?;
+        let same_owner = self.ranges.iter().filter(|range| range.owner == first.owner && range.conflicts(wanted));
+        same_owner.min_by_key(|range| range.start).copied()
     }
 
     /// Cuts `cut` out of what its owner holds.
@@ -369,6 +372,11 @@ pub const LOCK_SH: i32 = 1;
 pub const LOCK_EX: i32 = 2;
 pub const LOCK_NB: i32 = 4;
 pub const LOCK_UN: i32 = 8;
+
+/// EINVAL for an operation that flock(2) does not have.
+pub fn check_operation(operation: i32) -> Result<(), Errno> {
+    if matches!(operation & !LOCK_NB, LOCK_SH | LOCK_EX | LOCK_UN) { Ok(()) } else { Err(Errno::EINVAL) }
+}
 
 /// flock(2): EINVAL, EAGAIN, EINTR.
 pub fn flock(file: &OpenFile, operation: i32) -> SysResult {

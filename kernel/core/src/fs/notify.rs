@@ -70,9 +70,12 @@ pub fn path_event(path: &super::Path, event: Event) {
 #[cold]
 fn path_event_slow(path: &super::Path, event: Event) {
     let is_directory = path.inode().file_type() == super::FileType::Directory;
-    super::inotify::send(path.inode(), event, is_directory, None, 0);
+    // IN_EXCL_UNLINK: nothing more of what has no name.
+    let is_unlinked = path.dentry.deleted.load(Ordering::Acquire);
+    let except = if is_unlinked { super::inotify::IN_EXCL_UNLINK } else { 0 };
+    super::inotify::send_unless(except, path.inode(), event, is_directory, None, 0);
     if let Some(parent) = path.dentry.parent() {
-        super::inotify::send(&parent.inode, event, is_directory, Some(&path.dentry.name()), 0);
+        super::inotify::send_unless(except, &parent.inode, event, is_directory, Some(&path.dentry.name()), 0);
     }
 }
 

@@ -81,7 +81,11 @@ fn remote_segments(iov: UserAddr, count: usize) -> Result<Vec<IoVec>, Errno> {
     if count > IOV_MAX {
         return Err(Errno::EINVAL);
     }
-    UserPtr::<IoVec>::new(iov).read_vec(count)
+    let segments = UserPtr::<IoVec>::new(iov).read_vec(count)?;
+    if segments.iter().any(|segment| (segment.len as i64) < 0) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(segments)
 }
 
 fn target_space(pid: i32) -> Result<Arc<AddressSpace>, Errno> {

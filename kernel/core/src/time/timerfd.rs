@@ -3,7 +3,7 @@
 use super::alarm::{Alarm, Itimerspec, expiry_on};
 use super::clock;
 use crate::file::table::{file, install};
-use crate::file::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
+use crate::file::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::prelude::*;
 use crate::process::credentials::cap;
 use crate::sync::WaitReason;
@@ -96,6 +96,12 @@ impl TimerFd {
 }
 
 impl FileOps for TimerFd {
+    fn can_signal(&self) -> bool {
+        false
+    }
+    fn seek(&self, _file: &OpenFile, _current: u64, _from: SeekFrom) -> Result<u64, Errno> {
+        Ok(0)
+    }
     fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
         if dst.remaining() < 8 {
             return Err(Errno::EINVAL);

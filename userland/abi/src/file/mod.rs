@@ -5,10 +5,12 @@
 use crate::harness::Tests;
 
 mod epoll;
+mod events;
 mod fcntl;
 mod fd;
 mod fifo;
 mod pipe;
+mod pipe_rules;
 mod poll;
 mod splice;
 mod support;
@@ -23,6 +25,12 @@ pub const TESTS: Tests = &[
     ("rw_devices", fd::devices),
     ("rw_positioned", fd::positioned),
     ("eventfd", fd::eventfd),
+    ("eventfd_rules", events::eventfd_rules),
+    ("timerfd_rules", events::timerfd_rules),
+    ("signalfd_rules", events::signalfd_rules),
+    ("pidfd_rules", events::pidfd_rules),
+    ("epoll_rules", events::epoll_rules),
+    ("process_vm", events::process_vm),
     ("fcntl_flags", fcntl::flags),
     ("fcntl_owner", fcntl::owner),
     ("fcntl_sigio", fcntl::sigio),
@@ -35,6 +43,14 @@ pub const TESTS: Tests = &[
     ("pipe_atomic", pipe::atomic),
     ("pipe_fault", pipe::fault),
     ("pipe_interrupt", pipe::interrupt),
+    ("pipe_flags", pipe_rules::flags),
+    ("pipe_packet_mode_switches", pipe_rules::packet_mode_switches),
+    ("pipe_sizes", pipe_rules::sizes),
+    ("pipe_vectors_and_ends", pipe_rules::vectors_and_ends),
+    ("pipe_splice_errors", pipe_rules::splice_errors),
+    ("pipe_tee_and_vmsplice", pipe_rules::tee_and_vmsplice),
+    ("pipe_sendfile_errors", pipe_rules::sendfile_errors),
+    ("pipe_fifo_errors", pipe_rules::fifo_errors),
     ("fifo_open", fifo::open_rules),
     ("fifo_hangup", fifo::hangup),
     ("splice_moves", splice::moves),

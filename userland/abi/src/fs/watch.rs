@@ -59,3 +59,187 @@ pub fn file() {
     let masks: Vec<u32> = events(fd).into_iter().map(|event| event.0).collect();
     assert_eq!(masks, [IN_ATTRIB, IN_DELETE_SELF, IN_IGNORED]);
 }
+
+fn masks(fd: i32) -> Vec<u32> {
+    events(fd).into_iter().map(|event| event.0).collect()
+}
+
+fn add(fd: i32, path: &std::ffi::CStr, mask: u32) -> i32 {
+    unsafe { inotify_add_watch(fd, path.as_ptr(), mask) }
+}
+
+pub fn errors() {
+    let place = Place::new("watcherrors");
+    let path = place.file("file", "x");
+    for bad in [1, O_APPEND, -1] {
+        assert_eq!(errno_of(unsafe { inotify_init1(bad) }), EINVAL);
+    }
+    let fd = ok(unsafe { inotify_init1(IN_NONBLOCK | IN_CLOEXEC) });
+    assert_eq!(unsafe { (fcntl(fd, F_GETFD), fcntl(fd, F_GETFL)) }, (FD_CLOEXEC, O_NONBLOCK));
+    assert_eq!(errno_of(add(999, &path, IN_OPEN)), EBADF);
+    assert_eq!(errno_of(add(0, &path, IN_OPEN)), EINVAL);
+    assert_eq!(errno_of(add(fd, &path, 0)), EINVAL);
+    assert_eq!(errno_of(add(fd, &path, IN_MASK_ADD | IN_MASK_CREATE | IN_OPEN)), EINVAL);
+    assert_eq!(errno_of(unsafe { inotify_add_watch(fd, 8 as *const _, IN_OPEN) }), EFAULT);
+    assert_eq!(errno_of(add(fd, c"", IN_OPEN)), ENOENT);
+    assert_eq!(errno_of(add(fd, &path, IN_ONLYDIR | IN_OPEN)), ENOTDIR);
+    assert_eq!(errno_of(unsafe { inotify_rm_watch(999, 1) }), EBADF);
+    assert_eq!(errno_of(unsafe { inotify_rm_watch(0, 1) }), EINVAL);
+    assert_eq!(errno_of(unsafe { inotify_rm_watch(fd, -1) }), EINVAL);
+    crate::harness::child_succeeds(|| {
+        ok(unsafe { chmod(path.as_ptr(), 0) });
+        ok(unsafe { setresuid(1000, 1000, 1000) });
+        assert_eq!(errno_of(add(fd, &path, IN_OPEN)), EACCES);
+    });
+    ok(unsafe { chmod(path.as_ptr(), 0o600) });
+    let watch = ok(add(fd, &path, IN_OPEN));
+    assert_eq!(add(fd, &path, IN_OPEN), watch);
+    assert_eq!(errno_of(add(fd, &path, IN_MASK_CREATE | IN_OPEN)), EEXIST);
+    // Writing to it, and a buffer too small for the next event.
+    assert_eq!(errno_of(unsafe { write(fd, b"x".as_ptr().cast(), 1) } as i64), EBADF);
+    std::fs::read(place.path("file")).unwrap();
+    let mut bytes = [0u8; 16];
+    assert_eq!(errno_of(unsafe { read(fd, bytes.as_mut_ptr().cast(), 15) } as i64), EINVAL);
+    let mut n = 0;
+    ok(unsafe { ioctl(fd, FIONREAD, &mut n) });
+    assert_eq!(n, 16);
+    assert_eq!(unsafe { read(fd, bytes.as_mut_ptr().cast(), 16) }, 16);
+    ok(unsafe { inotify_rm_watch(fd, watch) });
+    assert_eq!(masks(fd), [IN_IGNORED]);
+    let next = ok(add(fd, &path, IN_OPEN));
+    assert!(next > watch, "numbers are not used again");
+}
+
+/// IN_ONESHOT, IN_MASK_ADD, the mask that is replaced, IN_DONT_FOLLOW, IN_EXCL_UNLINK.
+pub fn options() {
+    let place = Place::new("watchoptions");
+    let path = place.file("file", "x");
+    let touch = || std::fs::read(place.path("file")).map(drop).unwrap();
+    let fd = ok(unsafe { inotify_init1(IN_NONBLOCK) });
+    let watch = ok(add(fd, &path, IN_OPEN | IN_ONESHOT));
+    touch();
+    touch();
+    assert_eq!(masks(fd), [IN_OPEN, IN_IGNORED]);
+    assert_eq!(errno_of(unsafe { inotify_rm_watch(fd, watch) }), EINVAL);
+    let watch = ok(add(fd, &path, IN_OPEN));
+    assert_eq!(add(fd, &path, IN_CLOSE_NOWRITE), watch);
+    touch();
+    assert_eq!(masks(fd), [IN_CLOSE_NOWRITE]);
+    assert_eq!(add(fd, &path, IN_OPEN | IN_MASK_ADD), watch);
+    touch();
+    assert_eq!(masks(fd), [IN_OPEN, IN_CLOSE_NOWRITE]);
+    let link = place.at("link");
+    ok(unsafe { symlink(path.as_ptr(), link.as_ptr()) });
+    assert_eq!(add(fd, &link, IN_OPEN), watch);
+    assert_ne!(ok(add(fd, &link, IN_OPEN | IN_DONT_FOLLOW)), watch);
+    ok(unsafe { inotify_rm_watch(fd, watch) });
+    masks(fd);
+    // After the name is gone its file's events are not the directory's with IN_EXCL_UNLINK.
+    for (exclude, expected) in [(0, &[IN_DELETE, IN_MODIFY][..]), (IN_EXCL_UNLINK, &[IN_DELETE][..])] {
+        let gone = place.file("gone", "x");
+        let held = ok(unsafe { open(gone.as_ptr(), O_RDWR) });
+        let watch = ok(add(fd, &place.at("."), IN_DELETE | IN_MODIFY | exclude));
+        ok(unsafe { unlink(gone.as_ptr()) });
+        assert_eq!(unsafe { write(held, b"y".as_ptr().cast(), 1) }, 1);
+        assert_eq!(masks(fd), expected);
+        unsafe { close(held) };
+        ok(unsafe { inotify_rm_watch(fd, watch) });
+        masks(fd);
+    }
+}
+
+/// Equal neighbours are one event; each of the ways a file changes has its own.
+pub fn kinds() {
+    let place = Place::new("watchkinds");
+    let path = place.file("file", "text");
+    let fd = ok(unsafe { inotify_init1(IN_NONBLOCK) });
+    let watch = ok(add(fd, &path, IN_ALL_EVENTS));
+    let file = ok(unsafe { open(path.as_ptr(), O_RDWR) });
+    for _ in 0..3 {
+        assert_eq!(unsafe { write(file, b"x".as_ptr().cast(), 1) }, 1);
+    }
+    assert_eq!(masks(fd), [IN_OPEN, IN_MODIFY]);
+    ok(unsafe { ftruncate(file, 1) });
+    assert_eq!(masks(fd), [IN_MODIFY]);
+    ok(unsafe { fchmod(file, 0o640) });
+    ok(unsafe { futimens(file, std::ptr::null()) });
+    assert_eq!(masks(fd), [IN_ATTRIB]);
+    let mut byte = [0u8; 1];
+    assert_eq!(unsafe { pread(file, byte.as_mut_ptr().cast(), 1, 0) }, 1);
+    assert_eq!(masks(fd), [IN_ACCESS]);
+    unsafe { close(file) };
+    assert_eq!(masks(fd), [IN_CLOSE_WRITE]);
+    ok(unsafe { link(path.as_ptr(), place.at("second").as_ptr()) });
+    assert_eq!(masks(fd), [IN_ATTRIB]);
+    std::fs::rename(place.path("file"), place.path("moved")).unwrap();
+    assert_eq!(masks(fd), [IN_MOVE_SELF]);
+    ok(unsafe { unlink(place.at("second").as_ptr()) });
+    assert_eq!(masks(fd), [IN_ATTRIB]);
+    // Replaced by a rename: the same as removed.
+    place.file("other", "");
+    std::fs::rename(place.path("other"), place.path("moved")).unwrap();
+    assert_eq!(masks(fd), [IN_ATTRIB, IN_DELETE_SELF, IN_IGNORED]);
+    assert_eq!(errno_of(unsafe { inotify_rm_watch(fd, watch) }), EINVAL);
+    // A directory's own, and its children with names.
+    place.dir("dir");
+    ok(add(fd, &place.at("dir"), IN_ALL_EVENTS));
+    std::fs::read_dir(place.path("dir")).unwrap().count();
+    assert_eq!(masks(fd), [IN_OPEN | IN_ISDIR, IN_ACCESS | IN_ISDIR, IN_CLOSE_NOWRITE | IN_ISDIR]);
+    std::os::unix::fs::symlink("nowhere", place.path("dir/link")).unwrap();
+    std::fs::create_dir(place.path("dir/sub")).unwrap();
+    std::fs::hard_link(place.path("moved"), place.path("dir/hard")).unwrap();
+    let seen: Vec<_> = events(fd).into_iter().map(|(mask, _, name)| (mask, name)).collect();
+    let expected = [(IN_CREATE, "link"), (IN_CREATE | IN_ISDIR, "sub"), (IN_CREATE, "hard")];
+    assert_eq!(seen, expected.map(|(mask, name)| (mask, name.to_string())));
+    std::fs::rename(place.path("dir/sub"), place.path("sub")).unwrap();
+    assert_eq!(masks(fd), [IN_MOVED_FROM | IN_ISDIR]);
+    std::fs::rename(place.path("sub"), place.path("dir/sub")).unwrap();
+    assert_eq!(masks(fd), [IN_MOVED_TO | IN_ISDIR]);
+    std::fs::remove_dir(place.path("dir/sub")).unwrap();
+    std::fs::remove_file(place.path("dir/link")).unwrap();
+    std::fs::remove_file(place.path("dir/hard")).unwrap();
+    assert_eq!(masks(fd), [IN_DELETE | IN_ISDIR, IN_DELETE, IN_DELETE]);
+    std::fs::remove_dir(place.path("dir")).unwrap();
+    assert_eq!(masks(fd), [IN_DELETE_SELF, IN_IGNORED]);
+}
+
+/// A queue that is full says so once, and lives on.
+pub fn overflow() {
+    let path = "/proc/sys/fs/inotify/max_queued_events";
+    let old = std::fs::read_to_string(path).unwrap();
+    std::fs::write(path, "8").unwrap();
+    let fd = unsafe { inotify_init1(IN_NONBLOCK) };
+    std::fs::write(path, old.trim()).unwrap();
+    let place = Place::new("watchoverflow");
+    ok(add(ok(fd), &place.at("."), IN_CREATE));
+    for number in 0..12 {
+        place.file(&number.to_string(), "");
+    }
+    let seen = masks(fd);
+    assert_eq!((seen.len(), seen[7], seen[8]), (9, IN_CREATE, IN_Q_OVERFLOW));
+    place.file("later", "");
+    assert_eq!(masks(fd), [IN_CREATE]);
+}
+
+/// Limits for one user: EMFILE for instances, ENOSPC for watches.
+pub fn limits() {
+    let place = Place::new("watchlimits");
+    let set = |name: &str, value: &str| {
+        let path = format!("/proc/sys/fs/inotify/{name}");
+        let old = std::fs::read_to_string(&path).unwrap().trim().to_string();
+        std::fs::write(path, value).unwrap();
+        old
+    };
+    let (a, b) = (place.file("a", ""), place.file("b", ""));
+    let fd = ok(unsafe { inotify_init1(0) });
+    ok(add(fd, &a, IN_OPEN));
+    let old = set("max_user_watches", "1");
+    let found = errno_of(add(fd, &b, IN_OPEN));
+    let again = errno_of(add(fd, &a, IN_CLOSE));
+    set("max_user_watches", &old);
+    assert_eq!((found, again), (ENOSPC, 0));
+    let old = set("max_user_instances", "1");
+    let found = errno_of(unsafe { inotify_init1(0) });
+    set("max_user_instances", &old);
+    assert_eq!(found, EMFILE);
+}

@@ -3,7 +3,7 @@
 use crate::file::eventfd::EventFd;
 use crate::file::signal_io::{self, F_OWNER_PGRP, F_OWNER_PID};
 use crate::file::table::{closed, file, file_or_path, install};
-use crate::file::{Advance, FdFlags, FdTable, OpenFile, OpenFlags, pipe};
+use crate::file::{FdFlags, FdTable, OpenFile, OpenFlags, pipe};
 use crate::prelude::*;
 use crate::process::process::rlimit;
 use crate::{fs, mm, net};
@@ -202,8 +202,10 @@ fn set_flags(file: &Arc<OpenFile>, fd: i32, wanted: OpenFlags) -> SysResult {
             return Err(Errno::EPERM);
         }
     }
-    file.set_flags((old & !SETFL_MASK) | (wanted & SETFL_MASK));
-    if (old ^ wanted).contains(OpenFlags::ASYNC) && file.ops.advance() == Advance::Stream {
+    let mut changes = SETFL_MASK;
+    changes.set(OpenFlags::ASYNC, file.ops.can_signal());
+    file.set_flags((old & !changes) | (wanted & changes));
+    if (old ^ file.flags()).contains(OpenFlags::ASYNC) {
         signal_io::update(file, fd);
     }
     file.ops.flags_changed(file);
@@ -236,7 +238,7 @@ pub fn sys_ioctl(fd: i32, cmd: u32, arg: u64) -> SysResult {
         }
         FIOASYNC => {
             let on = argument.read()? != 0;
-            if file.ops.advance() != Advance::Stream {
+            if !file.ops.can_signal() {
                 return if on == file.flags().contains(OpenFlags::ASYNC) { Ok(0) } else { Err(Errno::ENOTTY) };
             }
             change_flag(&file, OpenFlags::ASYNC, on);

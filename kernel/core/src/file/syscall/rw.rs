@@ -78,17 +78,18 @@ pub fn sys_lseek(fd: i32, offset: i64, whence: u32) -> SysResult {
     if whence > 4 {
         return Err(Errno::EINVAL);
     }
-    if file.ops.advance() == Advance::Stream {
-        return Err(Errno::ESPIPE);
-    }
     let unsigned = || u64::try_from(offset);
     let from = match whence {
+        _ if file.ops.advance() == Advance::Stream => SeekFrom::Start(0),
         0 => SeekFrom::Start(unsigned().map_err(|_| Errno::EINVAL)?),
         1 => SeekFrom::Current(offset),
         2 => SeekFrom::End(offset),
         3 => SeekFrom::Data(unsigned().map_err(|_| Errno::ENXIO)?),
         _ => SeekFrom::Hole(unsigned().map_err(|_| Errno::ENXIO)?),
     };
+    if file.ops.advance() == Advance::Stream {
+        return Ok(file.ops.seek(&file, 0, from)? as usize);
+    }
     let mut position = file.position.lock();
     let new = file.ops.seek(&file, *position, from)?;
     *position = new;

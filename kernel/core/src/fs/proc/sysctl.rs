@@ -1,6 +1,7 @@
 //! /proc/sys: the settings that exist, writable where writing has an effect.
 
 use super::Fixed;
+use crate::fs::inotify;
 use crate::ipc::{mq, msg, sem, shm};
 use crate::prelude::*;
 use crate::process::syscall::misc;
@@ -83,9 +84,27 @@ const FS: &[(&str, Fixed)] = &[
     (
         "inotify",
         Fixed::Directory(&[
-            ("max_queued_events", Fixed::Text(|| line(16384))),
-            ("max_user_instances", Fixed::Text(|| line(128))),
-            ("max_user_watches", Fixed::Text(|| line(65536))),
+            (
+                "max_queued_events",
+                Fixed::Setting(
+                    || show(&inotify::MAX_QUEUED),
+                    |text| set(&inotify::MAX_QUEUED, text, 0, i32::MAX as usize),
+                ),
+            ),
+            (
+                "max_user_instances",
+                Fixed::Setting(
+                    || show(&inotify::MAX_INSTANCES),
+                    |text| set(&inotify::MAX_INSTANCES, text, 0, i32::MAX as usize),
+                ),
+            ),
+            (
+                "max_user_watches",
+                Fixed::Setting(
+                    || show(&inotify::MAX_WATCHES),
+                    |text| set(&inotify::MAX_WATCHES, text, 0, i32::MAX as usize),
+                ),
+            ),
         ]),
     ),
     (

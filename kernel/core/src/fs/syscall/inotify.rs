@@ -14,7 +14,7 @@ pub fn sys_inotify_init1(flags: u32) -> SysResult {
     if !(flags - (OpenFlags::CLOEXEC | OpenFlags::NONBLOCK)).is_empty() {
         return Err(Errno::EINVAL);
     }
-    install(OpenFile::anonymous(Inotify::new(), flags & OpenFlags::NONBLOCK), flags.contains(OpenFlags::CLOEXEC))
+    install(OpenFile::anonymous(Inotify::new()?, flags & OpenFlags::NONBLOCK), flags.contains(OpenFlags::CLOEXEC))
 }
 
 pub fn sys_inotify_add_watch(fd: i32, path: UserAddr, mask: u32) -> SysResult {

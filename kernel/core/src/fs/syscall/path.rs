@@ -337,6 +337,9 @@ pub fn sys_getdents64(fd: i32, buf: UserAddr, count: usize) -> SysResult {
         true
     };
     file.ops.read_dir(&file, from, &mut emit)?;
+    if let Some(path) = &file.path {
+        notify::path_event(path, Event::ACCESS);
+    }
     match failure {
         Some(errno) if written == 0 => Err(errno),
         _ => Ok(written),

@@ -256,6 +256,9 @@ impl Waiter {
 }
 
 impl FileOps for MessageQueue {
+    fn can_signal(&self) -> bool {
+        false
+    }
     /// What reading the file in /dev/mqueue says.
     fn read(&self, _file: &OpenFile, offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
         let state = self.state.lock();
