@@ -23,6 +23,7 @@ mod storm;
 mod stress;
 mod sysv;
 mod time;
+mod timers;
 mod unix;
 mod wild;
 
@@ -46,8 +47,10 @@ fn main() {
         ("shm", shm::TESTS),
         ("signal", signal::TESTS),
         ("storm", storm::TESTS),
+        ("stress", stress::TESTS),
         ("sysv", sysv::TESTS),
         ("time", time::TESTS),
+        ("timers", timers::TESTS),
         ("unix", unix::TESTS),
         ("wild", wild::TESTS),
     ];

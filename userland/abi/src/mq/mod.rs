@@ -1,6 +1,7 @@
 //! POSIX message queues.
 
 mod files;
+mod rules;
 mod waiting;
 
 use crate::harness::{Tests, child_succeeds, errno, expect_errno};
@@ -18,6 +19,10 @@ pub const TESTS: Tests = &[
     ("poll", poll),
     ("attributes", attributes),
     ("notify_by_signal", notify_by_signal),
+    ("send_errors", rules::send_errors),
+    ("receive_errors", rules::receive_errors),
+    ("open_errors", rules::open_errors),
+    ("attribute_errors", rules::attribute_errors),
     ("queue_files", files::queue_files),
     ("name_rules", files::name_rules),
     ("limits", files::limits),
