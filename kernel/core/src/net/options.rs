@@ -36,6 +36,8 @@ pub const SO_TIMESTAMPNS: i32 = 35;
 pub const SO_MARK: i32 = 36;
 pub const SO_PROTOCOL: i32 = 38;
 pub const SO_DOMAIN: i32 = 39;
+/// Where MSG_PEEK begins; negative: at the first byte, always.
+pub const SO_PEEK_OFF: i32 = 42;
 pub const SO_BUSY_POLL: i32 = 46;
 pub const SO_INCOMING_CPU: i32 = 49;
 /// The other side's supplementary groups; ERANGE, with the length there is, when they do not fit.

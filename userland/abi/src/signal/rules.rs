@@ -195,6 +195,10 @@ pub fn children_and_flags() {
         libc::kill(pid, libc::SIGCONT);
         assert_eq!(libc::waitpid(pid, &mut status, libc::WCONTINUED), pid);
         assert!(libc::WIFCONTINUED(status));
+        // The child itself says so, perhaps after it has been waited for.
+        while LAST[1].load(SeqCst) == 0 {
+            std::thread::yield_now();
+        }
         assert_eq!((seen(), LAST[0].load(SeqCst) as i32), (1, libc::CLD_CONTINUED));
         libc::kill(pid, libc::SIGKILL);
         assert_eq!(libc::waitpid(pid, null_mut(), 0), pid);

@@ -353,7 +353,8 @@ pub fn locks_are_released() {
         });
         let fd = file();
         assert_eq!(lock_with(how, fd, F_WRLCK), 0);
-        (state.words[0].store(0, SeqCst), state.words[1].store(0, SeqCst));
+        state.words[0].store(0, SeqCst);
+        state.words[1].store(0, SeqCst);
         unsafe { close(fd) };
     }
     unsafe { unlink(path.as_ptr()) };

@@ -292,7 +292,7 @@ pub fn pipe_relay() {
     let relay = |at: usize, laps: u32| unsafe {
         let (from, to) = (ends[at][0], ends[(at + 1) % PROCESSES][1]);
         for _ in 0..laps {
-            if at % 2 == 0 {
+            if at.is_multiple_of(2) {
                 let mut entry = pollfd { fd: from, events: POLLIN, revents: 0 };
                 assert_eq!(poll(&mut entry, 1, 10_000), 1, "a lost wake");
             }

@@ -24,6 +24,7 @@ pub const TESTS: Tests = &[
     ("unix_errors", errors),
     ("peer_groups", options::peer_groups),
     ("common_options", options::common_options),
+    ("peek_offsets", options::peek_offsets),
     ("buffer_sizes", limits::buffer_sizes),
     ("message_counts", limits::message_counts),
     ("queue_sizes", limits::queue_sizes),

@@ -91,3 +91,51 @@ pub fn common_options() {
         assert!(found.tv_sec == 3 && (250_000..=252_000).contains(&found.tv_usec), "rounded up to a tick at most");
     }
 }
+
+/// SO_PEEK_OFF: MSG_PEEK goes on where it stopped; reading pulls the place back.
+pub fn peek_offsets() {
+    const SO_PEEK_OFF: i32 = 42;
+    let set = |fd: i32, value: i32| {
+        ok(unsafe { setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, (&raw const value).cast(), 4) });
+    };
+    let offset = |fd: i32| {
+        let (mut value, mut len) = (99i32, 4u32);
+        ok(unsafe { getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, (&raw mut value).cast(), &mut len) });
+        value
+    };
+    let peek = |fd: i32, len: usize| get(fd, len, MSG_PEEK | MSG_DONTWAIT);
+    let [a, b] = pair_of(SOCK_STREAM);
+    assert_eq!(offset(b), -1);
+    put(a, b"abcd");
+    put(a, b"efgh");
+    assert_eq!(peek(b, 3), Ok(b"abc".to_vec()));
+    assert_eq!(peek(b, 3), Ok(b"abc".to_vec()));
+    set(b, 1);
+    assert_eq!(peek(b, 2), Ok(b"bc".to_vec()));
+    assert_eq!((peek(b, 3), offset(b)), (Ok(b"def".to_vec()), 6));
+    assert_eq!(get(b, 2, 0), Ok(b"ab".to_vec()));
+    assert_eq!(offset(b), 4);
+    assert_eq!(peek(b, 10), Ok(b"gh".to_vec()));
+    assert_eq!(peek(b, 10), Err(EAGAIN));
+    put(a, b"ij");
+    assert_eq!(peek(b, 10), Ok(b"ij".to_vec()));
+    assert_eq!(get(b, 100, 0), Ok(b"cdefghij".to_vec()));
+    assert_eq!(offset(b), 0);
+    set(b, -1);
+    put(a, b"k");
+    assert_eq!((peek(b, 5), peek(b, 5)), (Ok(b"k".to_vec()), Ok(b"k".to_vec())));
+    // Packets: one at a time, from within one on to the next.
+    for kind in [SOCK_DGRAM, SOCK_SEQPACKET] {
+        let [a, b] = pair_of(kind);
+        put(a, b"first");
+        put(a, b"second");
+        set(b, 0);
+        assert_eq!(peek(b, 2), Ok(b"fi".to_vec()));
+        assert_eq!(peek(b, 10), Ok(b"rst".to_vec()));
+        assert_eq!((peek(b, 10), offset(b)), (Ok(b"second".to_vec()), 11));
+        assert_eq!(get(b, 2, 0), Ok(b"fi".to_vec()));
+        assert_eq!(offset(b), 6);
+        set(b, 4);
+        assert_eq!(peek(b, 10), Ok(b"nd".to_vec()));
+    }
+}

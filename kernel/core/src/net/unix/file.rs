@@ -1,7 +1,7 @@
 //! A UNIX socket as a socket of the calls, and as a file.
 
 use super::super::message::{Address, ControlItem, SCM_CREDENTIALS};
-use super::super::options::{Common, SO_PEERCRED, SO_PEERGROUPS, SOL_SOCKET, Switches};
+use super::super::options::{Common, OptionIn, SO_PEEK_OFF, SO_PEERCRED, SO_PEERGROUPS, SOL_SOCKET, Switches};
 use super::super::socket::{self, AF_UNIX, AF_UNSPEC, Accepted, How, MsgFlags, Outgoing, Received, Socket};
 use super::send::Ancillary;
 use super::{Kind, Ucred, UnixSocket, name};
@@ -148,6 +148,12 @@ impl Socket for UnixSocket {
     fn is_listening(&self) -> bool {
         self.state.lock().pending.is_some()
     }
+    fn set_option(&self, level: i32, name: i32, value: OptionIn) -> Option<Result<(), Errno>> {
+        if (level, name) != (SOL_SOCKET, SO_PEEK_OFF) {
+            return None;
+        }
+        Some(value.int().map(|offset| self.peek_offset.store(offset, Ordering::Relaxed)))
+    }
     fn option(&self, level: i32, name: i32, _room: usize) -> Option<Result<Vec<u8>, Errno>> {
         let identity = || self.peer_identity();
         match (level, name) {
@@ -159,6 +165,7 @@ impl Socket for UnixSocket {
                 let groups = identity().map(|peer| peer.creds.groups.as_bytes().to_vec());
                 Some(groups.ok_or(Errno::ENODATA))
             }
+            (SOL_SOCKET, SO_PEEK_OFF) => Some(Ok(self.peek_offset.load(Ordering::Relaxed).to_ne_bytes().to_vec())),
             _ => None,
         }
     }

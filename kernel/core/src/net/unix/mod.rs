@@ -24,7 +24,7 @@ use crate::fs::Path;
 use crate::prelude::*;
 use crate::process::Credentials;
 use alloc::collections::VecDeque;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use flight::Flying;
 
 pub use name::format_table;
@@ -127,6 +127,8 @@ pub struct UnixSocket {
     shut_write: AtomicBool,
     /// This socket, or the other side, has been closed.
     hung_up: AtomicBool,
+    /// SO_PEEK_OFF: how far MSG_PEEK has looked; negative when it is off.
+    peek_offset: AtomicI32,
     /// The other side went with unread data: reported once.
     reset: AtomicBool,
     common: Common,
@@ -153,6 +155,7 @@ impl UnixSocket {
             end_of_input: AtomicBool::new(false),
             shut_write: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
+            peek_offset: AtomicI32::new(-1),
             reset: AtomicBool::new(false),
             common: Common::new(),
             readable: WaitQueue::new(),

@@ -44,11 +44,16 @@ impl UnixSocket {
                 return Err(reset);
             }
             let reading = self.reading.lock();
+            let peek = how.peeks().then(|| self.peek_from());
+            let before = taken.len;
             let (progress, used_up) = if self.kind == Kind::Stream {
-                self.take_stream(dst, how.peeks(), &mut taken)?
+                self.take_stream(dst, peek, &mut taken)?
             } else {
-                self.take_packet(dst, how.peeks(), &mut taken)?
+                self.take_packet(dst, peek, &mut taken)?
             };
+            if progress {
+                self.move_peek_offset(how.peeks(), taken.len - before, taken.full_len);
+            }
             drop(reading);
             if !how.peeks() && progress {
                 self.made_room();
@@ -60,7 +65,12 @@ impl UnixSocket {
                 return Ok(taken);
             }
             let attempt = || -> Option<Result<bool, Errno>> {
-                if !self.inbox.lock().messages.is_empty() {
+                let is_there = {
+                    let inbox = self.inbox.lock();
+                    let passed = peek.unwrap_or(0);
+                    if passed == 0 { !inbox.messages.is_empty() } else { inbox.bytes > passed }
+                };
+                if is_there {
                     return Some(Ok(true));
                 }
                 if let Some(reset) = self.take_reset() {
@@ -82,17 +92,37 @@ impl UnixSocket {
         }
     }
 
+    /// How many bytes MSG_PEEK passes over.
+    fn peek_from(&self) -> usize {
+        usize::try_from(self.peek_offset.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// SO_PEEK_OFF goes forward with what was looked at, and back with what was taken (a packet counts whole).
+    fn move_peek_offset(&self, peeked: bool, len: usize, packet_len: usize) {
+        let offset = self.peek_offset.load(Ordering::Relaxed);
+        if offset < 0 {
+            return;
+        }
+        let new = if peeked {
+            offset.saturating_add(len as i32)
+        } else {
+            offset.saturating_sub(len.max(packet_len) as i32).max(0)
+        };
+        self.peek_offset.store(new, Ordering::Relaxed);
+    }
+
     /// Bytes of a stream, up to the end of a piece that carried descriptors, and of one sender when senders are told. Answers
-    /// whether there was anything, and the pieces that are used up.
+    /// whether there was anything, and the pieces that are used up. `peek`: they stay, and so many bytes are passed over.
     fn take_stream(
         &self,
         dst: &mut UserWriter<'_>,
-        peek: bool,
+        peek: Option<usize>,
         taken: &mut Taken,
     ) -> Result<(bool, Vec<Message>), Errno> {
         let mut progress = false;
         let (mut peeked, mut used_up): (Vec<Message>, Vec<Message>) = (Vec::new(), Vec::new());
         let tells = self.common.is_on(Switches::PASS_CRED);
+        let mut skip = peek.unwrap_or(0);
         let result = loop {
             let Some(mut message) = self.pop() else { break Ok(()) };
             let other_sender = tells && taken.creds.is_some_and(|creds| creds != message.creds);
@@ -101,6 +131,12 @@ impl UnixSocket {
                 break Ok(());
             }
             let rest = &message.bytes[message.start..];
+            if skip >= rest.len() && skip != 0 {
+                skip -= rest.len();
+                peeked.push(message);
+                continue;
+            }
+            let rest = &rest[core::mem::take(&mut skip)..];
             let n = match dst.write(&rest[..rest.len().min(dst.remaining())]) {
                 Ok(n) => n,
                 Err(error) => {
@@ -112,7 +148,7 @@ impl UnixSocket {
             taken.len += n;
             taken.creds = Some(message.creds);
             taken.from = message.from.clone();
-            if peek {
+            if peek.is_some() {
                 if let Some(flying) = &message.flying {
                     taken.files = flight::peek(flying);
                 }
@@ -135,27 +171,42 @@ impl UnixSocket {
         result.map(|()| (progress, used_up))
     }
 
-    /// One packet: what does not fit into `dst` is lost.
+    /// One packet: what does not fit into `dst` is lost. `peek`: it stays, and so many bytes are passed over.
     fn take_packet(
         &self,
         dst: &mut UserWriter<'_>,
-        peek: bool,
+        peek: Option<usize>,
         taken: &mut Taken,
     ) -> Result<(bool, Vec<Message>), Errno> {
-        let Some(mut message) = self.pop() else { return Ok((false, Vec::new())) };
-        let n = message.bytes.len().min(dst.remaining());
-        let copied = if n == 0 { Ok(0) } else { dst.write(&message.bytes[..n]) };
+        let mut skip = peek.unwrap_or(0);
+        let mut passed = Vec::new();
+        let found = loop {
+            let Some(message) = self.pop() else { break None };
+            if skip == 0 || skip < message.bytes.len() {
+                break Some(message);
+            }
+            skip -= message.bytes.len();
+            passed.push(message);
+        };
+        let Some(mut message) = found else {
+            passed.into_iter().rev().for_each(|message| self.push_back(message));
+            return Ok((false, Vec::new()));
+        };
+        let rest = &message.bytes[skip..];
+        let n = rest.len().min(dst.remaining());
+        let copied = if n == 0 { Ok(0) } else { dst.write(&rest[..n]) };
         taken.len = copied.as_ref().copied().unwrap_or(0);
-        taken.full_len = message.bytes.len();
-        taken.truncated = n < message.bytes.len();
+        taken.full_len = rest.len();
+        taken.truncated = n < rest.len();
         taken.creds = Some(message.creds);
         taken.from = message.from.clone();
         let mut used_up = Vec::new();
-        if peek {
+        if peek.is_some() {
             if let Some(flying) = &message.flying {
                 taken.files = flight::peek(flying);
             }
             self.push_back(message);
+            passed.into_iter().rev().for_each(|message| self.push_back(message));
         } else {
             if let Some(flying) = message.flying.take() {
                 taken.files = flying.land();
