@@ -4,6 +4,7 @@
 
 use crate::harness::Tests;
 
+mod edges;
 mod epoll;
 mod events;
 mod fcntl;
@@ -25,6 +26,11 @@ pub const TESTS: Tests = &[
     ("rw_devices", fd::devices),
     ("rw_positioned", fd::positioned),
     ("eventfd", fd::eventfd),
+    ("edges_pipes", edges::pipes),
+    ("edges_counters", edges::counters),
+    ("edges_sockets", edges::sockets),
+    ("edges_turns", edges::turns),
+    ("edges_duplicates", edges::duplicates),
     ("eventfd_rules", events::eventfd_rules),
     ("timerfd_rules", events::timerfd_rules),
     ("signalfd_rules", events::signalfd_rules),
