@@ -74,7 +74,9 @@ pub fn check(image: &(impl ReadAt + ?Sized)) -> Result<Card> {
         initramfs = Some(data);
     }
     let mut device_trees = Vec::new();
-    for entry in entries.iter().filter(|entry| !entry.is_directory && entry.path.ends_with(".dtb")) {
+    // Those in the first directory: what lies among the overlays is no board's.
+    let is_tree = |entry: &Entry| !entry.is_directory && entry.path.ends_with(".dtb") && !entry.path.contains('/');
+    for entry in entries.iter().filter(|entry| is_tree(entry)) {
         let data = volume.read(entry)?;
         check_device_tree(&entry.path, &data)?;
         device_trees.push((entry.path.clone(), data));
