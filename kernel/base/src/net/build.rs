@@ -1,6 +1,6 @@
 //! Packets that we make ourselves: IP headers, UDP datagrams, resets, ICMP messages.
 
-use super::packet::{ACK, Header, PROTO_TCP, PROTO_UDP, RST, Tcp, pseudo_sum, sum};
+use super::packet::{ACK, Header, PROTO_TCP, PROTO_UDP, RST, SYN, Tcp, pseudo_sum, sum};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -142,6 +142,16 @@ pub fn bare_ack(header: &Header, tcp: &Tcp, seq: u32, ack: u32, window: u16) -> 
     segment_fields(segment, seq, ack, ACK, window);
     finish_tcp(segment, header.dst, header.src);
     packet
+}
+
+/// A SYN with a segment size, into 24 bytes behind an IP header; its checksum is left out.
+pub fn syn(segment: &mut [u8], src_port: u16, dst_port: u16, seq: u32, segment_size: u16) {
+    put16(segment, 0, src_port);
+    put16(segment, 2, dst_port);
+    segment_fields(segment, seq, 0, SYN, 0xffff);
+    segment[12] = 6 << 4;
+    segment[20..22].copy_from_slice(&[2, 4]);
+    put16(segment, 22, segment_size);
 }
 
 fn segment_fields(segment: &mut [u8], seq: u32, ack: u32, flags: u8, window: u16) {

@@ -76,6 +76,14 @@ pub fn pseudo_sum(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> u32 {
     sum(&(len as u32).to_be_bytes(), total)
 }
 
+/// Where the upper layer begins in a packet without IPv6 extensions.
+pub fn header_len(packet: &[u8]) -> usize {
+    match packet.first() {
+        Some(byte) if byte >> 4 == 4 => usize::from(byte & 15) * 4,
+        _ => 40,
+    }
+}
+
 /// The header of an IP packet: `None` when it is malformed or its sum is wrong.
 pub fn parse(packet: &[u8]) -> Option<Header> {
     match packet.first()? >> 4 {
@@ -176,6 +184,21 @@ impl Tcp {
     /// How far it moves the sequence number.
     pub fn sequence_len(&self) -> u32 {
         self.payload_len as u32 + u32::from(self.has(SYN)) + u32::from(self.has(FIN))
+    }
+}
+
+/// The segment size that the options of a SYN ask for (RFC 9293, 3.7.1).
+pub fn segment_size(packet: &[u8], segment: &Tcp) -> Option<u16> {
+    let header = parse(packet)?;
+    let mut options = packet.get(header.payload_at + 20..header.payload_at + segment.header_len)?;
+    loop {
+        match *options {
+            [2, 4, high, low, ..] => return Some(u16::from_be_bytes([high, low])),
+            [] | [0, ..] => return None,
+            [1, ..] => options = &options[1..],
+            [_, len, ..] => options = options.get(usize::from(len).max(2)..)?,
+            [_] => return None,
+        }
     }
 }
 

@@ -35,11 +35,12 @@ struct Partial {
 pub struct Reassembly {
     partials: VecDeque<Partial>,
     bytes: usize,
+    given_up: usize,
 }
 
 impl Reassembly {
     pub const fn new() -> Self {
-        Self { partials: VecDeque::new(), bytes: 0 }
+        Self { partials: VecDeque::new(), bytes: 0, given_up: 0 }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -49,7 +50,13 @@ impl Reassembly {
     fn forget(&mut self, index: usize) {
         if let Some(gone) = self.partials.remove(index) {
             self.bytes -= gone.bytes;
+            self.given_up += 1;
         }
+    }
+
+    /// How many datagrams were given up since this was last asked.
+    pub fn take_given_up(&mut self) -> usize {
+        core::mem::take(&mut self.given_up)
     }
 
     /// Takes a fragment; answers the whole packet when it was the last missing one. Its IP header says it is no fragment.

@@ -1,6 +1,7 @@
 //! Sockets of the internet families over `lo`.
 
 mod connect;
+mod counters;
 mod datagram;
 mod options;
 mod ready;
@@ -67,4 +68,7 @@ pub const TESTS: Tests = &[
     ("icmp_ping", datagram::ping),
     ("raw_icmp", datagram::raw_icmp),
     ("raw_udp", datagram::raw_udp),
+    ("counters_udp", counters::udp),
+    ("counters_tcp", counters::tcp),
+    ("counters_v6", counters::of_six),
 ];

@@ -3,6 +3,7 @@
 use super::{Directory, Fixed, FixedDirectory, Listed, Node, number};
 use crate::fs::FileType;
 use crate::net::iface::{self, Flags, Interface, Kind, NeighbourState, SocketInfo};
+use crate::net::inet::counters;
 use crate::net::socket::{AF_INET, AF_INET6};
 use crate::net::{netlink, unix};
 use crate::prelude::*;
@@ -15,12 +16,14 @@ pub const NET: &[(&str, Fixed)] = &[
     ("if_inet6", Fixed::Text(if_inet6)),
     ("ipv6_route", Fixed::Text(ipv6_route)),
     ("netlink", Fixed::Text(netlink::format_table)),
+    ("netstat", Fixed::Text(counters::netstat)),
     ("packet", Fixed::Text(|| String::from("sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n"))),
     ("pnp", Fixed::Text(pnp)),
     ("raw", Fixed::Text(|| sockets(AF_INET, Table::Raw))),
     ("raw6", Fixed::Text(|| sockets(AF_INET6, Table::Raw))),
     ("route", Fixed::Text(route)),
-    ("snmp", Fixed::Text(snmp)),
+    ("snmp", Fixed::Text(|| counters::snmp(established()))),
+    ("snmp6", Fixed::Text(counters::snmp6)),
     ("sockstat", Fixed::Text(sockstat)),
     ("sockstat6", Fixed::Text(sockstat6)),
     ("tcp", Fixed::Text(|| sockets(AF_INET, Table::Tcp))),
@@ -34,6 +37,7 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_TIME_WAIT: u8 = 6;
+const TCP_CLOSE_WAIT: u8 = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Table {
@@ -289,26 +293,10 @@ fn sockstat6() -> String {
     )
 }
 
-/// The counters that are kept; the rest are 0.
-fn snmp() -> String {
-    let (mut received, mut sent) = (0, 0);
-    for interface in iface::interfaces() {
-        let stats = interface.stats();
-        received += stats.rx_frames;
-        sent += stats.tx_frames;
-    }
-    let established =
-        iface::sockets().iter().filter(|socket| socket.protocol == TCP && socket.state == TCP_ESTABLISHED).count();
-    alloc::format!(
-        "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers \
-         OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates\n\
-         Ip: 2 64 {received} 0 0 0 0 0 {received} {sent} 0 0 0 0 0 0 0 0 0\n\
-         Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs \
-         RetransSegs InErrs OutRsts InCsumErrors\n\
-         Tcp: 1 200 120000 -1 0 0 0 0 {established} 0 0 0 0 0 0\n\
-         Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors\n\
-         Udp: 0 0 0 0 0 0 0 0 0\n"
-    )
+/// Connections that are open (RFC 4022, tcpCurrEstab).
+fn established() -> usize {
+    let is_open = |state| matches!(state, TCP_ESTABLISHED | TCP_CLOSE_WAIT);
+    iface::sockets().iter().filter(|socket| Table::Tcp.has(socket) && is_open(socket.state)).count()
 }
 
 /// /sys/class/net: a directory for each interface.

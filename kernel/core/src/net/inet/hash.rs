@@ -1,8 +1,9 @@
 //! A keyed hash for tables whose keys peers choose: SipHash with a key from the random pool, so that nobody can fill one bucket.
 
-use core::hash::BuildHasher;
 #[expect(deprecated, reason = "core's only keyed hasher; std's replacement is not in core")]
 use core::hash::SipHasher;
+use core::hash::{BuildHasher, Hash};
+use hashbrown::HashMap;
 
 #[derive(Clone)]
 pub struct Keyed(u64, u64);
@@ -18,6 +19,13 @@ impl BuildHasher for Keyed {
     type Hasher = SipHasher;
     fn build_hasher(&self) -> SipHasher {
         SipHasher::new_with_keys(self.0, self.1)
+    }
+}
+
+/// Gives memory back of a table that was much larger once.
+pub fn shrink<K: Hash + Eq, V>(table: &mut HashMap<K, V, Keyed>) {
+    if table.capacity() > 1024 && table.len() < table.capacity() / 8 {
+        table.shrink_to(table.len() * 2);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Packets as they come: frames from a device, IP packets from there or from `lo`, to the protocol they are for.
 
+use super::counters::{self, Of};
 use super::output::Queue;
 use super::packet::Frame;
 use super::{arp, config, icmp, multicast, raw, tcp, udp};
@@ -8,6 +9,9 @@ use crate::prelude::*;
 use base::net::packet::{self, Header, PROTO_ICMP, PROTO_ICMPV6, PROTO_IGMP, PROTO_NONE, PROTO_TCP, PROTO_UDP};
 use base::net::reassembly::Reassembly;
 use core::net::IpAddr;
+
+const ANY_V4: IpAddr = IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED);
+const ANY_V6: IpAddr = IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED);
 
 static REASSEMBLY: SpinLock<Reassembly> = SpinLock::new(Reassembly::new());
 
@@ -45,20 +49,42 @@ fn is_for_us(interface: u32, header: &Header) -> bool {
 
 /// Takes one IP packet; `sums_good`: TCP's and UDP's checksums need no look. What it brings about joins `queue`.
 pub fn ip(interface: u32, bytes: &mut [u8], sums_good: bool, queue: &mut Queue) {
-    let Some(header) = packet::parse(bytes) else { return };
+    let Some(header) = packet::parse(bytes) else {
+        let of = if bytes.first().is_some_and(|byte| byte >> 4 == 6) { ANY_V6 } else { ANY_V4 };
+        counters::one(of, Of::InReceives);
+        counters::one(of, Of::InHdrErrors);
+        return;
+    };
+    let of = header.src;
+    counters::one(of, Of::InReceives);
+    counters::add(of, Of::InOctets, header.end);
+    if header.dst.is_multicast() {
+        counters::one(of, Of::InMulticasts);
+    }
     let is_loopback = |address: IpAddr| address.is_loopback();
     let is_foreign = interface != iface::LOOPBACK && (is_loopback(header.src) || is_loopback(header.dst));
     if header.src.is_multicast() || iface::address::is_broadcast(header.src) || is_foreign {
+        counters::one(of, Of::InAddrErrors);
         return;
     }
     if !is_for_us(interface, &header) {
+        if !header.dst.is_multicast() {
+            counters::one(of, Of::InAddrErrors);
+        }
         return;
     }
     if header.fragment.is_some() {
-        let whole = REASSEMBLY.lock().add(&header, bytes, crate::time::now_ns());
+        counters::one(of, Of::ReasmReqds);
+        let (whole, given_up) = {
+            let mut reassembly = REASSEMBLY.lock();
+            let whole = reassembly.add(&header, bytes, crate::time::now_ns());
+            (whole, reassembly.take_given_up())
+        };
+        counters::add(of, Of::ReasmFails, given_up);
         if let Some(whole) = whole
             && let Some(header) = packet::parse(&whole).filter(|header| header.fragment.is_none())
         {
+            counters::one(of, Of::ReasmOks);
             upper(interface, &header, &whole, false, queue);
         }
         return;
@@ -70,22 +96,40 @@ fn upper(interface: u32, header: &Header, bytes: &[u8], sums_good: bool, queue: 
     let bytes = &bytes[..header.end];
     let body = &bytes[header.payload_at..];
     let had_raw = raw::input(interface, header, bytes);
+    let of = header.src;
+    let is_known =
+        matches!(header.protocol, PROTO_TCP | PROTO_UDP | PROTO_ICMP | PROTO_ICMPV6 | PROTO_IGMP | PROTO_NONE);
+    counters::one(of, if is_known || had_raw { Of::InDelivers } else { Of::InUnknownProtos });
     match header.protocol {
         PROTO_TCP => {
-            if let Some(segment) = packet::parse_tcp(header, body, !sums_good) {
-                tcp::input(interface, header, bytes, &segment, queue);
+            counters::tcp(counters::Tcp::InSegs);
+            match packet::parse_tcp(header, body, !sums_good) {
+                Some(segment) => tcp::input(interface, header, bytes, &segment, queue),
+                None => {
+                    counters::tcp(counters::Tcp::InErrs);
+                    if packet::parse_tcp(header, body, false).is_some() {
+                        counters::tcp(counters::Tcp::InSumErrors);
+                    }
+                }
             }
         }
-        PROTO_UDP => {
-            if let Some(datagram) = packet::parse_udp(header, body, !sums_good) {
-                udp::input(interface, header, bytes, &datagram, queue);
+        PROTO_UDP => match packet::parse_udp(header, body, !sums_good) {
+            Some(datagram) => udp::input(interface, header, bytes, &datagram, queue),
+            None => {
+                counters::one(of, Of::UdpInErrors);
+                if packet::parse_udp(header, body, false).is_some() {
+                    counters::one(of, Of::UdpSumErrors);
+                }
             }
-        }
-        PROTO_ICMP if header.src.is_ipv4() && packet::icmp_is_good(header, body) => {
-            icmp::input(interface, header, body, queue);
-        }
-        PROTO_ICMPV6 if header.src.is_ipv6() && packet::icmp_is_good(header, body) => {
-            icmp::input(interface, header, body, queue);
+        },
+        PROTO_ICMP | PROTO_ICMPV6 if header.src.is_ipv4() == (header.protocol == PROTO_ICMP) => {
+            if packet::icmp_is_good(header, body) {
+                counters::icmp_in(of, body[0]);
+                icmp::input(interface, header, body, queue);
+            } else {
+                counters::one(of, Of::IcmpInErrors);
+                counters::one(of, Of::IcmpSumErrors);
+            }
         }
         PROTO_IGMP if body.first() == Some(&0x11) => multicast::report_all(interface, false),
         PROTO_ICMP | PROTO_ICMPV6 | PROTO_IGMP | PROTO_NONE => {}

@@ -3,6 +3,7 @@
 //! Nothing here recurses: packets for this machine go into a queue that the outermost [`send_all`] empties, so that a connection
 //! talking to another one on `lo` uses one stack frame and holds one lock at a time. Called with no lock held.
 
+use super::counters::{self, Of};
 use super::packet::{LINK_ROOM, Packet};
 use super::{arp, icmp, input, multicast, nd};
 use crate::net::iface::{self, Kind, neighbour};
@@ -61,7 +62,11 @@ fn destination(bytes: &[u8]) -> Option<IpAddr> {
 fn transmit(mut packet: Packet, queue: &mut Queue) -> Result<(), Errno> {
     let to = destination(packet.bytes()).ok_or(Errno::EINVAL)?;
     let only = (packet.interface != 0).then_some(packet.interface);
-    let via = iface::route::lookup_on(to, only).ok_or(Errno::ENETUNREACH)?;
+    let Some(via) = iface::route::lookup_on(to, only) else {
+        counters::one(to, Of::OutNoRoutes);
+        return Err(Errno::ENETUNREACH);
+    };
+    count(to, packet.bytes());
     if via.kind == Kind::Loopback {
         iface::LOOPBACK_COUNTS.add(packet.len());
         if packet.interface == 0 || packet.interface == iface::LOOPBACK || !to.is_multicast() {
@@ -80,9 +85,31 @@ fn transmit(mut packet: Packet, queue: &mut Queue) -> Result<(), Errno> {
     link(via, packet)
 }
 
+fn count(to: IpAddr, bytes: &[u8]) {
+    counters::one(to, Of::OutRequests);
+    counters::add(to, Of::OutOctets, bytes.len());
+    if to.is_multicast() {
+        counters::one(to, Of::OutMulticasts);
+    }
+    match to {
+        IpAddr::V4(_) if bytes[9] == packet::PROTO_ICMP => {
+            if let Some(kind) = bytes.get(usize::from(bytes[0] & 15) * 4) {
+                counters::icmp_out(to, *kind);
+            }
+        }
+        IpAddr::V6(_) if bytes[6] == packet::PROTO_ICMPV6 => {
+            if let Some(kind) = bytes.get(40) {
+                counters::icmp_out(to, *kind);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn fragment(mut packet: Packet, via: &iface::Via) -> Result<(), Errno> {
     let header = packet::parse(packet.bytes()).ok_or(Errno::EINVAL)?;
     if packet.dont_fragment || header.src.is_ipv4() && header.dont_fragment {
+        counters::one(header.src, Of::FragFails);
         return Err(Errno::EMSGSIZE);
     }
     if packet.needs_checksum {
@@ -93,7 +120,9 @@ fn fragment(mut packet: Packet, via: &iface::Via) -> Result<(), Errno> {
         let mut part = Packet::new(piece.len());
         part.bytes_mut().copy_from_slice(&piece);
         link(*via, part)?;
+        counters::one(header.src, Of::FragCreates);
     }
+    counters::one(header.src, Of::FragOks);
     Ok(())
 }
 

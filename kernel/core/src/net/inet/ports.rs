@@ -1,7 +1,7 @@
 //! Ports in use: who may bind where, and ephemeral ports that nobody can guess.
 
 use super::address::Endpoint;
-use super::hash::{Keyed, random_u64};
+use super::hash::{Keyed, random_u64, shrink};
 use super::options::{IpOptions, Switch};
 use crate::net::iface;
 use crate::net::options::{Common, Switches};
@@ -163,6 +163,7 @@ impl Ports {
         let mut guard = self.table().lock();
         if let Some(claims) = guard.0.get_mut(&port) {
             claims.remove(&id);
+            shrink(claims);
             if claims.is_empty() {
                 guard.0.remove(&port);
             }

@@ -3,6 +3,7 @@
 //! Lock order: `TABLE` alone; a socket's `state` alone. Datagrams are copied to and from the program with no lock held.
 
 use super::address::{self, Endpoint};
+use super::counters::{self, Of};
 use super::hash::Keyed;
 use super::icmp::{self, Trouble};
 use super::options::{self, Arrival, IpOptions, Switch};
@@ -149,13 +150,13 @@ impl UdpSocket {
             let mut state = self.state.lock();
             if state.shut_read || state.inbox.bytes + bytes.len() + OVERHEAD > limit.max(bytes.len() + OVERHEAD) {
                 drop(state);
-                self.drops.fetch_add(1, Ordering::Relaxed);
+                self.lost(from);
                 return;
             }
             let mut copy = Vec::new();
             if copy.try_reserve_exact(bytes.len()).is_err() {
                 drop(state);
-                self.drops.fetch_add(1, Ordering::Relaxed);
+                self.lost(from);
                 return;
             }
             copy.extend_from_slice(bytes);
@@ -164,6 +165,13 @@ impl UdpSocket {
         }
         self.readable.wake_one();
         self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
+    }
+
+    /// There was no room for a datagram.
+    fn lost(&self, from: Endpoint) {
+        self.drops.fetch_add(1, Ordering::Relaxed);
+        counters::one(from.ip, Of::UdpBufferErrors);
+        counters::one(from.ip, Of::UdpInErrors);
     }
 
     fn fail(&self, errno: Errno) {
@@ -341,6 +349,7 @@ impl UdpSocket {
         packet.interface = interface;
         packet.dont_fragment = self.ip.forbids_fragments();
         packet.no_loop = !self.ip.is_on(Switch::MULTICAST_LOOP);
+        counters::one(target.ip, Of::UdpOut);
         output::send_checked(packet)
     }
 
@@ -403,6 +412,9 @@ impl UdpSocket {
         let taken =
             self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         let Some(datagram) = taken else { return Ok(Received::default()) };
+        if !how.peeks() {
+            counters::one(datagram.from.ip, Of::UdpIn);
+        }
         let n = datagram.bytes.len().min(dst.remaining());
         let copied = if n == 0 { 0 } else { dst.write(&datagram.bytes[..n])? };
         if copied < n {
@@ -518,7 +530,10 @@ pub fn input(interface: u32, header: &Header, packet: &[u8], udp: &Udp, queue: &
     };
     match chosen {
         Some(socket) => socket.deliver(payload, from, arrival),
-        None => icmp::unreachable(header, packet, icmp::Reason::Port, queue),
+        None => {
+            counters::one(header.src, Of::UdpNoPorts);
+            icmp::unreachable(header, packet, icmp::Reason::Port, queue);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! bind, listen, connect, accept, send, receive, shutdown and close of TCP sockets.
 
 use super::super::address::{self, Endpoint};
+use super::super::counters;
 use super::super::output::{self, Queue};
 use super::super::ports::{Claim, check_bind};
 use super::connection::Effects;
@@ -237,12 +238,13 @@ impl Tcp {
             output::send_all(&mut queue);
             return Ok(());
         }
-        let mut engine = self.new_engine(ip, peer.ip).map_err(release)?;
+        let mut engine = self.new_engine(ip, peer.ip, None).map_err(release)?;
         let started = engine.connect(local.socket_addr(), peer.socket_addr());
         if started.is_err() || !table::insert(name(port), self.clone()) {
             super::buffers::give_back(engine.tcp().recv_capacity() + engine.tcp().send_capacity());
             return Err(release(Errno::EADDRNOTAVAIL));
         }
+        counters::tcp(counters::Tcp::ActiveOpens);
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();

@@ -4,6 +4,7 @@
 //! sends packets and wakes ([`Tcp::conclude`]).
 
 use super::super::bottom_half;
+use super::super::counters::{self, Tcp as Count};
 use super::super::icmp::Trouble;
 use super::super::output::Queue;
 use super::super::packet::Packet;
@@ -111,6 +112,7 @@ impl Tcp {
                 packet.interface = remote.scope;
             }
             state.segments_out = state.segments_out.wrapping_add(1);
+            state.count_out(packet.bytes());
             if state.shut_write {
                 state.note(packet.bytes());
             }
@@ -247,8 +249,16 @@ impl Tcp {
                         (true, _) => Errno::ECONNRESET,
                         (false, _) => state.soft_error.unwrap_or(Errno::ETIMEDOUT),
                     });
+                    if !by_reset {
+                        counters::tcp(Count::AbortOnTimeout);
+                    }
                     effects.events |= PollEvents::ERR;
                 }
+            }
+            match old {
+                Phase::SynSent | Phase::SynReceived => counters::tcp(Count::AttemptFails),
+                Phase::Established | Phase::CloseWait if new != Phase::TimeWait => counters::tcp(Count::EstabResets),
+                _ => {}
             }
             self.end(state, (new == Phase::TimeWait).then_some(state.sequence), effects);
         }
@@ -423,6 +433,10 @@ impl Tcp {
             state.is_orphan = true;
             let before = state.before();
             let resets = before.unread != 0 || self.common.linger_seconds() == Some(0);
+            if resets && !state.is_closed && before.phase != Phase::SynSent {
+                counters::tcp(Count::AbortOnClose);
+                counters::tcp(Count::EstabResets);
+            }
             if !state.is_closed {
                 effects.left = Self::joined_peer(state).map(|peer| (peer, resets));
             }
@@ -477,8 +491,13 @@ impl Tcp {
         self.conclude(effects, &mut Queue::new());
     }
 
-    /// An engine for a connection between these ends: ENOBUFS.
-    pub(super) fn new_engine(&self, local: core::net::IpAddr, remote: core::net::IpAddr) -> Result<Box<Engine>, Errno> {
+    /// An engine for a connection between these ends, with this seed or any: ENOBUFS.
+    pub(super) fn new_engine(
+        &self,
+        local: core::net::IpAddr,
+        remote: core::net::IpAddr,
+        seed: Option<u64>,
+    ) -> Result<Box<Engine>, Errno> {
         let sizes = buffers::choose(&self.common).ok_or(Errno::ENOBUFS)?;
         let via = iface::lookup(remote);
         let is_local = table::is_local(remote);
@@ -493,7 +512,7 @@ impl Tcp {
                 },
             ),
         };
-        let seed = super::super::hash::random_u64();
+        let seed = seed.unwrap_or_else(super::super::hash::random_u64);
         let room = super::super::packet::LINK_ROOM;
         let now = crate::time::now_ns();
         let Some(mut engine) = Engine::new(local, link, seed, sizes, room, now) else {
@@ -565,6 +584,30 @@ impl Tcp {
 }
 
 impl State {
+    /// Counts a segment that goes: the first time, or again.
+    fn count_out(&mut self, bytes: &[u8]) {
+        let head = packet::header_len(bytes);
+        let Some(tcp) = bytes.get(head..).filter(|tcp| tcp.len() >= 20) else { return };
+        if tcp[13] & RST != 0 {
+            counters::tcp(Count::OutRsts);
+        }
+        let first = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+        let payload = tcp.len().saturating_sub(usize::from(tcp[12] >> 4) * 4);
+        let len = payload as u32 + u32::from(tcp[13] & packet::SYN != 0) + u32::from(tcp[13] & packet::FIN != 0);
+        let end = first.wrapping_add(len);
+        match self.highest_sent {
+            // A keep-alive asks with a number that was said before, and so do probes of a window.
+            Some(highest) if len > 1 && (first.wrapping_sub(highest) as i32) < 0 => {
+                self.segments_again = self.segments_again.wrapping_add(1);
+                counters::tcp(Count::RetransSegs);
+            }
+            _ => counters::tcp(Count::OutSegs),
+        }
+        if self.highest_sent.is_none_or(|highest| (end.wrapping_sub(highest) as i32) > 0) {
+            self.highest_sent = Some(end);
+        }
+    }
+
     /// Notes where both sides are, from a packet that leaves.
     pub(super) fn note(&mut self, bytes: &[u8]) {
         if let Some(header) = packet::parse(bytes)

@@ -6,6 +6,7 @@
 //!
 //! Each side's ring is behind its own `state`. A sender locks its own `state`, lets go, then locks its peer's: never both.
 
+use super::super::counters;
 use super::super::output::Queue;
 use super::super::ports::Claim;
 use super::calls::Step;
@@ -108,6 +109,8 @@ impl Tcp {
         };
         open(&child, end(name.remote), end(name.local), self, Progress::Connected);
         open(self, end(name.local), end(name.remote), &child, Progress::Connecting);
+        counters::tcp(counters::Tcp::ActiveOpens);
+        counters::tcp(counters::Tcp::PassiveOpens);
         listener.take_child(child, queue);
         self.poll_set.notify(PollEvents::OUT | PollEvents::WRNORM);
         true
@@ -259,6 +262,7 @@ impl Tcp {
             if state.is_closed {
                 return;
             }
+            counters::tcp(counters::Tcp::EstabResets);
             let ended = state.joined.as_ref().is_some_and(|joined| joined.ended);
             state.error = Some(if ended { Errno::EPIPE } else { Errno::ECONNRESET });
             effects.events = PollEvents::ERR;

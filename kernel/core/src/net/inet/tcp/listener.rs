@@ -1,18 +1,20 @@
 //! Listening: SYNs make children, established children wait in the accept queue.
 //!
-//! A SYN for which there is no place is dropped, never refused, so that the peer tries again. Half-open children are few: when a
-//! new one finds no place the oldest goes, so that a flood pushes out its own.
+//! A SYN for which the accept queue has no place is dropped, never refused, so that the peer tries again. Half-open children are
+//! few: the SYNs beyond get [`cookies`], so that a flood costs no memory and keeps nobody out.
 
+use super::super::counters;
 use super::super::output::Queue;
 use super::connection::{EGRESS_BUDGET, Effects};
 use super::table::{self, Name};
-use super::{Endpoint, PORTS, Tcp, make};
+use super::{Endpoint, PORTS, Tcp, cookies, make};
 use crate::file::PollEvents;
 use crate::net::inet::ports::Claim;
 use crate::net::options::Switches;
 use crate::prelude::*;
 use alloc::collections::VecDeque;
 use base::net::engine::{Duration, State as Phase};
+use base::net::packet::Tcp as Segment;
 
 /// net.core.somaxconn.
 pub(super) const MAX_BACKLOG: usize = 4096;
@@ -26,11 +28,13 @@ pub(super) struct Listener {
     pub ready: VecDeque<Arc<Tcp>>,
     /// Those whose handshake is under way, the oldest first.
     half_open: VecDeque<Arc<Tcp>>,
+    /// Until when cookies may come back (monotonic ns).
+    pub cookies_until_ns: u64,
 }
 
 impl Listener {
     pub fn new(backlog: usize) -> Self {
-        Self { backlog, ready: VecDeque::new(), half_open: VecDeque::new() }
+        Self { backlog, ready: VecDeque::new(), half_open: VecDeque::new(), cookies_until_ns: 0 }
     }
     fn is_full(&self) -> bool {
         self.ready.len() > self.backlog
@@ -48,21 +52,31 @@ impl Tcp {
     }
 
     /// A SYN for this listener.
-    pub(super) fn syn(self: &Arc<Self>, name: Name, scope: u32, interface: u32, packet: &[u8], queue: &mut Queue) {
-        let evicted = {
+    pub(super) fn syn(
+        self: &Arc<Self>,
+        name: Name,
+        scope: u32,
+        (packet, segment): (&[u8], &Segment),
+        queue: &mut Queue,
+    ) {
+        let has_room = {
             let mut state = self.state.lock();
             let Some(listener) = state.listener.as_mut() else { return };
             if listener.is_full() {
+                counters::tcp(counters::Tcp::ListenOverflows);
                 return;
             }
-            let limit = MAX_HALF_OPEN.min(listener.backlog.max(16) * 2);
-            if listener.half_open.len() >= limit { listener.half_open.pop_front() } else { None }
+            let has_room = listener.half_open.len() < MAX_HALF_OPEN.min(listener.backlog.max(16) * 2);
+            if !has_room {
+                listener.cookies_until_ns = crate::time::now_ns() + cookies::LASTS_NS;
+            }
+            has_room
         };
-        if let Some(old) = evicted {
-            old.vanish();
+        if !has_room {
+            cookies::give(&name, packet, segment, queue);
+            return;
         }
-        let _ = interface;
-        let Some(child) = self.child(name, scope) else { return };
+        let Some(child) = self.child(name, scope, None) else { return };
         let mut effects = Effects::default();
         let is_open = {
             let mut state = child.state.lock();
@@ -96,13 +110,14 @@ impl Tcp {
                 }
             }
         }
+        counters::tcp(counters::Tcp::PassiveOpens);
         child.conclude(effects, queue);
     }
 
-    /// A socket for a connection to this listener, its engine ready for the SYN.
-    fn child(self: &Arc<Self>, name: Name, scope: u32) -> Option<Arc<Tcp>> {
+    /// A socket for a connection to this listener, its engine ready for the SYN; `seed` makes it another one's double.
+    pub(super) fn child(self: &Arc<Self>, name: Name, scope: u32, seed: Option<u64>) -> Option<Arc<Tcp>> {
         let child = make(self.domain, self.common.inherited(), self.ip.inherited(), self.options.inherited(), self.uid);
-        let mut engine = child.new_engine(name.local.0, name.remote.0).ok()?;
+        let mut engine = child.new_engine(name.local.0, name.remote.0, seed).ok()?;
         let local = Endpoint { ip: name.local.0, port: name.local.1, scope };
         engine.listen(local.socket_addr());
         engine.tcp().set_timeout(Some(Duration::from_secs(super::connection::SYN_RECEIVED_TIMEOUT_S)));
@@ -165,7 +180,7 @@ impl Tcp {
     }
 
     /// Ends a half-open child without a word.
-    fn vanish(self: &Arc<Self>) {
+    pub(super) fn vanish(self: &Arc<Self>) {
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();

@@ -4,7 +4,7 @@
 //! protocol machine is a `base::net::engine::Engine` (smoltcp) of its own behind `state`; segments find it through [`table`].
 //!
 //! Map: [`table`] names to sockets, TIME-WAIT · [`connection`] what segments, timers and closing do · [`joined`] two ends on this machine · [`listener`] SYNs and the
-//! accept queue · [`calls`] connect, accept, send, receive · [`options`] · [`socket`] the traits · [`buffers`] how large.
+//! accept queue · [`cookies`] handshakes without memory · [`calls`] connect, accept, send, receive · [`options`] · [`socket`] the traits · [`buffers`] how large.
 //!
 //! Lock order: a child's `state` is never held with its listener's; the table's lock and those of ports, routes and neighbours are
 //! taken with no `state` held. Packets leave after `state` is dropped.
@@ -12,6 +12,7 @@
 mod buffers;
 mod calls;
 mod connection;
+mod cookies;
 mod joined;
 mod listener;
 mod options;
@@ -88,6 +89,9 @@ struct State {
     bytes_received: u64,
     segments_out: u32,
     segments_in: u32,
+    /// The highest sequence number that went out, and segments that went out again.
+    highest_sent: Option<u32>,
+    segments_again: u32,
 }
 
 /// A TCP socket.
@@ -136,6 +140,8 @@ impl State {
             bytes_received: 0,
             segments_out: 0,
             segments_in: 0,
+            highest_sent: None,
+            segments_again: 0,
         }
     }
 }
@@ -189,21 +195,28 @@ pub fn input(interface: u32, header: &Header, packet: &[u8], segment: &Segment, 
         }
         None => {}
     }
-    if !segment.has(RST) && !segment.has(ACK) && segment.has(SYN) {
+    let is_syn = segment.has(SYN) && !segment.has(ACK);
+    if !segment.has(RST) && (is_syn || segment.has(ACK) && !segment.has(SYN)) {
         let scope = if interface == crate::net::iface::LOOPBACK { 0 } else { interface };
         if let Some(listener) =
             table::find_listener(interface, header.dst, segment.dst_port, header.src, segment.src_port)
         {
-            listener.syn(name, scope, interface, packet, queue);
-            return;
+            if is_syn {
+                return listener.syn(name, scope, (packet, segment), queue);
+            }
+            if listener.cookie(name, scope, (packet, segment), queue) {
+                return;
+            }
         }
     }
     if !segment.has(RST) {
+        super::counters::tcp(super::counters::Tcp::OutRsts);
         push_bytes(queue, &build::reset_for(header, segment));
     }
 }
 
 fn push_bytes(queue: &mut Queue, bytes: &[u8]) {
+    super::counters::tcp(super::counters::Tcp::OutSegs);
     let mut packet = super::packet::Packet::new(bytes.len());
     packet.bytes_mut().copy_from_slice(bytes);
     queue.push_back(packet);

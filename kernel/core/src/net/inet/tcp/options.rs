@@ -168,6 +168,7 @@ impl Tcp {
             bytes_received: state.bytes_received,
             segs_out: state.segments_out,
             segs_in: state.segments_in,
+            total_retrans: state.segments_again,
             ..TcpInfo::default()
         };
         if let Some(listener) = &state.listener {

@@ -1,6 +1,6 @@
 //! Names to sockets: connections by both ends, listeners by port, and the short records of TIME-WAIT.
 
-use super::super::hash::Keyed;
+use super::super::hash::{Keyed, shrink};
 use super::{PORTS, Tcp};
 use crate::net::iface::{self, SocketInfo};
 use crate::net::inet::options::Switch;
@@ -96,6 +96,7 @@ pub(super) fn remove(name: &Name, id: u64, time_wait: Option<(u32, u32)>, domain
                     TIME_WAIT_NS
                 };
                 let entry = Entry::TimeWait { sequence, port_id: id, domain };
+                crate::net::inet::counters::tcp(crate::net::inet::counters::Tcp::TimeWaits);
                 dropped.push((tables.connections.insert(*name, entry), 0, 0));
                 let until = crate::time::now_ns() + lasts;
                 let at = tables.time_waits.partition_point(|(other, _, _)| *other <= until);
@@ -160,6 +161,13 @@ pub fn expire_time_waits() -> Option<u64> {
             {
                 tables.time_waits.pop_front();
                 dropped.push((take_time_wait(&mut tables, &name, id), id, name.local.1));
+            }
+            if !dropped.is_empty() {
+                shrink(&mut tables.connections);
+                if tables.time_waits.capacity() > 1024 && tables.time_waits.len() < tables.time_waits.capacity() / 8 {
+                    let len = tables.time_waits.len() * 2;
+                    tables.time_waits.shrink_to(len);
+                }
             }
             tables.time_waits.front().map(|(until, _, _)| *until)
         };
