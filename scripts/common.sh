@@ -66,6 +66,7 @@ build_guests() {
     put target/$GUEST_TARGET/release/abi "$ARTIFACTS/abi"
     put target/$GUEST_TARGET/release/bench "$ARTIFACTS/bench"
     put target/$GUEST_TARGET/release/sample-std "$ARTIFACTS/sample-std"
+    put target/$GUEST_TARGET/release/sample-services "$ARTIFACTS/sample-services"
     local tool
     for tool in target/$GUEST_TARGET/release/crannog-*; do
         case $tool in *.d | *-init) ;; *) put "$tool" "$ARTIFACTS/tools/${tool##*/crannog-}" ;; esac

@@ -3,6 +3,7 @@
 //! `scripts/test machine` builds everything first; $CRANNOG_ARTIFACTS says where it is.
 
 pub mod console;
+pub mod link;
 pub mod machine;
 pub mod net;
 pub mod programs;
@@ -19,6 +20,11 @@ pub fn artifacts() -> PathBuf {
         Some(path) => PathBuf::from(path),
         None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/crannog"),
     }
+}
+
+/// The sample program of this name (userland/samples), as the tool takes it.
+pub fn sample(name: &str) -> String {
+    artifacts().join(format!("sample-{name}")).display().to_string()
 }
 
 /// Debian's arm64 kernel, where `scripts/test` has fetched it.

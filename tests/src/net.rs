@@ -85,6 +85,10 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let new: Vec<String> = self.lines.try_iter().collect();
+            println!("--- the machine said\n{}\n{}", self.seen.join("\n"), new.join("\n"));
+        }
         // The tool passes SIGTERM on to its QEMU and cleans up; killed, QEMU goes with it.
         // SAFETY: a signal to our own child, which has not been waited for.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
