@@ -86,24 +86,20 @@ impl<T: IntoBytes + Immutable> UserPtr<T> {
 
 /// A NUL-terminated string of at most `max` bytes without its NUL: EFAULT, or `too_long` when no NUL comes in time.
 pub fn read_cstring(addr: UserAddr, max: usize, too_long: Errno) -> Result<Vec<u8>, Errno> {
-    let mut chunk = [0u8; 256];
+    // Room for most names at once; what is longer takes more turns.
     let mut out = Vec::new();
-    let mut at = addr;
+    let mut room = 128;
     loop {
-        let want = chunk.len().min(max + 1 - out.len());
-        match user::read_cstr(&mut chunk[..want], at)? {
-            Some(len) => {
-                out.extend_from_slice(&chunk[..len]);
-                return Ok(out);
-            }
-            None => {
-                out.extend_from_slice(&chunk[..want]);
-                if out.len() > max {
-                    return Err(too_long);
-                }
-                at = at.checked_add(want as u64).ok_or(Errno::EFAULT)?;
-            }
+        room = room.min(max + 1 - out.len());
+        out.try_reserve_exact(room).map_err(|_| Errno::ENOMEM)?;
+        let from = addr.checked_add(out.len() as u64).ok_or(Errno::EFAULT)?;
+        if user::append_cstr(&mut out, room, from)? {
+            return Ok(out);
         }
+        if out.len() > max {
+            return Err(too_long);
+        }
+        room = 1024;
     }
 }
 

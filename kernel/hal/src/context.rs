@@ -1,18 +1,21 @@
 //! Kernel stacks, the context switch, and floating-point state.
 //!
 //! A [`KernelThread`] is a 16 KiB guarded stack plus the saved callee-saved registers. FP/SIMD registers belong to user
-//! code only; they are saved at a switch when the thread used them, and loaded back with it.
+//! code only; they are saved at a switch when the thread used them since it came, and loaded back when it touches them, which
+//! traps. A thread that did so several times in a row gets them loaded at once for a while.
 
 use crate::OutOfMemory;
 use crate::cpu::{IrqGuard, MAX_CPUS, PerCpu};
 use crate::frame::{self, Use};
 use crate::kmap::{self, Kind};
 use crate::layout::STACK_BASE;
+use crate::user::UserFault;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::*;
 use alloc::boxed::Box;
+use base::addr::UserAddr;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 use spin::Mutex;
 
 /// Bytes of one kernel stack.
@@ -99,10 +102,15 @@ pub struct KernelThread {
     on_cpu: AtomicU32,
     /// FP state while not loaded; null when the thread never used FP.
     fp: AtomicPtr<FpState>,
+    /// How often the state was loaded, modulo 256: above [`LAZY_LOADS`] it is loaded without waiting for the trap.
+    fp_loads: AtomicU8,
     stack: Option<Stack>,
     /// Bounds of the stack in use, for backtraces.
     bounds: (u64, u64),
 }
+
+/// Traps that a thread takes for its FP state before it is loaded with the thread, until the count comes round.
+const LAZY_LOADS: u8 = 5;
 
 // SAFETY: `sp` is touched only by the CPU that switches to or from the thread, one at a time (`on_cpu`).
 unsafe impl Send for KernelThread {}
@@ -113,6 +121,20 @@ unsafe impl Sync for KernelThread {}
 struct Running {
     thread: AtomicPtr<KernelThread>,
     fp_loaded: AtomicU32,
+}
+
+impl Running {
+    /// The calling CPU's thread; `None` before its first switch.
+    fn thread(&self) -> Option<&KernelThread> {
+        // SAFETY: null, or the thread that runs here, which lives while it does.
+        unsafe { self.thread.load(Ordering::Relaxed).as_ref() }
+    }
+    /// The FP state of the calling CPU's thread as it was last saved: current unless the registers are loaded.
+    fn saved_fp(&self) -> Option<&FpState> {
+        let state = self.thread()?.fp.load(Ordering::Relaxed);
+        // SAFETY: null, or the thread's own buffer, which nobody but this CPU touches while the thread runs here.
+        unsafe { state.as_ref() }
+    }
 }
 
 static RUNNING: PerCpu<Running> = PerCpu::new(
@@ -133,6 +155,7 @@ impl KernelThread {
             sp: UnsafeCell::new(sp),
             on_cpu: AtomicU32::new(0),
             fp: AtomicPtr::new(core::ptr::null_mut()),
+            fp_loads: AtomicU8::new(0),
             bounds: (stack.bottom(), top),
             stack: Some(stack),
         })
@@ -148,6 +171,7 @@ impl KernelThread {
             sp: UnsafeCell::new(0),
             on_cpu: AtomicU32::new(1),
             fp: AtomicPtr::new(core::ptr::null_mut()),
+            fp_loads: AtomicU8::new(0),
             stack: None,
             bounds: (bottom, bottom + KERNEL_STACK_BYTES as u64),
         }
@@ -172,7 +196,8 @@ impl KernelThread {
 
     /// Gives this not-yet-run thread a copy of the calling thread's FP state (fork, clone).
     pub fn inherit_fp(&self) {
-        if RUNNING.get().fp_loaded.load(Ordering::Relaxed) == 0 {
+        let running = RUNNING.get();
+        if running.fp_loaded.load(Ordering::Relaxed) == 0 && running.saved_fp().is_none() {
             return;
         }
         let state = Box::into_raw(Box::new(read_fp()));
@@ -223,13 +248,17 @@ pub fn switch(prev: &KernelThread, next: &KernelThread) {
     }
     set_running(next);
     let state = next.fp.load(Ordering::Relaxed);
-    if !state.is_null() {
-        if running.fp_loaded.swap(1, Ordering::Relaxed) == 0 {
+    let loads = next.fp_loads.load(Ordering::Relaxed);
+    if loads > LAZY_LOADS && !state.is_null() {
+        next.fp_loads.store(loads.wrapping_add(1), Ordering::Relaxed);
+        if running.fp_loaded.load(Ordering::Relaxed) == 0 {
+            running.fp_loaded.store(1, Ordering::Relaxed);
             fp_access(true);
         }
         // SAFETY: the state of the thread that runs next; FP access is on.
         unsafe { fp_load_asm(state) };
-    } else if running.fp_loaded.swap(0, Ordering::Relaxed) != 0 {
+    } else if running.fp_loaded.load(Ordering::Relaxed) != 0 {
+        running.fp_loaded.store(0, Ordering::Relaxed);
         fp_access(false);
     }
     // SAFETY: `prev` runs here, so its `sp` is ours to write; `next` was claimed above, so its `sp` is a suspended frame of
@@ -260,21 +289,25 @@ pub(crate) fn init_cpu() {
     fp_access(false);
 }
 
-/// User code touched FP with access trapped: give it its (zero) registers.
+/// User code touched FP with access trapped: give it its registers, which are zero before the first use.
 pub(crate) fn enable_fp() {
     let _irq = IrqGuard::new();
     let running = RUNNING.get();
     fp_access(true);
     running.fp_loaded.store(1, Ordering::Relaxed);
+    if let Some(thread) = running.thread() {
+        thread.fp_loads.store(thread.fp_loads.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
     // SAFETY: FP access is on.
-    unsafe { fp_load_asm(&FpState::ZERO) };
+    unsafe { fp_load_asm(running.saved_fp().unwrap_or(&FpState::ZERO)) };
 }
 
 /// The calling thread's user FP state (all zero when it never used FP).
 pub fn read_fp() -> FpState {
     let _irq = IrqGuard::new();
-    if RUNNING.get().fp_loaded.load(Ordering::Relaxed) == 0 {
-        return FpState::ZERO;
+    let running = RUNNING.get();
+    if running.fp_loaded.load(Ordering::Relaxed) == 0 {
+        return running.saved_fp().copied().unwrap_or(FpState::ZERO);
     }
     let mut state = core::mem::MaybeUninit::uninit();
     // SAFETY: FP access is on and the registers are the calling thread's; every field is stored, and the padding does not count.
@@ -284,8 +317,26 @@ pub fn read_fp() -> FpState {
     }
 }
 
-/// Replaces the calling thread's user FP state (sigreturn).
-pub fn write_fp(state: &FpState) {
+/// Replaces the calling thread's user FP state by V0-V31 at `registers` in user memory and the two control words (sigreturn).
+pub fn write_fp_from_user(registers: UserAddr, fpsr: u32, fpcr: u32) -> Result<(), UserFault> {
+    let mut state = core::mem::MaybeUninit::<FpState>::uninit();
+    let pointer = state.as_mut_ptr();
+    // SAFETY: the fields are inside `state`; FpState is plain data, complete once the copy was whole.
+    let state = unsafe {
+        (&raw mut (*pointer).fpsr).write(fpsr);
+        (&raw mut (*pointer).fpcr).write(fpcr);
+        let bytes = size_of_val(&(*pointer).v);
+        if crate::user::copy_in_raw((&raw mut (*pointer).v).cast(), registers, bytes) != bytes {
+            return Err(UserFault);
+        }
+        state.assume_init_ref()
+    };
+    write_fp(state);
+    Ok(())
+}
+
+/// Replaces the calling thread's user FP state.
+fn write_fp(state: &FpState) {
     let _irq = IrqGuard::new();
     let running = RUNNING.get();
     if running.fp_loaded.swap(1, Ordering::Relaxed) == 0 {

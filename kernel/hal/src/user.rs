@@ -174,6 +174,26 @@ pub fn read_cstr(dst: &mut [u8], src: UserAddr) -> Result<Option<usize>, UserFau
     }
 }
 
+/// Appends a NUL-terminated string, without the NUL, straight to the room that `out` has beyond its length: answers false when no
+/// NUL came within `limit` bytes, which are appended then. Panics without that much room.
+pub fn append_cstr(out: &mut Vec<u8>, limit: usize, src: UserAddr) -> Result<bool, UserFault> {
+    let (from, readable) = clamp(src, limit);
+    if readable == 0 {
+        return Err(UserFault);
+    }
+    let room = &mut out.spare_capacity_mut()[..limit];
+    // SAFETY: `readable` bytes of both sides, at most `limit`; the user side has fix-ups.
+    let len = with_user(|| unsafe { cstr_user_asm(room.as_mut_ptr().cast(), from as *const u8, readable) });
+    let len = usize::try_from(len).map_err(|_| UserFault)?;
+    // Ran into the end of the user half: the next byte is not accessible.
+    if len == readable && readable < limit {
+        return Err(UserFault);
+    }
+    // SAFETY: the first `len` bytes of the room were stored.
+    unsafe { out.set_len(out.len() + len) };
+    Ok(len < readable)
+}
+
 fn word(value: u64) -> Result<u32, UserFault> {
     if value >> 32 == 0 { Ok(value as u32) } else { Err(UserFault) }
 }

@@ -8,7 +8,7 @@ use super::state::{Action, AltStack, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, bit,
 use super::{SIGBUS, SIGILL, SIGSEGV, SIGTRAP, SigInfo, trampoline};
 use crate::prelude::*;
 use core::sync::atomic::Ordering;
-use hal::context::{FpState, read_fp, write_fp};
+use hal::context::{read_fp, write_fp_from_user};
 use hal::trap::UserContext;
 use hal::user;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -47,24 +47,15 @@ struct Ucontext {
     mask: u64,
 }
 
-/// sigcontext up to its records.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct Sigcontext {
-    fault_address: u64,
-    x: [u64; 31],
-    sp: u64,
-    pc: u64,
-    pstate: u64,
-    align: u64,
-}
-
 /// Offsets in the frame.
 const UCONTEXT: u64 = 128;
 const SIGCONTEXT: u64 = UCONTEXT + 176;
-const RECORDS: u64 = SIGCONTEXT + size_of::<Sigcontext>() as u64;
+/// sigcontext: the fault address, then x0-x30, then sp, pc and pstate.
+const REGISTERS: u64 = SIGCONTEXT + 8;
+const STATE: u64 = REGISTERS + 31 * 8;
+/// Aligned to 16 bytes.
+const RECORDS: u64 = SIGCONTEXT + 288;
 const FRAME_BYTES: u64 = RECORDS + RESERVED_BYTES as u64;
-const _: () = assert!(size_of::<Sigcontext>() == 288);
 
 /// Puts a frame for `info` on the thread's stack and points `context` at the handler. EFAULT when the stack is not there.
 pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Result<(), Errno> {
@@ -94,15 +85,10 @@ pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Resul
     UserPtr::new(UserAddr(frame)).write(&info.to_user())?;
     let ucontext = Ucontext { flags: 0, link: 0, stack: reported, mask: old_mask };
     UserPtr::new(UserAddr(frame + UCONTEXT)).write(&ucontext)?;
-    let sigcontext = Sigcontext {
-        fault_address: if is_fault { info.fields[0] } else { 0 },
-        x: context.x,
-        sp: context.sp,
-        pc: context.pc,
-        pstate: context.pstate,
-        align: 0,
-    };
-    UserPtr::new(UserAddr(frame + SIGCONTEXT)).write(&sigcontext)?;
+    let fault_address = if is_fault { info.fields[0] } else { 0 };
+    UserPtr::new(UserAddr(frame + SIGCONTEXT)).write(&fault_address)?;
+    UserPtr::new(UserAddr(frame + REGISTERS)).write(&context.x)?;
+    UserPtr::new(UserAddr(frame + STATE)).write(&[context.sp, context.pc, context.pstate, 0])?;
     let mut at = frame + RECORDS;
     let fp = read_fp();
     let head = FpHead { magic: FP_MAGIC, size: FP_RECORD_BYTES as u32, fpsr: fp.fpsr, fpcr: fp.fpcr };
@@ -145,22 +131,21 @@ pub fn stack_flags(alt: &AltStack, sp: u64) -> i32 {
     }
 }
 
-/// Reads the records behind the head, the FP state into `fp`: EINVAL for what is not well formed, or without FP state.
-fn read_records(mut at: u64, fp: &mut FpState) -> Result<(), Errno> {
+/// Looks at the records behind the head; answers the FP record's head and where V0 is: EINVAL for what is not well formed, or
+/// without FP state.
+fn find_fp(mut at: u64) -> Result<(FpHead, u64), Errno> {
     let end = at + RESERVED_BYTES as u64;
-    let mut has_fp = false;
+    let mut fp = None;
     loop {
         if at + 8 > end {
             return Err(Errno::EINVAL);
         }
         let [magic, size] = UserPtr::<[u32; 2]>::new(UserAddr(at)).read()?;
         match magic {
-            0 if size == 0 => return if has_fp { Ok(()) } else { Err(Errno::EINVAL) },
-            FP_MAGIC if size as usize == FP_RECORD_BYTES && !has_fp => {
+            0 if size == 0 => return fp.ok_or(Errno::EINVAL),
+            FP_MAGIC if size as usize == FP_RECORD_BYTES && fp.is_none() => {
                 let head = UserPtr::<FpHead>::new(UserAddr(at)).read()?;
-                (fp.fpsr, fp.fpcr) = (head.fpsr, head.fpcr);
-                user::copy_from_user(fp.v.as_mut_bytes(), UserAddr(at + size_of::<FpHead>() as u64))?;
-                has_fp = true;
+                fp = Some((head, at + size_of::<FpHead>() as u64));
             }
             ESR_MAGIC | EXTRA_MAGIC if size >= 16 => {}
             _ => return Err(Errno::EINVAL),
@@ -181,16 +166,12 @@ pub fn pop(context: &mut UserContext) -> Result<(), Errno> {
     }
     let ucontext = UserPtr::<Ucontext>::new(UserAddr(frame + UCONTEXT)).read()?;
     // As on Linux, registers are taken before the rest has been looked at: the thread dies of a bad frame anyway.
-    let registers = UserPtr::<Sigcontext>::new(UserAddr(frame + SIGCONTEXT)).read()?;
-    context.x = registers.x;
-    context.sp = registers.sp;
-    context.pc = registers.pc;
-    context.pstate = registers.pstate;
+    user::copy_from_user(context.x.as_mut_bytes(), UserAddr(frame + REGISTERS))?;
+    [context.sp, context.pc, context.pstate] = UserPtr::new(UserAddr(frame + STATE)).read()?;
     // At once: with an error below, a SIGSEGV handler starts from this context.
     context.sanitize();
-    let mut fp = FpState::ZERO;
-    read_records(frame + RECORDS, &mut fp)?;
-    write_fp(&fp);
+    let (fp, registers) = find_fp(frame + RECORDS)?;
+    write_fp_from_user(UserAddr(registers), fp.fpsr, fp.fpcr)?;
     task.signal.set_mask(ucontext.mask);
     *task.signal.restart.lock() = None;
     // The stack's description may have been changed by the handler, as on Linux.
