@@ -7,6 +7,7 @@
 mod deadlock;
 mod exec;
 mod file;
+mod fp;
 mod fs;
 mod futex;
 mod harness;
@@ -35,6 +36,7 @@ fn main() {
         ("deadlock", deadlock::TESTS),
         ("exec", exec::TESTS),
         ("file", file::TESTS),
+        ("fp", fp::TESTS),
         ("fs", fs::TESTS),
         ("futex", futex::TESTS),
         ("inet", inet::TESTS),
