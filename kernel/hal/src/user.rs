@@ -3,6 +3,7 @@
 //! Every function checks that the range lies in the user half. The plain ones resolve page faults (and may sleep in
 //! doing so); the `_nofault` ones answer [`UserFault`] at once, for use under spin locks: unlock, fault in, retry.
 
+use alloc::vec::Vec;
 use base::addr::{PAGE_SIZE, USER_END, UserAddr, page_down};
 use core::sync::atomic::{AtomicBool, Ordering};
 
