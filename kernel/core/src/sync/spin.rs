@@ -1,28 +1,23 @@
 //! Spin locks whose type says what they mask.
 
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
-use hal::cpu::{IrqGuard, PerCpu};
+use hal::cpu::IrqGuard;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
-
-/// Spin locks that each CPU holds with IRQs on (kept for `might_sleep`).
-static DEPTH: PerCpu<AtomicU32> = PerCpu::new([const { AtomicU32::new(0) }; hal::cpu::MAX_CPUS]);
 
 #[inline(always)]
 fn enter() {
-    let depth = DEPTH.get();
-    depth.store(depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    hal::cpu::set_lock_depth(hal::cpu::lock_depth() + 1);
 }
 
 #[inline(always)]
 fn leave() {
-    let depth = DEPTH.get();
-    depth.store(depth.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+    hal::cpu::set_lock_depth(hal::cpu::lock_depth() - 1);
 }
 
-/// How many spin locks the calling CPU holds, those that mask IRQs not counted.
-pub fn spin_depth() -> u32 {
-    DEPTH.get().load(Ordering::Relaxed)
+/// How many spin locks the calling CPU holds, those that mask IRQs not counted (kept for `might_sleep`).
+#[inline(always)]
+pub fn spin_depth() -> u64 {
+    hal::cpu::lock_depth()
 }
 
 /// Panics when the caller may not sleep: a spin lock is held or IRQs are masked.

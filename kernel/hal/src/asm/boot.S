@@ -227,6 +227,7 @@ primary_high:
     add     x0, x0, :lo12:boot_stack_end
     mov     sp, x0
     msr     tpidr_el1, xzr
+    msr     sp_el0, xzr                     // no spin lock is held (cpu.rs)
     adrp    x9, exception_vectors
     add     x9, x9, :lo12:exception_vectors
     msr     vbar_el1, x9
@@ -241,6 +242,7 @@ primary_high:
 secondary_high:
     mov     sp, x28
     msr     tpidr_el1, x21
+    msr     sp_el0, xzr
     adrp    x9, exception_vectors
     add     x9, x9, :lo12:exception_vectors
     msr     vbar_el1, x9

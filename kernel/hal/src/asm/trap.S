@@ -68,6 +68,7 @@ run_user_asm:
 // The rest of the way out of user mode: x0 = context.
 .macro user_exit
     mrs     x2, sp_el0
+    msr     sp_el0, xzr                     // cpu.rs: no spin lock is held
     stp     x30, x2, [x0, #240]
     ldr     x2, [sp, #8]
     stp     x2, x1, [x0]
