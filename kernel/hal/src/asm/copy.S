@@ -261,43 +261,75 @@ __nofault_end:
 .global memcpy
 .balign 64
 memcpy:
-    mov     x9, x0
+    // Up to 64 bytes: what the first and the last accesses leave out of each other they cover together. All loads come before the
+    // first store, here and in the tail below, so that memmove may come here when the destination lies before the source.
+    add     x9, x1, x2
+    add     x10, x0, x2
     cmp     x2, #16
     b.lo    5f
-    cmp     x2, #64
-    b.lo    2f
-1:  ldp     x3, x4, [x1]
+    cmp     x2, #32
+    b.hi    1f
+    ldp     x3, x4, [x1]
+    ldp     x5, x6, [x9, #-16]
+    stp     x3, x4, [x0]
+    stp     x5, x6, [x10, #-16]
+    ret
+1:  cmp     x2, #64
+    b.hi    2f
+    ldp     x3, x4, [x1]
+    ldp     x5, x6, [x1, #16]
+    ldp     x7, x8, [x9, #-32]
+    ldp     x11, x12, [x9, #-16]
+    stp     x3, x4, [x0]
+    stp     x5, x6, [x0, #16]
+    stp     x7, x8, [x10, #-32]
+    stp     x11, x12, [x10, #-16]
+    ret
+2:  ldp     x11, x12, [x9, #-32]            // the last 32 bytes, stored at the end
+    ldp     x13, x14, [x9, #-16]
+    mov     x9, x0
+    sub     x2, x2, #64
+3:  ldp     x3, x4, [x1]
     ldp     x5, x6, [x1, #16]
     ldp     x7, x8, [x1, #32]
-    ldp     x10, x11, [x1, #48]
+    ldp     x15, x16, [x1, #48]
     add     x1, x1, #64
     stp     x3, x4, [x9]
     stp     x5, x6, [x9, #16]
     stp     x7, x8, [x9, #32]
-    stp     x10, x11, [x9, #48]
+    stp     x15, x16, [x9, #48]
     add     x9, x9, #64
-    sub     x2, x2, #64
-    cmp     x2, #64
-    b.hs    1b
-2:  cmp     x2, #16
-    b.lo    5f
-    ldp     x3, x4, [x1], #16
-    stp     x3, x4, [x9], #16
-    sub     x2, x2, #16
-    b       2b
+    subs    x2, x2, #64
+    b.hs    3b
+    tbz     x2, #5, 4f                      // less than 32 bytes before the end
+    ldp     x3, x4, [x1]
+    ldp     x5, x6, [x1, #16]
+    stp     x3, x4, [x9]
+    stp     x5, x6, [x9, #16]
+4:  stp     x11, x12, [x10, #-32]
+    stp     x13, x14, [x10, #-16]
+    ret
 5:  tbz     x2, #3, 6f
-    ldr     x3, [x1], #8
-    str     x3, [x9], #8
+    ldr     x3, [x1]
+    ldr     x4, [x9, #-8]
+    str     x3, [x0]
+    str     x4, [x10, #-8]
+    ret
 6:  tbz     x2, #2, 7f
-    ldr     w3, [x1], #4
-    str     w3, [x9], #4
-7:  tbz     x2, #1, 8f
-    ldrh    w3, [x1], #2
-    strh    w3, [x9], #2
-8:  tbz     x2, #0, 9f
+    ldr     w3, [x1]
+    ldr     w4, [x9, #-4]
+    str     w3, [x0]
+    str     w4, [x10, #-4]
+    ret
+7:  cbz     x2, 8f
+    lsr     x5, x2, #1                      // 1 to 3 bytes: the first, the middle, the last
     ldrb    w3, [x1]
-    strb    w3, [x9]
-9:  ret
+    ldrb    w6, [x1, x5]
+    ldrb    w4, [x9, #-1]
+    strb    w3, [x0]
+    strb    w6, [x0, x5]
+    strb    w4, [x10, #-1]
+8:  ret
 
 .global memmove
 .balign 64
@@ -352,28 +384,47 @@ memset:
 .balign 64
 memcmp:
 bcmp:
-1:  cmp     x2, #8
-    b.lo    2f
-    ldr     x3, [x0]
-    ldr     x4, [x1]
+    add     x5, x0, x2
+    add     x6, x1, x2
+    subs    x2, x2, #8
+    b.lo    3f
+1:  ldr     x3, [x0], #8
+    ldr     x4, [x1], #8
     cmp     x3, x4
-    b.ne    2f
-    add     x0, x0, #8
-    add     x1, x1, #8
-    sub     x2, x2, #8
-    b       1b
-2:  cbz     x2, 3f
+    b.ne    9f
+    subs    x2, x2, #8
+    b.hs    1b
+    ldr     x3, [x5, #-8]                   // the last 8 bytes; those seen before are equal
+    ldr     x4, [x6, #-8]
+2:  cmp     x3, x4
+    b.ne    9f
+    mov     w0, #0
+    ret
+3:  tbz     x2, #2, 4f                      // x2 is 8 below the length
+    ldr     w3, [x0]
+    ldr     w4, [x1]
+    cmp     x3, x4
+    b.ne    9f
+    ldr     w3, [x5, #-4]
+    ldr     w4, [x6, #-4]
+    b       2b
+4:  cmp     x0, x5
+    b.eq    5f
     ldrb    w3, [x0], #1
     ldrb    w4, [x1], #1
-    sub     x2, x2, #1
-    subs    w5, w3, w4
-    b.eq    2b
-    mov     w0, w5
+    subs    w7, w3, w4
+    b.eq    4b
+    mov     w0, w7
     ret
-3:  mov     w0, #0
+5:  mov     w0, #0
+    ret
+9:  rev     x3, x3                          // the first byte that differs decides
+    rev     x4, x4
+    cmp     x3, x4
+    mov     w0, #1
+    cneg    w0, w0, lo
     ret
 
-// page_copy_asm(dst, src), page_zero_asm(dst): one 4 KiB page.
 .global page_copy_asm
 .balign 64
 page_copy_asm:
