@@ -539,9 +539,10 @@ fn unmap_level(
 ) {
     let shift = 39 - 9 * level;
     let first = (range.start.max(base) - base) >> shift;
-    let last = ((range.end - 1 - base) >> shift).min(511);
+    // Exclusive: an inclusive range costs twice the instructions for each entry.
+    let end = ((range.end - 1 - base) >> shift).min(511) + 1;
     if level == 3 {
-        for slot in first..=last {
+        for slot in first..end {
             let entry = entry_at(table, slot as usize);
             let old = load(entry);
             if present(old) {
@@ -551,7 +552,7 @@ fn unmap_level(
         }
         return;
     }
-    for slot in first..=last {
+    for slot in first..end {
         let entry = entry_at(table, slot as usize);
         let value = load(entry);
         if value & VALID == 0 {

@@ -64,6 +64,7 @@ pub(crate) struct Word {
 
 impl Word {
     /// EINVAL for a misaligned word, EFAULT for one that is not there.
+    #[inline]
     fn key(self) -> Result<FutexKey, Errno> {
         if self.addr.0 & 3 != 0 {
             return Err(Errno::EINVAL);
@@ -191,8 +192,8 @@ fn has_plain_waiters(key: &FutexKey) -> bool {
     TABLE[index(key)].lock().iter().any(|waiter| *waiter.key.leaf() == *key)
 }
 
-fn unpark(woken: Woken) {
-    for waiter in &woken {
+fn unpark(woken: &Woken) {
+    for waiter in woken {
         waiter.task.unpark();
     }
 }
@@ -203,7 +204,7 @@ pub(crate) fn wake_word(word: Word, count: usize, bitset: u32) -> Result<usize, 
     let mut woken = Woken::new();
     let bucket = &TABLE[index(&key)];
     let taken = take(&mut bucket.lock(), &key, bitset, count, &mut woken);
-    unpark(woken);
+    unpark(&woken);
     match taken {
         Ok(0) if pi::is_contended(&key) => Err(Errno::EINVAL),
         taken => taken,
@@ -283,7 +284,7 @@ pub(crate) fn requeue(
             }
             Some(if is_refused { Err(Errno::EINVAL) } else { Ok((taken, count)) })
         });
-        unpark(woken);
+        unpark(&woken);
         match result {
             Some(result) => return result,
             None => {
@@ -351,7 +352,7 @@ pub(crate) fn wake_op(
             }
             Some(Ok(taken))
         });
-        unpark(woken);
+        unpark(&woken);
         match result {
             Some(result) => return result,
             None => user::fault_in(second.addr, 4, true)?,
