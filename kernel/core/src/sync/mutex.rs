@@ -25,11 +25,17 @@ impl<T> Mutex<T> {
 
 impl<T: ?Sized> Mutex<T> {
     #[track_caller]
+    #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        let inner = match self.inner.try_lock() {
-            Some(guard) => guard,
-            None => self.waiters.wait_uninterruptible("mutex", || self.inner.try_lock()),
-        };
+        match self.inner.try_lock() {
+            Some(guard) => MutexGuard { inner: Some(guard), waiters: &self.waiters },
+            None => self.lock_contended(),
+        }
+    }
+    #[track_caller]
+    #[cold]
+    fn lock_contended(&self) -> MutexGuard<'_, T> {
+        let inner = self.waiters.wait_uninterruptible("mutex", || self.inner.try_lock());
         MutexGuard { inner: Some(inner), waiters: &self.waiters }
     }
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
@@ -66,6 +72,7 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 }
 
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         self.inner = None; // unlock first, then wake
         self.waiters.wake_one();

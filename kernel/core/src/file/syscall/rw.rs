@@ -96,6 +96,7 @@ pub fn sys_lseek(fd: i32, offset: i64, whence: u32) -> SysResult {
     Ok(new as usize)
 }
 
+#[inline]
 pub fn sys_read(fd: i32, buf: UserAddr, count: usize) -> SysResult {
     let file = readable(fd)?;
     check_count(count)?;
@@ -103,6 +104,7 @@ pub fn sys_read(fd: i32, buf: UserAddr, count: usize) -> SysResult {
     read_file(&file, &mut dst)
 }
 
+#[inline]
 pub fn sys_write(fd: i32, buf: UserAddr, count: usize) -> SysResult {
     let file = writable(fd)?;
     check_count(count)?;
