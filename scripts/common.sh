@@ -48,7 +48,7 @@ put() {
 }
 
 build_tool() {
-    mkdir -p "$ARTIFACTS/tools"
+    mkdir -p "$ARTIFACTS"
     cargo build -q --release -p crannog
     put target/release/crannog "$ARTIFACTS/crannog"
 }
@@ -67,10 +67,8 @@ build_guests() {
     put target/$GUEST_TARGET/release/bench "$ARTIFACTS/bench"
     put target/$GUEST_TARGET/release/sample-std "$ARTIFACTS/sample-std"
     put target/$GUEST_TARGET/release/sample-services "$ARTIFACTS/sample-services"
-    local tool
-    for tool in target/$GUEST_TARGET/release/crannog-*; do
-        case $tool in *.d | *-init) ;; *) put "$tool" "$ARTIFACTS/tools/${tool##*/crannog-}" ;; esac
-    done
+    [ ! -d "$ARTIFACTS/tools" ] || rm -r "$ARTIFACTS/tools"
+    put target/$GUEST_TARGET/release/crannog-tools "$ARTIFACTS/tools"
 }
 
 build_all() {

@@ -51,6 +51,9 @@ pub struct Rpi {
     pub cmdline: String,
 }
 
+/// What userland/tools can be called as.
+const TOOLS: &[&str] = &["page", "ps", "top", "waits"];
+
 const APPLETS: &str = "ash awk basename bzip2 cal cat chgrp chmod chown chroot clear cmp cp cpio cut date dd df diff dirname \
 dmesg dnsdomainname du echo ed egrep env expr false fgrep find fold free getopt grep groups gunzip gzip halt head hexdump \
 hostname id ifconfig ionice ip ipcalc kill killall less ln logger login logname ls lsmod md5sum mkdir mkfifo mknod mktemp more \
@@ -83,9 +86,9 @@ impl Recipe {
             }
         }
         if self.tools {
-            for tool in run::tools()? {
-                let name = tool.file_name().context("a tool without a name")?.to_string_lossy().into_owned();
-                archive.file(format!("usr/local/bin/{name}").as_bytes(), 0o755, &fs::read(&tool)?);
+            archive.file(b"usr/local/bin/tools", 0o755, &fs::read(run::artifact("tools")?)?);
+            for name in TOOLS {
+                archive.symlink(format!("usr/local/bin/{name}").as_bytes(), b"tools");
             }
         }
         for (guest, host) in &self.files {

@@ -128,14 +128,6 @@ pub fn artifact(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The project's own guest programs.
-pub fn tools() -> Result<Vec<PathBuf>> {
-    let mut found: Vec<_> =
-        fs::read_dir(artifact("tools")?)?.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;
-    found.sort();
-    Ok(found)
-}
-
 /// Adds init and its orders.
 pub fn pack_init(archive: &mut Archive, start: &Start) -> Result<()> {
     archive.directory(b"dev", 0o755);

@@ -26,6 +26,7 @@ mod sysv;
 mod time;
 mod timers;
 mod unix;
+mod unshare;
 mod wild;
 
 fn main() {
@@ -54,6 +55,7 @@ fn main() {
         ("time", time::TESTS),
         ("timers", timers::TESTS),
         ("unix", unix::TESTS),
+        ("unshare", unshare::TESTS),
         ("wild", wild::TESTS),
     ];
     harness::main(families);

@@ -1,12 +1,10 @@
 //! page: serves one page that shows the machine live: tasks and what they wait for, memory, interfaces, connections.
-//! `crannog-page [PORT]` (8080). The page fetches its own text once a second from /live.
+//! `page [PORT]` (8080). The page fetches its own text once a second from /live.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::time::Duration;
-
-mod tasks;
 
 /// Requests answered at a time; more wait in the listener's queue.
 const WORKERS: usize = 4;
@@ -105,7 +103,7 @@ fn live() -> String {
         host.trim(),
         up.split_whitespace().next().unwrap_or("?"),
         load.trim(),
-        tasks::table(false),
+        crate::waits::show(false, false, &[]).unwrap_or_else(|error| error + "\n"),
         memory(),
         network(),
         connections()
@@ -142,13 +140,17 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-fn main() {
-    let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).unwrap_or(8080);
+pub fn main(arguments: &[String]) -> u8 {
+    let port = match arguments.first().map(|port| port.parse::<u16>()) {
+        None => 8080,
+        Some(Ok(port)) => port,
+        Some(Err(_)) => return crate::usage_error("page", "usage: page [PORT]"),
+    };
     let listener = match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
         Ok(listener) => listener,
         Err(error) => {
             eprintln!("page: port {port}: {error}");
-            std::process::exit(1);
+            return 1;
         }
     };
     std::thread::scope(|scope| {
@@ -160,4 +162,5 @@ fn main() {
             });
         }
     });
+    0
 }

@@ -5,14 +5,14 @@ use crate::prelude::*;
 use crate::sync::WaitRecord;
 use core::fmt::Write;
 
-/// Time in user mode without a single call to the kernel after which a thread is called spinning.
+/// Time in user mode without a system call but sched_yield after which a thread is called spinning.
 const SPINNING_NS: u64 = 200_000_000;
 
 enum Activity {
     Running,
     /// Waits for a CPU.
     Runnable,
-    /// Runs, or would, without ever calling the kernel; for so many ns.
+    /// Runs, or would, and never calls the kernel but to yield; for so many ns.
     Spinning(u64),
     Blocked(WaitRecord),
 }

@@ -1,8 +1,8 @@
 //! sysfs: what programs look up about CPUs and memory.
 
-use super::inode::Inode;
+use super::inode::{FileType, Inode};
 use super::path::{FileSystem, FsStat};
-use super::proc::{ClassNet, Fixed, FixedDirectory, Node, SYS_DEVICE};
+use super::proc::{ClassNet, Directory, Fixed, FixedDirectory, Listed, Node, SYS_DEVICE, number};
 use crate::prelude::*;
 
 fn cpu_list() -> String {
@@ -29,16 +29,7 @@ const ROOT: &[(&str, Fixed)] = &[
         Fixed::Directory(&[(
             "system",
             Fixed::Directory(&[
-                (
-                    "cpu",
-                    Fixed::Directory(&[
-                        ("kernel_max", Fixed::Text(|| alloc::format!("{}\n", hal::cpu::MAX_CPUS - 1))),
-                        ("offline", Fixed::Text(|| String::from("\n"))),
-                        ("online", Fixed::Text(cpu_list)),
-                        ("possible", Fixed::Text(cpu_list)),
-                        ("present", Fixed::Text(cpu_list)),
-                    ]),
-                ),
+                ("cpu", Fixed::Live(|device, ino| Node::directory_on(device, ino, Cpus { device, ino }))),
                 (
                     "node",
                     Fixed::Directory(&[
@@ -65,6 +56,40 @@ const ROOT: &[(&str, Fixed)] = &[
         )]),
     ),
 ];
+
+/// /sys/devices/system/cpu: the lists, and a directory for each CPU, by which programs count them.
+struct Cpus {
+    device: u64,
+    ino: u64,
+}
+
+const CPU_LISTS: &[(&str, Fixed)] = &[
+    ("kernel_max", Fixed::Text(|| alloc::format!("{}\n", hal::cpu::MAX_CPUS - 1))),
+    ("offline", Fixed::Text(|| String::from("\n"))),
+    ("online", Fixed::Text(cpu_list)),
+    ("possible", Fixed::Text(cpu_list)),
+    ("present", Fixed::Text(cpu_list)),
+];
+
+const ONE_CPU: &[(&str, Fixed)] = &[("online", Fixed::Text(|| String::from("1\n")))];
+
+impl Directory for Cpus {
+    fn lookup(&self, name: &str) -> Option<Arc<Node>> {
+        let ino = number(self.ino, name);
+        if let Some((_, entry)) = CPU_LISTS.iter().find(|(known, _)| *known == name) {
+            return Some(entry.node(self.device, ino));
+        }
+        (0..hal::cpu::online()).find(|cpu| alloc::format!("cpu{cpu}") == name)?;
+        let directory = FixedDirectory { device: self.device, ino, entries: ONE_CPU };
+        Some(Node::directory_on(self.device, ino, directory))
+    }
+    fn list(&self) -> Vec<Listed> {
+        let cpus = (0..hal::cpu::online()).map(|cpu| (alloc::format!("cpu{cpu}"), FileType::Directory));
+        let lists = CPU_LISTS.iter().map(|(name, entry)| (String::from(*name), entry.kind()));
+        let all = cpus.chain(lists).enumerate();
+        all.map(|(position, (name, kind))| Listed { position: position as u64, name, kind }).collect()
+    }
+}
 
 struct SysFs;
 

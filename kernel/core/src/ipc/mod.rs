@@ -32,6 +32,11 @@ impl Default for TaskIpc {
     }
 }
 
+/// unshare(CLONE_SYSVSEM): as if the thread ended, for its adjustments; it begins new ones.
+pub fn unshare_undo(task: &Task) {
+    sem::on_exit(task);
+}
+
 /// The calling thread is ending: System V semaphore adjustments are undone by the last thread that shares them.
 pub fn on_exit(task: &Task) {
     sem::on_exit(task);

@@ -202,7 +202,8 @@ impl Resident {
             ("Locked", locked),
         ];
         for (name, value) in rows {
-            let _ = writeln!(out, "{:<16}{value:>8} kB", alloc::format!("{name}:"));
+            // Without a string for each of so many lines.
+            let _ = writeln!(out, "{name}:{:>width$} kB", value, width = 23 - name.len());
         }
         let _ = writeln!(out, "THPeligible:           0");
         let flags = [

@@ -23,6 +23,9 @@ pub fn enter(_argument: usize) -> ! {
     run(*context)
 }
 
+/// The number of sched_yield(2).
+pub const SCHED_YIELD: u64 = 124;
+
 /// The main loop; leaves by exit only.
 pub fn run(mut context: UserContext) -> ! {
     let task = current();
@@ -43,7 +46,10 @@ pub fn run(mut context: UserContext) -> ! {
         let now = sched::enter_kernel(task);
         match trap {
             Trap::Syscall => {
-                task.sched.last_call.store(now, Ordering::Relaxed);
+                // Giving up the CPU again and again is spinning too.
+                if context.x[8] != SCHED_YIELD {
+                    task.sched.last_call.store(now, Ordering::Relaxed);
+                }
                 cpu::enable_irqs();
                 system_call(task, &mut context);
             }

@@ -80,7 +80,8 @@ pub struct TaskSched {
     pub involuntary_switches: AtomicU64,
     /// What the task waits for while it is PARKED; old news in any other state.
     pub(crate) wait: IrqSpinLock<Option<WaitRecord>>,
-    /// Counter value when it last called the kernel, or came back from a sleep; `u64::MAX` from the sleep until then.
+    /// Counter value when it last called the kernel for more than sched_yield, or came back from a sleep; `u64::MAX` from the sleep
+    /// until then.
     pub(crate) last_call: AtomicU64,
 }
 
@@ -173,11 +174,12 @@ impl Task {
         if self.sched.state.load(Ordering::Acquire) == PARKED { *record } else { None }
     }
 
-    /// For how long, in ns, the task has been runnable in user mode without calling the kernel; 0 when it has not. Page faults and
-    /// interrupts are no calls.
+    /// For how long, in ns, the task has been runnable in user mode without calling the kernel for anything but sched_yield; 0 when
+    /// it has not. Page faults and interrupts are no calls.
     pub fn computing_ns(&self) -> u64 {
+        const YIELDING: u32 = crate::process::run::SCHED_YIELD as u32 + 1;
         let sched = &self.sched;
-        let in_user_mode = self.syscall_nr.load(Ordering::Relaxed) == 0 && self.tid() != 0;
+        let in_user_mode = matches!(self.syscall_nr.load(Ordering::Relaxed), 0 | YIELDING) && self.tid() != 0;
         if !in_user_mode || sched.state.load(Ordering::Relaxed) != RUNNABLE {
             return 0;
         }

@@ -91,6 +91,7 @@ pub static TABLE: [Option<Entry>; super::TABLE_LEN] = super::table(&[
     row!(94, exit_group, crate::process::syscall::process::sys_exit_group, [status: i32]),
     row!(95, waitid, crate::process::syscall::wait::sys_waitid, [idtype: i32, id: i32, infop: Addr, options: u32, rusage: Addr]),
     row!(96, set_tid_address, crate::process::syscall::process::sys_set_tid_address, [tidptr: Addr]),
+    row!(97, unshare, crate::process::syscall::unshare::sys_unshare, [flags: u64]),
     row!(98, futex, crate::ipc::futex::sys_futex, [uaddr: Addr, op: u32, val: u32, timeout: Addr, uaddr2: Addr, val3: u32]),
     row!(99, set_robust_list, crate::ipc::futex::sys_set_robust_list, [head: Addr, len: usize]),
     row!(100, get_robust_list, crate::ipc::futex::sys_get_robust_list, [pid: i32, head: Addr, len: Addr]),

@@ -9,5 +9,6 @@ pub mod misc;
 pub mod pidfd;
 pub mod prctl;
 pub mod process;
+pub mod unshare;
 pub mod usage;
 pub mod wait;
