@@ -52,7 +52,7 @@ pub struct Rpi {
 }
 
 /// What userland/tools can be called as.
-const TOOLS: &[&str] = &["page", "ps", "top", "waits"];
+const TOOLS: &[&str] = &["page", "ps", "top", "trace", "waits"];
 
 const APPLETS: &str = "ash awk basename bzip2 cal cat chgrp chmod chown chroot clear cmp cp cpio cut date dd df diff dirname \
 dmesg dnsdomainname du echo ed egrep env expr false fgrep find fold free getopt grep groups gunzip gzip halt head hexdump \

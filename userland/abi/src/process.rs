@@ -735,6 +735,14 @@ fn kcmp_orders() {
         }
         assert_eq!(kcmp(0, 1, copy), 0);
         assert_eq!(kcmp(1, 0, 0), 0);
+        // Neither has semaphore adjustments or a context of I/O: the same nothing.
+        const KCMP_IO: i32 = 5;
+        const KCMP_SYSVSEM: i32 = 6;
+        child_succeeds(|| {
+            for kind in [KCMP_IO, KCMP_SYSVSEM] {
+                assert_eq!(libc::syscall(libc::SYS_kcmp, libc::getpid(), own, kind, 0, 0), 0);
+            }
+        });
         expect_errno(kcmp(0, 1, 999), libc::EBADF);
         expect_errno(kcmp(99, 0, 0), libc::EINVAL);
     }

@@ -26,7 +26,35 @@ pub const TESTS: Tests = &[
     ("timerfd_poll_and_read", timerfd_poll_and_read),
     ("timerfd_errors", timerfd_errors),
     ("timerfd_cancel_on_set", timerfd_cancel_on_set),
+    ("clock_adjustment_is_read", clock_adjustment_is_read),
 ];
+
+fn clock_adjustment_is_read() {
+    // SAFETY: structures of our own, and one address that is none.
+    unsafe {
+        let adjust = |clock: i32, timex: *mut libc::timex| libc::syscall(libc::SYS_clock_adjtime, clock, timex);
+        let mut timex: libc::timex = zeroed();
+        assert!(adjust(libc::CLOCK_REALTIME, &mut timex) >= 0);
+        assert!((9_000..=11_000).contains(&timex.tick), "{}", timex.tick);
+        const ADJ_OFFSET_SS_READ: u32 = 0xa001;
+        let mut timex: libc::timex = zeroed();
+        (timex.modes, timex.offset) = (ADJ_OFFSET_SS_READ, 5);
+        assert!(adjust(libc::CLOCK_REALTIME, &mut timex) >= 0);
+        assert_eq!(timex.offset, 0);
+        let mut timex: libc::timex = zeroed();
+        expect_errno(adjust(libc::CLOCK_MONOTONIC, &mut timex), libc::EOPNOTSUPP);
+        expect_errno(adjust(99, &mut timex), libc::EINVAL);
+        expect_errno(adjust(99, 8 as *mut _), libc::EFAULT);
+        crate::harness::child_succeeds(|| {
+            assert_eq!(libc::setresuid(1000, 1000, 1000), 0);
+            let mut timex: libc::timex = zeroed();
+            assert!(adjust(libc::CLOCK_REALTIME, &mut timex) >= 0);
+            const ADJ_OFFSET: u32 = 1;
+            timex.modes = ADJ_OFFSET;
+            expect_errno(adjust(libc::CLOCK_REALTIME, &mut timex), libc::EPERM);
+        });
+    }
+}
 
 fn ts(ns: i64) -> libc::timespec {
     libc::timespec { tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000 }

@@ -1,11 +1,13 @@
 //! The project's guest tools in one program: the name it is called by, or its first argument, says which. [`ps`], [`top`] and
-//! [`waits`] show what [`machine`] reads from /proc; [`page`] serves it to a browser. [`table`] aligns columns.
+//! [`waits`] show what [`machine`] reads from /proc, [`page`] serves it to a browser; [`trace`] prints system calls. [`table`] aligns
+//! columns.
 
 mod machine;
 mod page;
 mod ps;
 mod table;
 mod top;
+mod trace;
 mod waits;
 
 use std::io::{ErrorKind, Write};
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 type Applet = fn(&[String]) -> u8;
 
 const APPLETS: &[(&str, Applet)] =
-    &[("page", page::main), ("ps", ps::main), ("top", top::main), ("waits", waits::main)];
+    &[("page", page::main), ("ps", ps::main), ("top", top::main), ("trace", trace::main), ("waits", waits::main)];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();

@@ -1,9 +1,10 @@
-//! What the kernel says about itself: log, panics, who waits for what, deadlocks.
+//! What the kernel says about itself: log, panics, who waits for what, deadlocks, system calls as they happen.
 
 pub mod deadlock;
 mod log;
 mod panic;
 mod symbols;
+pub mod trace;
 pub mod waits;
 
 pub use log::{Level, dmesg, log, set_console_level};

@@ -32,6 +32,11 @@ impl Default for TaskIpc {
     }
 }
 
+/// Which semaphore adjustments the thread has: the same number when they are shared, 0 when there are none.
+pub fn undo_identity(task: &Task) -> usize {
+    task.ipc.undo.lock().as_ref().map_or(0, |list| Arc::as_ptr(list).addr())
+}
+
 /// unshare(CLONE_SYSVSEM): as if the thread ended, for its adjustments; it begins new ones.
 pub fn unshare_undo(task: &Task) {
     sem::on_exit(task);

@@ -158,6 +158,7 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
         personality: parent.personality.load(Ordering::Relaxed),
     };
     let task = Task::new(tid, process.clone(), thread, parts);
+    crate::debug::trace::inherit(parent, &task);
 
     let mut registers = context.clone();
     registers.x[0] = 0;

@@ -49,6 +49,7 @@ pub fn nudge(task: &Task) {
 pub fn exit_thread(status: Status) -> ! {
     let task = current();
     let process = task.process.clone();
+    crate::debug::trace::ended(u64::from(status));
     ipc::futex::exit_robust_list();
     release_memory(task);
     ipc::on_exit(task);

@@ -1,6 +1,7 @@
 //! A user thread's whole life: run user code until it traps, handle the trap, look at signals and the scheduler, again.
 
 use super::{exit, task::attention};
+use crate::debug::trace;
 use crate::mm::space::FaultError;
 use crate::prelude::*;
 use crate::signal::{self, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SigInfo};
@@ -30,11 +31,30 @@ pub const SCHED_YIELD: u64 = 124;
 pub fn run(mut context: UserContext) -> ! {
     let task = current();
     loop {
+        rounds::<false>(task, &mut context);
+        rounds::<true>(task, &mut context);
+    }
+}
+
+/// The main loop until tracing of the thread's system calls (`TRACED`) begins or ends.
+#[inline(always)]
+fn rounds<const TRACED: bool>(task: &'static Task, context: &mut UserContext) {
+    loop {
+        if TRACED && task.attention() & attention::TRACE == 0 {
+            return;
+        }
+        let quiet = if TRACED { attention::TRACE } else { 0 };
         cpu::disable_irqs();
-        while task.attention() != 0 || sched::need_resched() {
+        while task.attention() & !quiet != 0 || sched::need_resched() {
             cpu::enable_irqs();
-            if task.attention() != 0 {
-                attend(task, &mut context, None);
+            if task.attention() & !quiet != 0 {
+                if !TRACED && task.attention() & attention::TRACE != 0 {
+                    return;
+                }
+                if TRACED {
+                    trace::signal();
+                }
+                attend(task, context, None);
             }
             if sched::need_resched() {
                 sched::preempt();
@@ -42,7 +62,7 @@ pub fn run(mut context: UserContext) -> ! {
             cpu::disable_irqs();
         }
         sched::enter_user(task);
-        let trap = run_user(&mut context);
+        let trap = run_user(context);
         let now = sched::enter_kernel(task);
         match trap {
             Trap::Syscall => {
@@ -51,12 +71,12 @@ pub fn run(mut context: UserContext) -> ! {
                     task.sched.last_call.store(now, Ordering::Relaxed);
                 }
                 cpu::enable_irqs();
-                system_call(task, &mut context);
+                system_call::<TRACED>(task, context);
             }
             Trap::Irq => machine::handle_irq(),
             trap => {
                 cpu::enable_irqs();
-                fault(task, &mut context, trap);
+                fault(task, context, trap);
             }
         }
     }
@@ -66,10 +86,14 @@ pub fn run(mut context: UserContext) -> ! {
 const RT_SIGRETURN: u32 = 139;
 
 #[inline(always)]
-fn system_call(task: &'static Task, context: &mut UserContext) {
+fn system_call<const TRACED: bool>(task: &'static Task, context: &mut UserContext) {
     let first = context.x[0];
     task.syscall_nr.store(context.x[8] as u32 + 1, Ordering::Relaxed);
+    let call = if TRACED { trace::entering(context) } else { None };
     let answer = syscall::dispatch(context);
+    if let Some(call) = call {
+        trace::leaving(&call, answer);
+    }
     match syscall::restart_errno(answer) {
         // The ERESTART family exists only in here: delivery decides between EINTR and doing it again.
         Some(errno) if task.syscall_nr.load(Ordering::Relaxed) != RT_SIGRETURN + 1 => {

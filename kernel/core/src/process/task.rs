@@ -62,6 +62,8 @@ pub struct Task {
     pub start: SpinLock<Option<Box<UserContext>>>,
     /// What a kernel thread runs.
     pub body: SpinLock<Option<fn()>>,
+    /// Its part in a trace of system calls; `attention::TRACE` says whether there is one.
+    pub trace: SpinLock<Option<crate::debug::trace::Traced>>,
 }
 
 /// What PR_GET_TIMERSLACK answers until it is set.
@@ -75,6 +77,8 @@ pub mod attention {
     pub const KILL: u32 = 2;
     /// Other work before user mode (task work, stop).
     pub const WORK: u32 = 4;
+    /// System calls are recorded: the thread runs the traced variant of its main loop.
+    pub const TRACE: u32 = 8;
 }
 
 /// What a new task shares with, or copies from, its creator.
@@ -113,6 +117,7 @@ impl Task {
             attention: AtomicU32::new(0),
             start: SpinLock::new(None),
             body: SpinLock::new(None),
+            trace: SpinLock::new(None),
         })
     }
 

@@ -146,6 +146,9 @@ impl TaskSched {
     pub fn rt_priority(&self) -> u8 {
         self.rt_priority.load(Ordering::Relaxed)
     }
+    pub fn io_priority(&self) -> u32 {
+        self.io_priority.load(Ordering::Relaxed)
+    }
     pub fn nice(&self) -> i32 {
         self.nice.load(Ordering::Relaxed)
     }

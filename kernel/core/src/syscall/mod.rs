@@ -15,7 +15,7 @@ pub struct Entry {
     pub number: u16,
     pub name: &'static str,
     pub handler: Handler,
-    /// Names and types of the arguments, for the trace log: `("fd", "Fd")`.
+    /// Names and types of the arguments, for traces: `("fd", "Fd")`.
     pub arguments: &'static [(&'static str, &'static str)],
 }
 
@@ -64,9 +64,17 @@ impl Argument for UserAddr {
     }
 }
 
-/// Table-row spelling of argument types.
+/// Table-row spelling of argument types: they say how a trace shows them.
 pub type Fd = i32;
 pub type Addr = UserAddr;
+/// A string.
+pub type Text = UserAddr;
+/// A list of strings that ends with NULL.
+pub type Texts = UserAddr;
+/// Bytes for the kernel: as many as the next argument says.
+pub type Input = UserAddr;
+/// Room for bytes of the kernel: as many as the result says.
+pub type Output = UserAddr;
 
 macro_rules! row {
     (@args $context:ident, []) => { () };

@@ -100,14 +100,27 @@ pub fn sys_settimeofday(tv: UserAddr, tz: UserAddr) -> SysResult {
     Ok(0)
 }
 
+/// adjtimex(2) of a clock: EINVAL for one there is not, EOPNOTSUPP for one that cannot be adjusted.
+pub fn sys_clock_adjtime(clock: i32, buf: UserAddr) -> SysResult {
+    const CLOCK_REALTIME: i32 = 0;
+    UserPtr::<[u64; 26]>::new(buf).read()?;
+    if clock == CLOCK_REALTIME {
+        return sys_adjtimex(buf);
+    }
+    super::clock::read(clock)?;
+    Err(Errno::EOPNOTSUPP)
+}
+
 /// Reads the clock's state (the kernel disciplines nothing): a query works, adjustments need CAP_SYS_TIME and are refused
 /// as unsupported.
 pub fn sys_adjtimex(buf: UserAddr) -> SysResult {
     const TIME_ERROR: usize = 5;
     const STA_UNSYNC: i32 = 0x40;
+    /// How much of adjtime(3)'s adjustment is left: none.
+    const ADJ_OFFSET_SS_READ: u32 = 0xa001;
     let pointer = UserPtr::<[u64; 26]>::new(buf);
     let mut timex = pointer.read()?;
-    if timex[0] as u32 != 0 {
+    if timex[0] as u32 != 0 && timex[0] as u32 != ADJ_OFFSET_SS_READ {
         may_set_time()?;
         return Err(Errno::EOPNOTSUPP);
     }

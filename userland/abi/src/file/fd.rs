@@ -107,6 +107,13 @@ pub fn devices() {
     assert_eq!(write(null, b"gone"), 4);
     assert_eq!(unsafe { libc::lseek(null, 5, 0) }, 0);
     let zero = open(c"/dev/zero", libc::O_RDWR);
+    for device in [null, zero, open(c"/dev/full", libc::O_RDWR), open(c"/dev/urandom", libc::O_RDONLY)] {
+        for offset in [i64::MIN, -1, 7] {
+            for whence in [libc::SEEK_SET, libc::SEEK_CUR, libc::SEEK_END] {
+                assert_eq!(unsafe { libc::lseek(device, offset, whence) }, 0, "{device}, {offset}, {whence}");
+            }
+        }
+    }
     assert_eq!(read(zero, 5), Ok(vec![0; 5]));
     let full = open(c"/dev/full", libc::O_RDWR);
     assert_eq!(errno_of(write(full, b"x") as i64), ENOSPC);

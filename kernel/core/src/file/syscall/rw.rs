@@ -81,6 +81,8 @@ pub fn sys_lseek(fd: i32, offset: i64, whence: u32) -> SysResult {
     let unsigned = || u64::try_from(offset);
     let from = match whence {
         _ if file.ops.advance() == Advance::Stream => SeekFrom::Start(0),
+        // Where any position will do, so will one before the start.
+        0 if file.ops.advance() == Advance::Ignored => SeekFrom::Start(0),
         0 => SeekFrom::Start(unsigned().map_err(|_| Errno::EINVAL)?),
         1 => SeekFrom::Current(offset),
         2 => SeekFrom::End(offset),

@@ -83,8 +83,16 @@ type Follow = Box<dyn Fn() -> Result<Path, Errno> + Send + Sync>;
 
 enum Kind {
     Directory(Box<dyn Directory>),
-    Text { produce: Produce, accept: Option<Accept> },
-    Link { target: Target, follow: Option<Follow> },
+    Text {
+        produce: Produce,
+        accept: Option<Accept>,
+    },
+    Link {
+        target: Target,
+        follow: Option<Follow>,
+    },
+    /// An object of its own at each open.
+    Object(fn() -> Result<Arc<dyn FileOps>, Errno>),
 }
 
 pub struct Node {
@@ -185,7 +193,7 @@ impl Inode for Node {
     fn file_type(&self) -> FileType {
         match &self.kind {
             Kind::Directory(_) => FileType::Directory,
-            Kind::Text { .. } => FileType::Regular,
+            Kind::Text { .. } | Kind::Object(_) => FileType::Regular,
             Kind::Link { .. } => FileType::Symlink,
         }
     }
@@ -217,6 +225,7 @@ impl Inode for Node {
     fn open(self: Arc<Self>, _flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
         match &self.kind {
             Kind::Link { .. } => Err(Errno::ELOOP),
+            Kind::Object(open) => open(),
             Kind::Directory(_) => Ok(Arc::new(OpenNode { node: self, text: Mutex::new(None) })),
             Kind::Text { .. } => Ok(Arc::new(OpenNode { node: self, text: Mutex::new(None) })),
         }
@@ -320,13 +329,15 @@ pub enum Fixed {
     Link(fn() -> String),
     /// A directory whose content changes, made of its device and inode number.
     Live(fn(u64, u64) -> Arc<Node>),
+    /// A file for root that is an object of its own at each open.
+    Object(fn() -> Result<Arc<dyn FileOps>, Errno>),
 }
 
 impl Fixed {
     pub fn kind(&self) -> FileType {
         match self {
             Fixed::Directory(_) | Fixed::Live(_) => FileType::Directory,
-            Fixed::Text(_) | Fixed::Setting(..) => FileType::Regular,
+            Fixed::Text(_) | Fixed::Setting(..) | Fixed::Object(_) => FileType::Regular,
             Fixed::Link(_) => FileType::Symlink,
         }
     }
@@ -334,6 +345,7 @@ impl Fixed {
         let (mode, kind) = match self {
             Fixed::Directory(entries) => (0o555, Kind::Directory(Box::new(FixedDirectory { device, ino, entries }))),
             Fixed::Live(make) => return make(device, ino),
+            Fixed::Object(open) => (0o600, Kind::Object(*open)),
             Fixed::Text(text) => {
                 (0o444, Kind::Text { produce: Box::new(move || Ok(text().into_bytes())), accept: None })
             }

@@ -33,6 +33,13 @@ const FILES: &[(&str, Fixed)] = &[
     ("swaps", Fixed::Text(|| String::from("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"))),
     ("sys", Fixed::Directory(SYS)),
     ("sysvipc", Fixed::Directory(SYSVIPC)),
+    (
+        "trace",
+        Fixed::Directory(&[
+            ("calls", Fixed::Text(crate::debug::trace::calls)),
+            ("records", Fixed::Object(crate::debug::trace::open)),
+        ]),
+    ),
     ("uptime", Fixed::Text(uptime)),
     ("version", Fixed::Text(version)),
     ("vmstat", Fixed::Text(vmstat)),

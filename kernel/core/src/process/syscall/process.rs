@@ -76,7 +76,15 @@ pub fn sys_kcmp(pid1: i32, pid2: i32, kind: i32, idx1: u64, idx2: u64) -> SysRes
             let actions = |task: &Task| address(Arc::as_ptr(&task.process.signal.actions()).cast());
             order(actions(&first), actions(&second))
         }
-        5 | 6 => order(first.process.pid as usize, second.process.pid as usize),
+        5 => {
+            // Without a priority of its own a thread has no I/O context.
+            let context = |task: &Task| match task.sched.io_priority() {
+                0 => 0,
+                _ => task.tid() as usize,
+            };
+            order(context(&first), context(&second))
+        }
+        6 => order(crate::ipc::undo_identity(&first), crate::ipc::undo_identity(&second)),
         _ => return Err(Errno::EINVAL),
     })
 }
