@@ -5,7 +5,7 @@ limit=${LIMIT:-120}
 export TMPDIR=/tmp HOME=/tmp USER=root
 mkdir -p /tmp /var/tmp
 cd /tmp || exit 1
-[ -e /etc/passwd ] || echo 'root:x:0:0:root:/root:/bin/sh' > /etc/passwd
+[ -e /etc/passwd ] || printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' > /etc/passwd
 [ -e /etc/group ] || echo 'root:x:0:' > /etc/group
 rm -f /tmp/pipe
 mkfifo /tmp/pipe
