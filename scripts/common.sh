@@ -54,10 +54,13 @@ build_tool() {
 }
 
 build_kernel() {
-    cargo build -q --release -p kernel --target $KERNEL_TARGET -Zbuild-std=core,alloc -Zbuild-std-features=optimize_for_size
-    if [ ! "$ARTIFACTS/Image" -nt target/$KERNEL_TARGET/release/kernel ]; then
-        "$ARTIFACTS/crannog" image target/$KERNEL_TARGET/release/kernel "$ARTIFACTS/Image"
+    local profile=${KERNEL_PROFILE:-kernel}
+    cargo build -q --profile "$profile" -p kernel --target $KERNEL_TARGET -Zbuild-std=core,alloc -Zbuild-std-features=optimize_for_size
+    local built=target/$KERNEL_TARGET/$profile
+    if [ ! "$built/Image" -nt "$built/kernel" ] || [ ! "$built/Image" -nt "$ARTIFACTS/crannog" ]; then
+        "$ARTIFACTS/crannog" image "$built/kernel" "$built/Image"
     fi
+    put "$built/Image" "$ARTIFACTS/Image"
 }
 
 build_guests() {
