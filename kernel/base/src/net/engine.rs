@@ -10,7 +10,9 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::socket::tcp::{ConnectError, Socket, SocketBuffer};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint, IpListenEndpoint};
+use smoltcp::wire::{
+    HardwareAddress, IpCidr, IpEndpoint, IpListenEndpoint, IpVersion, Ipv4Packet, Ipv6Packet, TcpOption, TcpPacket,
+};
 
 pub use smoltcp::socket::tcp::State;
 pub use smoltcp::time::Duration;
@@ -36,12 +38,17 @@ pub struct Emitted {
 /// The largest packet that a device cuts itself.
 const LARGE_SEGMENT: usize = 61_440;
 
+/// Room for a segment of 88 bytes, the smallest that TCP_MAXSEG sets.
+const LEAST_MTU: usize = 128;
+
 pub struct Engine {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     caps: DeviceCapabilities,
     room: usize,
+    /// What the peer's SYN said, once it came.
+    peer_segment_bytes: Option<u16>,
 }
 
 /// The device of one call: at most one packet in, any number out.
@@ -107,6 +114,31 @@ fn endpoint(address: SocketAddr) -> IpEndpoint {
     IpEndpoint::new(address.ip().into(), address.port())
 }
 
+/// The largest segment that the sender of a SYN takes (RFC 9293, 3.7.1); `None` for every other packet.
+fn advertised_segment(packet: &[u8]) -> Option<u16> {
+    let (segment, default) = match IpVersion::of_packet(packet).ok()? {
+        IpVersion::Ipv4 => {
+            let header = usize::from(Ipv4Packet::new_checked(packet).ok()?.header_len());
+            (packet.get(header..)?, 536)
+        }
+        IpVersion::Ipv6 => (packet.get(Ipv6Packet::new_checked(packet).ok()?.header_len()..)?, 1220),
+    };
+    let segment = TcpPacket::new_checked(segment).ok()?;
+    if !segment.syn() {
+        return None;
+    }
+    let mut options = segment.options();
+    while let Ok((rest, option)) = TcpOption::parse(options) {
+        match option {
+            TcpOption::MaxSegmentSize(bytes) => return Some(bytes),
+            TcpOption::EndOfList => break,
+            _ if rest.is_empty() => break,
+            _ => options = rest,
+        }
+    }
+    Some(default)
+}
+
 impl Engine {
     /// A closed connection with `local`'s address and buffers of these sizes. `seed` decides its initial sequence number.
     /// `None` when there is no memory.
@@ -126,7 +158,7 @@ impl Engine {
         };
         let mut caps = DeviceCapabilities::default();
         caps.medium = Medium::Ip;
-        caps.max_transmission_unit = link.mtu.clamp(576, 65_535);
+        caps.max_transmission_unit = link.mtu.clamp(LEAST_MTU, 65_535);
         let mut sums = ChecksumCapabilities::ignored();
         // What comes in has been looked at.
         sums.ipv4 = Checksum::Tx;
@@ -146,7 +178,7 @@ impl Engine {
         });
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(Socket::new(buffer(sizes.0)?, buffer(sizes.1)?));
-        Some(Box::new(Self { interface, sockets, handle, caps, room }))
+        Some(Box::new(Self { interface, sockets, handle, caps, room, peer_segment_bytes: None }))
     }
 
     pub fn tcp(&mut self) -> &mut Socket<'static> {
@@ -167,6 +199,9 @@ impl Engine {
 
     /// Takes one IP packet that is this connection's and whose sums are right; what is to be sent joins `output`.
     pub fn ingress(&mut self, packet: &[u8], now_ns: u64, output: &mut Vec<Emitted>) {
+        if self.peer_segment_bytes.is_none() {
+            self.peer_segment_bytes = advertised_segment(packet);
+        }
         let Self { interface, sockets, caps, room, .. } = self;
         let mut slot = Slot { input: Some(packet), output, caps, room: *room };
         interface.poll_ingress_single(instant(now_ns), &mut slot, sockets);
@@ -190,6 +225,11 @@ impl Engine {
     pub fn poll_at(&mut self, now_ns: u64) -> Option<u64> {
         let at = self.interface.poll_at(instant(now_ns), &self.sockets)?;
         Some((at.total_micros().max(0) as u64).saturating_mul(1000))
+    }
+
+    /// The largest segment, in bytes, that the peer takes, once it has said so.
+    pub fn peer_segment_bytes(&self) -> Option<u16> {
+        self.peer_segment_bytes
     }
 
     pub fn local(&mut self) -> Option<SocketAddr> {

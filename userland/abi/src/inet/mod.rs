@@ -14,6 +14,7 @@ pub const TESTS: Tests = &[
     ("families", options::families),
     ("socket_options", options::socket_options),
     ("tcp_options", options::tcp_options),
+    ("max_segment", options::max_segment),
     ("ip_options", options::ip_options),
     ("v6_options", options::v6_options),
     ("bind_errors", options::bind_errors),

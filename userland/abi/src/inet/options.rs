@@ -67,6 +67,29 @@ pub fn socket_options() {
     assert_eq!(errno_of(none), ENODEV);
 }
 
+/// What either end asks for bounds what both send, whether or not the handshake is carried out.
+pub fn max_segment() {
+    for deferred in [0, 1] {
+        let (listener, port) = listener(5);
+        assert_eq!(set(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, deferred), 0);
+        assert_eq!(set(listener, IPPROTO_TCP, TCP_MAXSEG, 1000), 0);
+        assert_eq!(option(listener, IPPROTO_TCP, TCP_MAXSEG), Ok(1000));
+        let client = new(AF_INET, SOCK_STREAM);
+        assert_eq!(connect_v4(client, LOCAL, port), 0);
+        let text = [b'm'; 20_000];
+        assert_eq!(put(client, &text), Ok(text.len()));
+        let server = take(listener);
+        assert_eq!(get(server, text.len(), MSG_WAITALL).unwrap(), text);
+        for fd in [client, server] {
+            // Less the bytes of options that every segment has.
+            let bytes = option(fd, IPPROTO_TCP, TCP_MAXSEG).unwrap();
+            assert!((960..=1000).contains(&bytes), "{bytes} deferred {deferred}");
+        }
+    }
+    let (client, _server) = connected();
+    assert_eq!(option(client, IPPROTO_IP, IP_MTU), Ok(65_535));
+}
+
 pub fn tcp_options() {
     let fd = new(AF_INET, SOCK_STREAM);
     for name in [TCP_NODELAY, TCP_CORK] {
@@ -90,6 +113,10 @@ pub fn tcp_options() {
     assert_eq!(set(fd, IPPROTO_TCP, TCP_MAXSEG, 10), EINVAL);
     assert_eq!(set(fd, IPPROTO_TCP, 9999, 1), ENOPROTOOPT);
     assert_eq!(option(fd, IPPROTO_TCP, 9999), Err(ENOPROTOOPT));
+    assert_eq!(option(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT), Ok(0));
+    assert_eq!(set(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1), 0);
+    assert_eq!(option(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT), Ok(1));
+    assert_eq!(set(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 2), EINVAL);
     // What is corked goes when the cork is drawn.
     let (client, server) = connected();
     assert_eq!(set(client, IPPROTO_TCP, TCP_CORK, 1), 0);

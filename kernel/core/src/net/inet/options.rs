@@ -442,7 +442,8 @@ pub fn get(
 
 fn path_mtu(peer: Option<Endpoint>) -> Result<i32, Errno> {
     let peer = peer.ok_or(Errno::ENOTCONN)?;
-    Ok(iface::lookup(peer.ip).ok_or(Errno::ENOTCONN)?.mtu as i32)
+    // No packet is longer, whatever the interface carries.
+    Ok(iface::lookup(peer.ip).ok_or(Errno::ENOTCONN)?.mtu.min(65_535) as i32)
 }
 
 fn get_v4(options: &IpOptions, peer: Option<Endpoint>, name: i32) -> Result<i32, Errno> {

@@ -502,7 +502,7 @@ impl Tcp {
         let via = iface::lookup(remote);
         let is_local = table::is_local(remote);
         let offloads = via.as_ref().and_then(|via| iface::device(via.interface)).map(|device| device.offloads());
-        let mtu = via.map_or(1500, |via| via.mtu as usize);
+        let mtu = self.packet_bytes(via.map_or(1500, |via| via.mtu), remote);
         let link = Link {
             mtu,
             without_sum: true,

@@ -107,6 +107,7 @@ impl Tcp {
             state.error = None;
             state.joined = Some(Joined::new(peer));
         };
+        self.exchange_segments(&child, name.local.0, name.remote.0);
         open(&child, end(name.remote), end(name.local), self, Progress::Connected);
         open(self, end(name.local), end(name.remote), &child, Progress::Connecting);
         counters::tcp(counters::Tcp::ActiveOpens);

@@ -1,10 +1,11 @@
 //! Level IPPROTO_TCP.
 
-use super::{Queue, Tcp};
+use super::{Queue, State, Tcp};
 use crate::net::inet::output;
 use crate::net::options::{Common, OptionIn, Switches};
 use crate::prelude::*;
 use base::net::engine::Duration;
+use core::net::{IpAddr, Ipv4Addr};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use zerocopy::{Immutable, IntoBytes};
 
@@ -31,6 +32,9 @@ pub(super) struct TcpOptions {
     no_delay: AtomicBool,
     quick_ack: AtomicBool,
     max_segment: AtomicU32,
+    /// What a peer that is joined would have advertised; 0: none is.
+    peer_segment: AtomicU32,
+    fast_open_connect: AtomicBool,
     keep_idle_s: AtomicU32,
     keep_interval_s: AtomicU32,
     keep_count: AtomicU32,
@@ -42,12 +46,23 @@ pub(super) struct TcpOptions {
     not_sent_low_water: AtomicU32,
 }
 
+/// Bytes of the IP and TCP headers, without options.
+fn headers(remote: IpAddr) -> u32 {
+    if remote.is_ipv6() { 60 } else { 40 }
+}
+
+fn path_mtu(remote: IpAddr) -> u32 {
+    crate::net::iface::lookup(remote).map_or(1500, |via| via.mtu)
+}
+
 impl TcpOptions {
     pub fn new() -> Self {
         Self {
             no_delay: AtomicBool::new(false),
             quick_ack: AtomicBool::new(true),
             max_segment: AtomicU32::new(0),
+            peer_segment: AtomicU32::new(0),
+            fast_open_connect: AtomicBool::new(false),
             keep_idle_s: AtomicU32::new(7200),
             keep_interval_s: AtomicU32::new(75),
             keep_count: AtomicU32::new(9),
@@ -151,15 +166,15 @@ impl Tcp {
         let mut state = self.state.lock();
         let number = self.state_number(&mut state);
         let remote = state.remote;
-        let mtu = remote.and_then(|remote| crate::net::iface::lookup(remote.ip)).map_or(1500, |via| via.mtu);
-        let head = if remote.is_some_and(|remote| remote.ip.is_ipv6()) { 60 } else { 40 };
+        let ip = remote.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |remote| remote.ip);
+        let mtu = remote.map_or(1500, |remote| path_mtu(remote.ip));
         let mut info = TcpInfo {
             state: number,
             rto_us: 200_000,
             ato_us: 40_000,
-            snd_mss: mtu.min(65_535) - head,
-            rcv_mss: mtu.min(65_535) - head,
-            advmss: mtu.min(65_535) - head,
+            snd_mss: self.segment_bytes(&state, mtu, ip),
+            rcv_mss: self.own_segment(mtu, ip),
+            advmss: self.own_segment(mtu, ip),
             pmtu: mtu,
             snd_cwnd: 10,
             snd_ssthresh: 0x7fff_ffff,
@@ -245,7 +260,8 @@ impl Tcp {
             TCP_FASTOPEN => {
                 in_range(0..=i32::MAX)?;
             }
-            TCP_FASTOPEN_CONNECT | TCP_TIMESTAMP => {
+            TCP_FASTOPEN_CONNECT => options.fast_open_connect.store(in_range(0..=1)? != 0, Ordering::Relaxed),
+            TCP_TIMESTAMP => {
                 in_range(0..=1)?;
             }
             _ => return Err(Errno::ENOPROTOOPT),
@@ -267,13 +283,16 @@ impl Tcp {
             TCP_NODELAY => i32::from(options.no_delay()),
             TCP_CORK => i32::from(self.state.lock().is_corked),
             TCP_QUICKACK => i32::from(options.quick_ack.load(Ordering::Relaxed)),
-            TCP_MAXSEG => match self.state.lock().remote {
-                Some(_) => self.max_segment(),
-                None => match load(&options.max_segment) {
-                    0 => 536,
-                    set => set,
-                },
-            },
+            TCP_MAXSEG => {
+                let state = self.state.lock();
+                match state.remote {
+                    Some(remote) => self.segment_bytes(&state, path_mtu(remote.ip), remote.ip) as i32,
+                    None => match load(&options.max_segment) {
+                        0 => 536,
+                        set => set,
+                    },
+                }
+            }
             TCP_KEEPIDLE => load(&options.keep_idle_s),
             TCP_KEEPINTVL => load(&options.keep_interval_s),
             TCP_KEEPCNT => load(&options.keep_count),
@@ -283,15 +302,43 @@ impl Tcp {
             TCP_WINDOW_CLAMP => load(&options.window_clamp),
             TCP_USER_TIMEOUT => load(&options.user_timeout_ms),
             TCP_NOTSENT_LOWAT => load(&options.not_sent_low_water),
-            TCP_FASTOPEN | TCP_FASTOPEN_CONNECT | TCP_TIMESTAMP => 0,
+            TCP_FASTOPEN_CONNECT => i32::from(options.fast_open_connect.load(Ordering::Relaxed)),
+            TCP_FASTOPEN | TCP_TIMESTAMP => 0,
             _ => return Err(Errno::ENOPROTOOPT),
         };
         Ok(number.to_ne_bytes().to_vec())
     }
 
-    fn max_segment(&self) -> i32 {
-        // The record's snd_mss is made without the lock that the caller holds dropped already.
-        1460
+    /// What this end advertises to a peer behind a path of `mtu`, in bytes.
+    fn own_segment(&self, mtu: u32, remote: IpAddr) -> u32 {
+        let fits = mtu.min(65_535) - headers(remote);
+        match self.options.max_segment.load(Ordering::Relaxed) {
+            0 => fits,
+            wanted => fits.min(wanted),
+        }
+    }
+
+    /// The largest segment that goes out.
+    fn segment_bytes(&self, state: &State, mtu: u32, remote: IpAddr) -> u32 {
+        let own = self.own_segment(mtu, remote);
+        let peer = match (&state.engine, self.options.peer_segment.load(Ordering::Relaxed)) {
+            (Some(engine), _) => engine.peer_segment_bytes().map(u32::from),
+            (None, 0) => None,
+            (None, joined) => Some(joined),
+        };
+        peer.map_or(own, |peer| own.min(peer))
+    }
+
+    /// The largest packet that goes to `remote`: as long as the path and the largest segment asked for allow.
+    pub(super) fn packet_bytes(&self, mtu: u32, remote: IpAddr) -> usize {
+        (self.own_segment(mtu, remote) + headers(remote)) as usize
+    }
+
+    /// Each of two joined sockets hears what the other takes.
+    pub(super) fn exchange_segments(&self, other: &Self, own_ip: IpAddr, other_ip: IpAddr) {
+        let mtu = path_mtu(other_ip);
+        self.options.peer_segment.store(other.own_segment(mtu, own_ip), Ordering::Relaxed);
+        other.options.peer_segment.store(self.own_segment(mtu, other_ip), Ordering::Relaxed);
     }
 
     /// SO_KEEPALIVE or its times changed.
