@@ -87,6 +87,17 @@ fn a_memory_hog_is_killed_and_the_machine_lives() {
     assert!(run.stdout.ends_with("status 137\n"), "{}", run.stdout);
 }
 
+/// What a process leaves in the kernel's own memory shows after some thousands.
+#[test]
+fn processes_leave_no_kernel_memory_behind() {
+    let line = "forks() { i=0; while [ $i -lt 2000 ]; do (:); /bin/busybox true; i=$((i+1)); done; }; \
+                slab() { sed -n 's/^Slab: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; }; \
+                forks; before=$(slab); forks; echo $(($(slab) - before))";
+    let run = shell(&[], line).expect(0);
+    let grown: i64 = run.stdout.trim().parse().unwrap();
+    assert!(grown < 128, "{grown} KiB more after 4000 processes");
+}
+
 #[test]
 fn the_kernel_file_is_small() {
     let bytes = std::fs::metadata(machine_tests::artifacts().join("Image")).unwrap().len();

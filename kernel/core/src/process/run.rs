@@ -15,13 +15,21 @@ pub fn enter(_argument: usize) -> ! {
     sched::finish_switch();
     cpu::enable_irqs();
     let task = current();
-    let Some(context) = task.start.lock().take() else { panic!("a user thread without registers") };
+    let context = registers(task);
     let set_tid = task.set_child_tid.load(Ordering::Relaxed);
     if set_tid != 0 {
         // As on Linux, a bad address is the program's own problem.
         let _ = UserPtr::<u32>::new(UserAddr(set_tid)).write(&task.tid());
     }
-    run(*context)
+    run(context)
+}
+
+/// The registers that a new thread begins with. They leave their box here: what `enter` owns is never dropped.
+fn registers(task: &Task) -> UserContext {
+    match task.start.lock().take() {
+        Some(context) => *context,
+        None => panic!("a user thread without registers"),
+    }
 }
 
 /// The number of sched_yield(2).
