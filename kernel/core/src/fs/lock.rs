@@ -76,11 +76,43 @@ struct Locks {
     changed: WaitQueue,
 }
 
+impl Locks {
+    /// What [`Edge`] knows it by.
+    fn id(&self) -> usize {
+        core::ptr::from_ref(self) as usize
+    }
+
+    /// Nobody is known to wait here any more; for whoever changes the locks and still holds their state.
+    fn forget_edges(&self) {
+        let id = self.id();
+        WAITING.lock().retain(|edge| edge.locks != id);
+    }
+
+    /// Takes byte ranges away by `take`, and lets the waiters look again.
+    fn take_ranges(&self, take: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        take(&mut state);
+        self.forget_edges();
+        drop(state);
+        self.changed.wake_all();
+    }
+}
+
 static TABLE: SpinLock<Option<HashMap<usize, Arc<Locks>>>> = SpinLock::new(None);
 /// Inodes in the table: while it is 0, closing a file need not look.
 static NR_LOCKED: AtomicUsize = AtomicUsize::new(0);
-/// Which process waits for which other one's POSIX lock.
-static WAITING: SpinLock<Vec<(u32, u32)>> = SpinLock::new(Vec::new());
+/// Which process waits for which other one's POSIX lock. Every edge is true at every moment: it is written under the
+/// [`Locks::state`] in which the lock is held, and all edges of an inode go, under the same lock, with any change of its locks.
+/// The waiters, woken by the change, look again and note anew.
+static WAITING: SpinLock<Vec<Edge>> = SpinLock::new(Vec::new());
+
+/// Thread `tid` of process `waiter` waits for a lock that process `holder` holds in the [`Locks`] at address `locks`.
+struct Edge {
+    tid: u32,
+    waiter: u32,
+    holder: u32,
+    locks: usize,
+}
 
 /// A thread that sleeps for a lock, for the deadlock detector.
 struct Sleeper {
@@ -278,8 +310,7 @@ pub fn fcntl_lock(file: &Arc<OpenFile>, cmd: u32, arg: UserAddr) -> SysResult {
     }
     if lock.kind == F_UNLCK {
         if let Some(locks) = find_locks(file) {
-            locks.state.lock().remove(&wanted);
-            locks.changed.wake_all();
+            locks.take_ranges(|state| state.remove(&wanted));
             forget_unused(file, locks);
         }
         return Ok(0);
@@ -319,37 +350,38 @@ fn test(file: &OpenFile, pointer: UserPtr<UserLock>, mut lock: UserLock, wanted:
     Ok(0)
 }
 
-/// Notes that `waiter` waits for `holder`; EDEADLK when `holder` waits, directly or not, for `waiter`.
-fn note_wait(waiter: u32, holder: u32) -> Result<(), Errno> {
+/// Notes that `new.waiter` waits for `new.holder`; EDEADLK when the holder waits, directly or not, for the waiter.
+fn note_wait(new: Edge) -> Result<(), Errno> {
     let mut waiting = WAITING.lock();
-    waiting.retain(|edge| edge.0 != waiter);
-    let mut at = holder;
+    waiting.retain(|edge| edge.tid != new.tid);
+    let mut at = new.holder;
     for _ in 0..=waiting.len() {
-        if at == waiter {
+        if at == new.waiter {
             return Err(Errno::EDEADLK);
         }
-        match waiting.iter().find(|edge| edge.0 == at) {
-            Some(edge) => at = edge.1,
+        match waiting.iter().find(|edge| edge.waiter == at) {
+            Some(edge) => at = edge.holder,
             None => break,
         }
     }
-    waiting.push((waiter, holder));
+    waiting.push(new);
     Ok(())
 }
 
 fn acquire(locks: &Arc<Locks>, wanted: Range, waits: bool) -> SysResult {
+    let tid = current().tid();
     let attempt = || -> Option<SysResult> {
         let mut state = locks.state.lock();
         let Some(blocker) = state.conflict(&wanted) else {
             state.insert(wanted);
+            locks.forget_edges();
             return Some(Ok(0));
         };
-        drop(state);
         if !waits {
             return Some(Err(Errno::EAGAIN));
         }
         if let (Owner::Process(waiter), Owner::Process(holder)) = (wanted.owner, blocker.owner)
-            && let Err(error) = note_wait(waiter, holder)
+            && let Err(error) = note_wait(Edge { tid, waiter, holder, locks: locks.id() })
         {
             return Some(Err(error));
         }
@@ -362,9 +394,7 @@ fn acquire(locks: &Arc<Locks>, wanted: Range, waits: bool) -> SysResult {
     let result = as_sleeper(locks, Wanted::Range(wanted), || {
         locks.changed.wait_until(WaitMode::Interruptible, None, reason, attempt)
     });
-    if let (true, Owner::Process(waiter)) = (waits, wanted.owner) {
-        WAITING.lock().retain(|edge| edge.0 != waiter);
-    }
+    WAITING.lock().retain(|edge| edge.tid != tid);
     result?
 }
 
@@ -451,8 +481,7 @@ pub fn release_description(file: &OpenFile) {
 
 fn release(file: &OpenFile, owner: Owner) {
     let Some(locks) = find_locks(file) else { return };
-    locks.state.lock().ranges.retain(|range| range.owner != owner);
-    locks.changed.wake_all();
+    locks.take_ranges(|state| state.ranges.retain(|range| range.owner != owner));
     forget_unused(file, locks);
 }
 

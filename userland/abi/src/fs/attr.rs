@@ -202,7 +202,8 @@ pub fn text_busy() {
     if pid == 0 {
         unsafe {
             dup2(pipe_ends[1], 1);
-            execv(path.as_ptr(), arguments.as_ptr());
+            // As long as the parent's look below has it open for writing, it is busy the other way round.
+            while execv(path.as_ptr(), arguments.as_ptr()) == -1 && *__errno_location() == ETXTBSY {}
             _exit(1)
         }
     }
