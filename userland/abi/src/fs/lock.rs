@@ -101,6 +101,37 @@ pub fn deadlock() {
     assert_eq!(status, 0);
 }
 
+/// Many take turns with one lock: whoever has just been let in, or just gave up, is no longer in anybody's circle.
+pub fn turns() {
+    let place = Place::new("turns");
+    let path = place.file("file", "");
+    let workers: Vec<i32> = (0..4)
+        .map(|_| {
+            let pid = ok(unsafe { fork() });
+            if pid == 0 {
+                let own = open_rw(&path);
+                for round in 0..2000 {
+                    let taken = set(own, F_SETLKW, F_WRLCK, 0, 1);
+                    if taken != 0 || set(own, F_SETLK, F_UNLCK, 0, 1) != 0 {
+                        unsafe { _exit(taken) }
+                    }
+                    // The others are in every stage of their wakening when this one comes again.
+                    for _ in 0..round % 256 * 8 {
+                        std::hint::spin_loop();
+                    }
+                }
+                unsafe { _exit(0) }
+            }
+            pid as i32
+        })
+        .collect();
+    for pid in workers {
+        let mut status = 0;
+        ok(unsafe { waitpid(pid, &mut status, 0) });
+        assert_eq!(status, 0);
+    }
+}
+
 pub fn ofd() {
     let place = Place::new("ofd");
     let path = place.file("file", "");

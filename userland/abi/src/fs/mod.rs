@@ -35,6 +35,7 @@ pub const TESTS: Tests = &[
     ("attr_statx", attr::statx),
     ("lock_posix", lock::posix),
     ("lock_deadlock", lock::deadlock),
+    ("lock_turns", lock::turns),
     ("lock_ofd", lock::ofd),
     ("lock_flock", lock::flock),
     ("lock_ranges", lock::ranges),
