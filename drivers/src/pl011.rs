@@ -5,27 +5,38 @@ use crate::traits::Uart as UartTrait;
 use arm_pl011_uart::{DataBits, FifoLevel, Interrupts, LineConfig, PL011Registers, Parity, StopBits, Uart};
 use safe_mmio::UniqueMmioPointer;
 
+/// Bytes kept that came before the port was set up.
+const EARLY_LIMIT: usize = 256;
+
 pub struct Pl011 {
     uart: Uart<'static>,
+    /// What had been received before the FIFOs were turned on, which empties them; the first `early_len` bytes.
+    early: [u8; EARLY_LIMIT],
+    early_len: usize,
 }
 
 impl Pl011 {
     /// Takes the port over: 8N1 at `baud` from a clock of `clock_hz`; no interrupt on yet.
     pub fn new(registers: Mmio, baud: u32, clock_hz: u32) -> Self {
         // SAFETY: mapped PL011 registers, used by this driver (and the polled panic console) alone.
-        let mut uart = Uart::new(unsafe { UniqueMmioPointer::new(registers.base().cast::<PL011Registers>()) });
+        let uart = Uart::new(unsafe { UniqueMmioPointer::new(registers.base().cast::<PL011Registers>()) });
         // What boot wrote must leave the shifter before the port is set up anew.
         let mut spins = 0;
         while uart.is_busy() && spins < 1_000_000 {
             spins += 1;
         }
+        let mut port = Self { uart, early: [0; EARLY_LIMIT], early_len: 0 };
+        let mut early = [0; EARLY_LIMIT];
+        port.early_len = port.read(&mut early);
+        port.early = early;
+        let uart = &mut port.uart;
         let line = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
         // A clock that cannot make the baud rate leaves the port as the firmware set it.
         let _ = uart.enable(line, baud, clock_hz);
         uart.set_interrupt_fifo_levels(FifoLevel::Bytes4, FifoLevel::Bytes8);
         uart.set_interrupt_masks(Interrupts::empty());
         uart.clear_interrupts(Interrupts::all());
-        Self { uart }
+        port
     }
 
     fn mask(&mut self, bits: Interrupts, on: bool) {
@@ -46,7 +57,10 @@ impl UartTrait for Pl011 {
     }
 
     fn read(&mut self, buf: &mut [u8]) -> usize {
-        let mut count = 0;
+        let mut count = self.early_len.min(buf.len());
+        buf[..count].copy_from_slice(&self.early[..count]);
+        self.early.copy_within(count..self.early_len, 0);
+        self.early_len -= count;
         while count < buf.len() {
             match self.uart.read_word() {
                 Ok(Some(byte)) => {
@@ -121,6 +135,21 @@ mod tests {
         bank.set(DR, u32::from(b'x'));
         assert_eq!(uart.read(&mut buf), 4);
         assert_eq!(&buf, b"xxxx");
+    }
+
+    #[test]
+    fn what_came_before_the_set_up_is_read_first() {
+        let bank = Bank::new(0x1000);
+        bank.set(FR, 0);
+        bank.set(DR, u32::from(b'e'));
+        let mut uart = Pl011::new(bank.mmio(), 115_200, 24_000_000);
+        bank.set(DR, u32::from(b'l'));
+        let mut first = [0; 3];
+        assert_eq!(uart.read(&mut first), 3);
+        assert_eq!(&first, b"eee");
+        let mut rest = [0; EARLY_LIMIT];
+        assert_eq!(uart.read(&mut rest), EARLY_LIMIT);
+        assert_eq!((&rest[..EARLY_LIMIT - 3], &rest[EARLY_LIMIT - 3..]), (&[b'e'; EARLY_LIMIT - 3][..], &b"lll"[..]));
     }
 
     #[test]

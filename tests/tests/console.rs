@@ -4,10 +4,14 @@ use machine_tests::console::Console;
 
 /// The demo machine, as `scripts/run` starts it, with a prompt.
 fn demo() -> Console {
-    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/demo.toml");
-    let mut console = Console::start(&["--cpus", "4", "--recipe", recipe, "--", "/bin/sh", "-l"]);
+    let mut console = started();
     console.wait_for("# ");
     console
+}
+
+fn started() -> Console {
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/demo.toml");
+    Console::start(&["--cpus", "4", "--recipe", recipe, "--", "/bin/sh", "-l"])
 }
 
 #[test]
@@ -21,6 +25,16 @@ fn the_banner_and_poweroff() {
     console.send("poweroff\r");
     assert_eq!(console.status(), 0);
     assert!(console.is_cooked());
+}
+
+/// Keys pressed before the kernel has set its port up wait there; the machine is not asked for a prompt first.
+#[test]
+fn what_is_typed_ahead_arrives() {
+    let mut console = started();
+    console.send("echo first-$((40 + 2))\r");
+    console.wait_for("first-42");
+    console.send("poweroff\r");
+    assert_eq!(console.status(), 0);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use drivers::mmio::Mmio;
+use drivers::traits::Uart;
+use spin::Mutex;
 
 /// A port's registers, tagged in bit 0 for the mini-UART; 0 is no port.
 static CONSOLE: AtomicU64 = AtomicU64::new(0);
@@ -40,6 +42,21 @@ pub(crate) fn init(console: Port, log: Option<Port>) {
     if let Some(log) = log {
         LOG.store(log.0, Ordering::Release);
     }
+}
+
+/// What was received before the console's driver is there: bytes and how many of them.
+static RECEIVED: Mutex<([u8; 32], usize)> = Mutex::new(([0; 32], 0));
+
+/// Keeps what `uart` has received so far for the driver that takes the port over.
+pub(crate) fn keep_input(uart: &mut impl Uart) {
+    let mut received = RECEIVED.lock();
+    received.1 = uart.read(&mut received.0);
+}
+
+/// Gives what came before anybody could receive it to `take`, once.
+pub fn take_input(take: impl FnOnce(&[u8])) {
+    let (bytes, count) = core::mem::replace(&mut *RECEIVED.lock(), ([0; 32], 0));
+    take(&bytes[..count]);
 }
 
 /// PL011: UARTFR at 0x18, TXFF is bit 5; UARTDR at 0. Mini-UART: LSR at 0x54, bit 5 is room; IO at 0x40.

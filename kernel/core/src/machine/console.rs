@@ -27,11 +27,13 @@ pub(super) fn is_present() -> bool {
 
 pub(super) fn set_port(uart: Box<dyn Uart>, irq: Irq, trigger: Trigger) {
     PORT.call_once(|| {
+        let mut held = Vec::with_capacity(64);
+        hal::early::take_input(|bytes| held.extend_from_slice(bytes));
         IrqSpinLock::new(Port {
             uart,
             tx: VecDeque::with_capacity(TX_LIMIT),
             irq: (irq, trigger),
-            held: Vec::with_capacity(64),
+            held,
             sink: None,
             notify_room: None,
         })

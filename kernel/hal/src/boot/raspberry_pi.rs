@@ -183,7 +183,8 @@ pub(super) fn complete(plan: &mut Plan, fdt: Option<Fdt<'static>>) {
     // A tree's first and second port are the mini-UART, or another one that is connected to nothing.
     (plan.console, plan.log) = (None, None);
     if let (Some(uart0), Some((address, _))) = (early_probe(blocks.uart0, UART_FLAGS_OFFSET), blocks.uart0) {
-        let _ = Pl011::new(uart0, BAUD, clock_hz(Clock::Uart).unwrap_or(UART_CLOCK_HZ));
+        let mut uart = Pl011::new(uart0, BAUD, clock_hz(Clock::Uart).unwrap_or(UART_CLOCK_HZ));
+        crate::early::keep_input(&mut uart);
         plan.console = Some(address);
     }
     if has_word(plan.cmdline, "log=ttyS1")
