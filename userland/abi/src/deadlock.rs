@@ -50,7 +50,7 @@ fn expect_report(threads: &[i32], words: &[&str]) {
         if threads.iter().all(is_named) && words.iter().all(|word| text.contains(word)) {
             return;
         }
-        assert!(start.elapsed() < Duration::from_secs(8), "threads {threads:?}, words {words:?}, reported: {text:?}");
+        assert!(start.elapsed() < crate::harness::PATIENCE, "threads {threads:?}, words {words:?}, reported: {text:?}");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::{Tests, child_succeeds, expect_errno};
 use std::mem::zeroed;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub const TESTS: Tests = &[
     ("policies", policies),
@@ -233,48 +233,77 @@ fn fifo_goes_first() {
 fn nice_shares_the_cpu() {
     pin();
     static WORK: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
-    let start = std::time::Instant::now();
-    // A host that takes its CPU away for long counts against who runs just then: both have had a turn before it ends.
-    let goes_on = move || {
-        let elapsed = start.elapsed().as_millis();
-        elapsed < 600 || WORK[1].load(Ordering::Relaxed) == 0 && elapsed < 10_000
+    let share = || {
+        WORK.iter().for_each(|work| work.store(0, Ordering::Relaxed));
+        let start = std::time::Instant::now();
+        // Both have had a turn before it ends.
+        let goes_on = move || {
+            let elapsed = start.elapsed().as_millis();
+            elapsed < 600 || WORK[1].load(Ordering::Relaxed) == 0 && elapsed < 10_000
+        };
+        std::thread::scope(|scope| {
+            for index in [0usize, 1] {
+                scope.spawn(move || {
+                    // SAFETY: plain call: the second thread is nice.
+                    unsafe { libc::syscall(libc::SYS_setpriority, 0, 0, index as i32 * 10) };
+                    while goes_on() {
+                        WORK[index].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        WORK.each_ref().map(|work| work.load(Ordering::Relaxed))
     };
-    let threads: Vec<_> = [0usize, 1]
-        .into_iter()
-        .map(|index| {
-            std::thread::spawn(move || {
-                // SAFETY: plain call: the second thread is nice.
-                unsafe { libc::syscall(libc::SYS_setpriority, 0, 0, index as i32 * 10) };
-                while goes_on() {
-                    WORK[index].fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    let (plain, nice) = (WORK[0].load(Ordering::Relaxed), WORK[1].load(Ordering::Relaxed));
-    assert!(nice > 0 && plain > nice * 3, "plain {plain}, nice {nice}");
+    // A host that is away for long is counted against whoever runs just then.
+    let mut seen = Vec::new();
+    let is_shared = (0..5).any(|_| {
+        let [plain, nice] = share();
+        seen.push((plain, nice));
+        nice > 0 && plain > nice * 3
+    });
+    assert!(is_shared, "plain and nice: {seen:?}");
 }
 
-/// Three threads that never sleep on one CPU: none is left out, the starter of the others included.
+/// Three threads that never sleep on one CPU: none is left out, the starter of the others included. Each does the same work,
+/// so that it is not the time of a host that counts: who is done first has left the others more than a quarter of theirs.
 fn equals_take_turns() {
     pin();
     static WORK: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
-    let start = std::time::Instant::now();
-    let work = move |index: usize| {
-        while start.elapsed().as_millis() < 800 {
-            WORK[index].fetch_add(1, Ordering::Relaxed);
-        }
+    const UNITS: u64 = 4000;
+    let done = || WORK.each_ref().map(|work| work.load(Ordering::Relaxed));
+    // One try: what the others had done when the starter came to its own work, and what all had when the first was done.
+    let try_once = || {
+        WORK.iter().for_each(|work| work.store(0, Ordering::Relaxed));
+        let is_over = AtomicBool::new(false);
+        let at_the_end = std::sync::Mutex::new([0; 3]);
+        let work = |index: usize| {
+            for _ in 0..UNITS {
+                for _ in 0..10_000 {
+                    std::hint::spin_loop();
+                }
+                WORK[index].fetch_add(1, Ordering::Relaxed);
+            }
+            if !is_over.swap(true, Ordering::SeqCst) {
+                *at_the_end.lock().unwrap() = done();
+            }
+        };
+        let mut started = [0; 3];
+        std::thread::scope(|scope| {
+            let work = &work;
+            for index in [0, 1] {
+                scope.spawn(move || work(index));
+            }
+            started = done();
+            work(2);
+        });
+        (started, *at_the_end.lock().unwrap())
     };
-    let threads: Vec<_> = [0, 1].into_iter().map(|index| std::thread::spawn(move || work(index))).collect();
-    assert!(start.elapsed().as_millis() < 600, "starting threads took {:?}", start.elapsed());
-    work(2);
-    for thread in threads {
-        thread.join().unwrap();
-    }
-    let done: Vec<u64> = WORK.iter().map(|work| work.load(Ordering::Relaxed)).collect();
-    let (least, most) = (done.iter().min().unwrap(), done.iter().max().unwrap());
-    assert!(least * 4 > *most, "{done:?}");
+    // A host that is away for long is counted against whoever runs just then.
+    let mut seen = Vec::new();
+    let is_fair = (0..5).any(|_| {
+        let (started, end) = try_once();
+        seen.push((started, end));
+        started.iter().all(|work| *work < UNITS / 2) && end.iter().all(|work| *work > UNITS / 4)
+    });
+    assert!(is_fair, "{seen:?}");
 }

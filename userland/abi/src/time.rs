@@ -1,6 +1,6 @@
 //! Clocks, sleeps, interval timers, POSIX timers, timerfd.
 
-use crate::harness::{Tests, errno, expect_errno};
+use crate::harness::{Tests, errno, expect_errno, sometimes};
 use std::mem::zeroed;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -96,9 +96,12 @@ fn clocks_agree() {
         let after = now_by_call(clock);
         assert!(before <= middle && middle <= after, "clock {clock}: {before} {middle} {after}");
     }
-    let coarse = now(libc::CLOCK_MONOTONIC_COARSE);
-    let fine = now(libc::CLOCK_MONOTONIC);
-    assert!(coarse <= fine && fine - coarse < 50_000_000);
+    sometimes(|| {
+        let coarse = now(libc::CLOCK_MONOTONIC_COARSE);
+        let fine = now(libc::CLOCK_MONOTONIC);
+        assert!(coarse <= fine);
+        fine - coarse < 50_000_000
+    });
     // SAFETY: plain calls on locals.
     unsafe {
         let mut resolution = zeroed();
@@ -106,10 +109,11 @@ fn clocks_agree() {
         assert_eq!(ns(resolution), 1);
         assert_eq!(libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut resolution), 0);
         assert!(ns(resolution) >= 1_000_000);
+        let before = now(libc::CLOCK_REALTIME);
         let mut day: libc::timeval = zeroed();
         assert_eq!(libc::gettimeofday(&mut day, null_mut()), 0);
-        let real = now(libc::CLOCK_REALTIME);
-        assert!(real - (day.tv_sec * 1_000_000_000 + day.tv_usec * 1000) < 1_000_000_000);
+        let day_us = day.tv_sec * 1_000_000 + day.tv_usec;
+        assert!((before / 1000..=now(libc::CLOCK_REALTIME) / 1000).contains(&day_us));
     }
 }
 
@@ -142,13 +146,18 @@ fn vdso_is_there() {
 }
 
 fn cpu_clocks_run_with_work() {
+    let start = now(libc::CLOCK_MONOTONIC);
     let (process, thread) = (now(libc::CLOCK_PROCESS_CPUTIME_ID), now(libc::CLOCK_THREAD_CPUTIME_ID));
     burn(20_000_000);
     assert!(now(libc::CLOCK_PROCESS_CPUTIME_ID) - process >= 20_000_000);
-    assert!(now(libc::CLOCK_THREAD_CPUTIME_ID) - thread < 200_000_000);
+    let used = now(libc::CLOCK_THREAD_CPUTIME_ID) - thread;
+    assert!(used <= now(libc::CLOCK_MONOTONIC) - start);
+    let start = now(libc::CLOCK_MONOTONIC);
     let before = now(libc::CLOCK_PROCESS_CPUTIME_ID);
     std::thread::sleep(std::time::Duration::from_millis(50));
-    assert!(now(libc::CLOCK_PROCESS_CPUTIME_ID) - before < 40_000_000, "sleep costs no CPU time");
+    let used = now(libc::CLOCK_PROCESS_CPUTIME_ID) - before;
+    let elapsed = now(libc::CLOCK_MONOTONIC) - start;
+    assert!(used + 49_000_000 <= elapsed, "sleep costs no CPU time: {used} ns of {elapsed}");
     // SAFETY: plain call on a local.
     unsafe {
         let mut id = 0;
@@ -159,16 +168,18 @@ fn cpu_clocks_run_with_work() {
 
 fn nanosleep_is_exact() {
     for want in [0i64, 1, 100_000, 1_000_000, 20_000_000] {
-        let start = now(libc::CLOCK_MONOTONIC);
-        // SAFETY: plain call on locals.
-        assert_eq!(unsafe { libc::nanosleep(&ts(want), null_mut()) }, 0);
-        let slept = now(libc::CLOCK_MONOTONIC) - start;
-        assert!(slept >= want && slept < want + 100_000_000, "asked {want}, slept {slept}");
+        sometimes(|| {
+            let start = now(libc::CLOCK_MONOTONIC);
+            // SAFETY: plain call on locals.
+            assert_eq!(unsafe { libc::nanosleep(&ts(want), null_mut()) }, 0);
+            let slept = now(libc::CLOCK_MONOTONIC) - start;
+            assert!(slept >= want, "asked {want}, slept {slept}");
+            slept < want + 10_000_000
+        });
     }
 }
 
 static CAUGHT: AtomicU32 = AtomicU32::new(0);
-static OVERRUN: AtomicI32 = AtomicI32::new(-1);
 static VALUE: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn count(_signal: i32) {
@@ -185,27 +196,25 @@ fn on_signal(signal: i32, flags: i32) {
     }
 }
 
-fn alarm_after(ns: i64) {
-    let value = libc::itimerval {
-        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-        it_value: libc::timeval { tv_sec: ns / 1_000_000_000, tv_usec: ns % 1_000_000_000 / 1000 },
-    };
-    // SAFETY: plain call on a local.
-    assert_eq!(unsafe { libc::syscall(libc::SYS_setitimer, 0, &value, 0usize) }, 0);
+/// SIGALRM each `us` microseconds, until `itimer(0, 0, 0)`: one that came before the call it is to interrupt is not the last.
+fn alarm_each(us: i64) {
+    itimer(0, us, us);
 }
 
 fn nanosleep_tells_the_rest() {
     on_signal(libc::SIGALRM, libc::SA_RESTART);
-    alarm_after(50_000_000);
+    const WANT: i64 = 500_000_000_000;
+    alarm_each(50_000);
     // SAFETY: plain call on locals.
     unsafe {
         let mut rest = zeroed();
         let start = now(libc::CLOCK_MONOTONIC);
-        expect_errno(i64::from(libc::nanosleep(&ts(5_000_000_000), &mut rest)), libc::EINTR);
+        expect_errno(i64::from(libc::nanosleep(&ts(WANT), &mut rest)), libc::EINTR);
         let slept = now(libc::CLOCK_MONOTONIC) - start;
-        assert!((0..5_000_000_000).contains(&ns(rest)), "{}", ns(rest));
-        assert!(slept + ns(rest) >= 5_000_000_000, "{slept} and {}", ns(rest));
+        assert!((0..WANT).contains(&ns(rest)), "{}", ns(rest));
+        assert!(slept + ns(rest) >= WANT, "{slept} and {}", ns(rest));
     }
+    itimer(0, 0, 0);
 }
 
 fn absolute_sleep() {
@@ -241,10 +250,14 @@ fn sleep_on_cpu_time() {
         assert_eq!(sleep(2, libc::TIMER_ABSTIME, 1, null_mut()), 0);
         // Nobody uses CPU time: the sleep ends by the signal, and most of it is left.
         on_signal(libc::SIGALRM, libc::SA_RESTART);
-        alarm_after(20_000_000);
+        const WANT: i64 = 500_000_000_000;
+        alarm_each(20_000);
         let mut rest: libc::timespec = zeroed();
-        expect_errno(sleep(2, 0, 500_000_000, &mut rest), libc::EINTR);
-        assert!((300_000_000..=500_000_000).contains(&ns(rest)), "{}", ns(rest));
+        let before = now(2);
+        expect_errno(sleep(2, 0, WANT, &mut rest), libc::EINTR);
+        let used = now(2) - before;
+        assert!((WANT - used..=WANT).contains(&ns(rest)), "{} left, {used} used", ns(rest));
+        itimer(0, 0, 0);
         // A working thread moves the clock for the sleeper.
         let stop = AtomicU32::new(0);
         std::thread::scope(|scope| {
@@ -306,7 +319,7 @@ fn itimer_real() {
     unsafe {
         assert_eq!(libc::alarm(100), 0);
         let rest = libc::alarm(0);
-        assert!(rest == 100 || rest == 99, "{rest}");
+        assert!((90..=100).contains(&rest), "{rest}");
     }
 }
 
@@ -314,15 +327,20 @@ fn itimer_virtual_and_prof() {
     for (which, signal) in [(1, libc::SIGVTALRM), (2, libc::SIGPROF)] {
         CAUGHT.store(0, Ordering::SeqCst);
         on_signal(signal, 0);
+        let before = now(libc::CLOCK_PROCESS_CPUTIME_ID);
         itimer(which, 20_000, 0);
         // Sleeping does not count.
         std::thread::sleep(std::time::Duration::from_millis(60));
-        assert_eq!(CAUGHT.load(Ordering::SeqCst), 0, "timer {which} ran while asleep");
+        let used = now(libc::CLOCK_PROCESS_CPUTIME_ID) - before;
+        assert!(
+            CAUGHT.load(Ordering::SeqCst) == 0 || used >= 20_000_000,
+            "timer {which} ran while asleep, {used} ns used"
+        );
         let start = now(libc::CLOCK_PROCESS_CPUTIME_ID);
         let mut rounds = 0u64;
         while CAUGHT.load(Ordering::SeqCst) == 0 {
             rounds = std::hint::black_box(rounds + 1);
-            assert!(now(libc::CLOCK_PROCESS_CPUTIME_ID) - start < 2_000_000_000, "timer {which} never fires");
+            assert!(now(libc::CLOCK_PROCESS_CPUTIME_ID) - start < 10_000_000_000, "timer {which} never fires");
             for _ in 0..100_000 {
                 std::hint::black_box(rounds);
             }
@@ -387,7 +405,6 @@ extern "C" fn on_timer(_signal: i32, info: *mut libc::siginfo_t, _context: *mut 
     unsafe {
         let words = info.cast::<i32>();
         if *words.add(2) == -2 {
-            OVERRUN.store(*words.add(5), Ordering::SeqCst);
             VALUE.store(*words.add(6), Ordering::SeqCst);
         }
     }
@@ -407,7 +424,7 @@ fn on_timer_signal(signal: i32) {
 fn wait_for(count: u32) {
     let start = now(libc::CLOCK_MONOTONIC);
     while CAUGHT.load(Ordering::SeqCst) < count {
-        assert!(now(libc::CLOCK_MONOTONIC) - start < 5_000_000_000, "signal {count} never comes");
+        assert!(now(libc::CLOCK_MONOTONIC) - start < 30_000_000_000, "signal {count} never comes");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
@@ -440,19 +457,25 @@ fn posix_timer_signal() {
 
 fn posix_timer_overrun() {
     let signal = libc::SIGUSR1;
-    on_timer_signal(signal);
-    // SAFETY: blocks the signal and lets it through again.
+    const INTERVAL: i64 = 10_000_000;
+    // SAFETY: blocks the signal; then plain calls on locals.
     unsafe {
         let mut set_of: libc::sigset_t = zeroed();
         libc::sigaddset(&mut set_of, signal);
         libc::sigprocmask(libc::SIG_BLOCK, &set_of, null_mut());
         let id = create(libc::CLOCK_REALTIME, 0, signal, 5);
-        set(id, 10_000_000, 10_000_000);
+        let start = now(libc::CLOCK_MONOTONIC);
+        set(id, INTERVAL, INTERVAL);
         std::thread::sleep(std::time::Duration::from_millis(105));
-        libc::sigprocmask(libc::SIG_UNBLOCK, &set_of, null_mut());
-        wait_for(1);
-        let overrun = OVERRUN.load(Ordering::SeqCst);
-        assert!((8..40).contains(&overrun), "overrun {overrun}");
+        // struct siginfo of a timer: signo, errno, code, pad, timer, overrun.
+        let mut info = [0i32; 32];
+        assert_eq!(libc::sigwaitinfo(&set_of, info.as_mut_ptr().cast()), signal);
+        let elapsed = now(libc::CLOCK_MONOTONIC) - start;
+        let overrun = info[5];
+        assert_eq!(libc::syscall(libc::SYS_timer_getoverrun, id), i64::from(overrun));
+        // The first expiry is the signal's own.
+        let expiries = i64::from(overrun) + 1;
+        assert!(expiries >= 10 && expiries * INTERVAL <= elapsed, "{expiries} in {elapsed} ns");
         libc::syscall(libc::SYS_timer_delete, id);
     }
 }
@@ -523,11 +546,14 @@ fn read_ticks(fd: i32) -> i64 {
 fn timerfd_counts() {
     for clock in [libc::CLOCK_MONOTONIC, libc::CLOCK_REALTIME, libc::CLOCK_BOOTTIME] {
         let fd = timerfd(clock, 0);
+        let start = now(libc::CLOCK_MONOTONIC);
         arm(fd, 0, 10_000_000, 10_000_000);
-        assert!(read_ticks(fd) >= 1);
+        let first = read_ticks(fd);
+        assert!(first >= 1);
         std::thread::sleep(std::time::Duration::from_millis(55));
         let ticks = read_ticks(fd);
-        assert!((4..40).contains(&ticks), "{ticks}");
+        let elapsed = now(libc::CLOCK_MONOTONIC) - start;
+        assert!(ticks >= 5 && (first + ticks) * 10_000_000 <= elapsed, "{first} and {ticks} in {elapsed} ns");
         arm(fd, 1, now(clock) + 5_000_000, 0);
         assert_eq!(read_ticks(fd), 1);
         arm(fd, 1, 1, 0);
@@ -541,12 +567,13 @@ fn timerfd_poll_and_read() {
     // SAFETY: plain calls on locals.
     unsafe {
         let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        arm(fd, 0, 20_000_000, 0);
+        arm(fd, 0, 500_000_000_000, 0);
         assert_eq!(libc::poll(&mut poll, 1, 0), 0);
         let mut left: libc::itimerspec = zeroed();
         assert_eq!(libc::timerfd_gettime(fd, &mut left), 0);
-        assert!(ns(left.it_value) > 0 && ns(left.it_value) <= 20_000_000);
-        assert_eq!(libc::poll(&mut poll, 1, 2000), 1);
+        assert!(ns(left.it_value) > 0 && ns(left.it_value) <= 500_000_000_000);
+        arm(fd, 0, 20_000_000, 0);
+        assert_eq!(libc::poll(&mut poll, 1, 20_000), 1);
         assert_eq!(poll.revents, libc::POLLIN);
         assert_eq!(read_ticks(fd), 1);
         assert_eq!(libc::poll(&mut poll, 1, 0), 0);

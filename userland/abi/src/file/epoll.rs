@@ -103,7 +103,9 @@ pub fn errors() {
     assert_eq!(errno_of(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_MOD, r, std::ptr::null_mut()) }), libc::EFAULT);
     ok(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, r, std::ptr::null_mut()) });
     catch(libc::SIGALRM);
-    unsafe { libc::alarm(1) };
+    let time = libc::timeval { tv_sec: 0, tv_usec: 50_000 };
+    let timer = libc::itimerval { it_interval: time, it_value: time };
+    ok(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) });
     assert_eq!(errno_of(unsafe { libc::epoll_wait(epoll, &mut event, 1, 5000) }), EINTR);
     // The kernel's layout: 16 bytes, data at 8.
     assert_eq!(size_of::<libc::epoll_event>(), 16);

@@ -33,8 +33,11 @@ pub fn pipe_events() {
 
 pub fn timeouts() {
     let (r, _w) = pipe_with(0);
-    let took = timed(|| assert_eq!(poll_one(r, POLLIN, 60), 0));
-    assert!((60..1000).contains(&took), "{took}");
+    crate::harness::sometimes(|| {
+        let took = timed(|| assert_eq!(poll_one(r, POLLIN, 60), 0));
+        assert!(took >= 60, "{took}");
+        took < 120
+    });
     let mut entry = libc::pollfd { fd: r, events: POLLIN, revents: 0 };
     let ppoll =
         |timeout: *const libc::timespec| unsafe { libc::syscall(libc::SYS_ppoll, &raw const entry, 1, timeout, 0, 0) };

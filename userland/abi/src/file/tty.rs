@@ -124,7 +124,11 @@ pub fn raw_timeouts() {
     raw(0, 0);
     assert_eq!(read(slave, 10), Ok(vec![]));
     raw(0, 2);
-    assert!((200..1500).contains(&timed(|| assert_eq!(read(slave, 10), Ok(vec![])))));
+    crate::harness::sometimes(|| {
+        let took = timed(|| assert_eq!(read(slave, 10), Ok(vec![])));
+        assert!(took >= 200);
+        took < 300
+    });
     raw(3, 0);
     write(master, b"ab");
     sleep_ms(10);

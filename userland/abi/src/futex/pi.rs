@@ -146,7 +146,7 @@ fn running_priority(tid: u32) -> i32 {
 fn until(what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < crate::harness::PATIENCE);
         std::thread::yield_now();
     }
 }

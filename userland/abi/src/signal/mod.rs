@@ -393,7 +393,7 @@ fn thread_directed() {
     let thread = std::thread::spawn(|| {
         TID.store(unsafe { libc::gettid() }, SeqCst);
         let start = Instant::now();
-        while TAKER.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(10) {
+        while TAKER.load(SeqCst) == 0 && start.elapsed() < crate::harness::PATIENCE {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
