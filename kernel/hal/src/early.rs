@@ -55,7 +55,7 @@ pub(crate) fn keep_input(uart: &mut impl Uart) {
 
 /// Gives what came before anybody could receive it to `take`, once.
 pub fn take_input(take: impl FnOnce(&[u8])) {
-    let (bytes, count) = core::mem::replace(&mut *RECEIVED.lock(), ([0; 32], 0));
+    let (bytes, count) = core::mem::take(&mut *RECEIVED.lock());
     take(&bytes[..count]);
 }
 
