@@ -5,7 +5,7 @@
 //! traps. A thread that did so several times in a row gets them loaded at once for a while.
 
 use crate::OutOfMemory;
-use crate::cpu::{IrqGuard, MAX_CPUS, PerCpu};
+use crate::cpu::{self, IrqGuard};
 use crate::frame::{self, Use};
 use crate::kmap::{self, Kind};
 use crate::layout::STACK_BASE;
@@ -15,8 +15,9 @@ use aarch64_cpu::registers::*;
 use alloc::boxed::Box;
 use base::addr::UserAddr;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use spin::Mutex;
+use zerocopy::{Immutable, IntoBytes};
 
 /// Bytes of one kernel stack.
 pub const KERNEL_STACK_BYTES: usize = 16 * 1024;
@@ -104,6 +105,8 @@ pub struct KernelThread {
     fp: AtomicPtr<FpState>,
     /// How often the state was loaded, modulo 256: above [`LAZY_LOADS`] it is loaded without waiting for the trap.
     fp_loads: AtomicU8,
+    /// TPIDR_EL0, the user's thread pointer, while the thread is not running.
+    pointer: AtomicU64,
     stack: Option<Stack>,
     /// Bounds of the stack in use, for backtraces.
     bounds: (u64, u64),
@@ -117,13 +120,17 @@ unsafe impl Send for KernelThread {}
 // SAFETY: as above.
 unsafe impl Sync for KernelThread {}
 
-/// The thread each CPU runs (for FP and backtraces) and whether its FP registers are loaded.
-struct Running {
+/// The thread a CPU runs (for FP and backtraces) and whether its FP registers are loaded.
+pub(crate) struct Running {
     thread: AtomicPtr<KernelThread>,
     fp_loaded: AtomicU32,
 }
 
 impl Running {
+    pub(crate) const fn none() -> Self {
+        Self { thread: AtomicPtr::new(core::ptr::null_mut()), fp_loaded: AtomicU32::new(0) }
+    }
+
     /// The calling CPU's thread; `None` before its first switch.
     fn thread(&self) -> Option<&KernelThread> {
         // SAFETY: null, or the thread that runs here, which lives while it does.
@@ -137,12 +144,9 @@ impl Running {
     }
 }
 
-static RUNNING: PerCpu<Running> = PerCpu::new(
-    [const { Running { thread: AtomicPtr::new(core::ptr::null_mut()), fp_loaded: AtomicU32::new(0) } }; MAX_CPUS],
-);
-
 impl KernelThread {
-    /// A thread that will run `entry(argument)` when first switched to, with IRQs masked. `entry` never returns.
+    /// A thread that will run `entry(argument)` when first switched to, with IRQs masked. `entry` never returns. Its user thread
+    /// pointer is the calling thread's.
     pub fn new(entry: fn(usize) -> !, argument: usize) -> Result<Self, OutOfMemory> {
         let stack = Stack::new()?;
         let top = stack.top();
@@ -156,6 +160,7 @@ impl KernelThread {
             on_cpu: AtomicU32::new(0),
             fp: AtomicPtr::new(core::ptr::null_mut()),
             fp_loads: AtomicU8::new(0),
+            pointer: AtomicU64::new(TPIDR_EL0.get()),
             bounds: (stack.bottom(), top),
             stack: Some(stack),
         })
@@ -172,6 +177,7 @@ impl KernelThread {
             on_cpu: AtomicU32::new(1),
             fp: AtomicPtr::new(core::ptr::null_mut()),
             fp_loads: AtomicU8::new(0),
+            pointer: AtomicU64::new(0),
             stack: None,
             bounds: (bottom, bottom + KERNEL_STACK_BYTES as u64),
         }
@@ -196,13 +202,18 @@ impl KernelThread {
 
     /// Gives this not-yet-run thread a copy of the calling thread's FP state (fork, clone).
     pub fn inherit_fp(&self) {
-        let running = RUNNING.get();
+        let running = &cpu::block().running;
         if running.fp_loaded.load(Ordering::Relaxed) == 0 && running.saved_fp().is_none() {
             return;
         }
         let state = Box::into_raw(Box::new(read_fp()));
         let old = self.fp.swap(state, Ordering::AcqRel);
         drop_fp(old);
+    }
+
+    /// Sets TPIDR_EL0 of this not-yet-run thread (CLONE_SETTLS).
+    pub fn set_user_pointer(&self, value: u64) {
+        self.pointer.store(value, Ordering::Relaxed);
     }
 
     /// Whether the thread owns a stack of its own (idle threads run on boot stacks).
@@ -227,13 +238,13 @@ impl Drop for KernelThread {
 
 /// Tells `hal` which thread the calling CPU runs; the first switch on a CPU does it too.
 fn set_running(thread: &KernelThread) {
-    RUNNING.get().thread.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
+    cpu::block().running.thread.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Relaxed);
 }
 
 /// Switches the calling CPU from `prev` (the thread it runs) to `next`. IRQs must be masked. Spins while `next` is still
 /// being switched out on another CPU. Returns when something switches back to `prev`.
 pub fn switch(prev: &KernelThread, next: &KernelThread) {
-    let running = RUNNING.get();
+    let running = &cpu::block().running;
     if running.fp_loaded.load(Ordering::Relaxed) != 0 {
         let mut state = prev.fp.load(Ordering::Relaxed);
         if state.is_null() {
@@ -246,6 +257,9 @@ pub fn switch(prev: &KernelThread, next: &KernelThread) {
     while next.on_cpu.swap(1, Ordering::Acquire) != 0 {
         crate::cpu::relax();
     }
+    // Here and not at every way in and out of user mode: nobody looks at it in between (4 instructions a system call).
+    prev.pointer.store(TPIDR_EL0.get(), Ordering::Relaxed);
+    TPIDR_EL0.set(next.pointer.load(Ordering::Relaxed));
     set_running(next);
     let state = next.fp.load(Ordering::Relaxed);
     let loads = next.fp_loads.load(Ordering::Relaxed);
@@ -266,17 +280,19 @@ pub fn switch(prev: &KernelThread, next: &KernelThread) {
     unsafe { switch_asm(prev.sp.get(), next.sp.get(), prev.on_cpu.as_ptr()) };
 }
 
-/// FP/SIMD state as in a signal frame: V0-V31 (two u64 each), FPSR, FPCR.
-#[derive(Clone, Copy)]
+/// FP/SIMD state: V0-V31 (two u64 each), FPSR, FPCR.
+#[derive(Clone, Copy, IntoBytes, Immutable)]
 #[repr(C, align(16))]
 pub struct FpState {
     pub v: [[u64; 2]; 32],
     pub fpsr: u32,
     pub fpcr: u32,
+    /// Nothing; up to the alignment.
+    pub rest: u64,
 }
 
 impl FpState {
-    pub const ZERO: Self = Self { v: [[0; 2]; 32], fpsr: 0, fpcr: 0 };
+    pub const ZERO: Self = Self { v: [[0; 2]; 32], fpsr: 0, fpcr: 0, rest: 0 };
 }
 
 /// Lets EL0 and EL1 use FP/SIMD, or traps it.
@@ -292,7 +308,7 @@ pub(crate) fn init_cpu() {
 /// User code touched FP with access trapped: give it its registers, which are zero before the first use.
 pub(crate) fn enable_fp() {
     let _irq = IrqGuard::new();
-    let running = RUNNING.get();
+    let running = &cpu::block().running;
     fp_access(true);
     running.fp_loaded.store(1, Ordering::Relaxed);
     if let Some(thread) = running.thread() {
@@ -305,32 +321,36 @@ pub(crate) fn enable_fp() {
 /// The calling thread's user FP state (all zero when it never used FP).
 pub fn read_fp() -> FpState {
     let _irq = IrqGuard::new();
-    let running = RUNNING.get();
+    let running = &cpu::block().running;
     if running.fp_loaded.load(Ordering::Relaxed) == 0 {
         return running.saved_fp().copied().unwrap_or(FpState::ZERO);
     }
-    let mut state = core::mem::MaybeUninit::uninit();
-    // SAFETY: FP access is on and the registers are the calling thread's; every field is stored, and the padding does not count.
+    let mut state = core::mem::MaybeUninit::<FpState>::uninit();
+    let pointer = state.as_mut_ptr();
+    // SAFETY: FP access is on and the registers are the calling thread's; every field is stored.
     unsafe {
-        fp_save_asm(state.as_mut_ptr());
+        fp_save_asm(pointer);
+        (&raw mut (*pointer).rest).write(0);
         state.assume_init()
     }
 }
 
-/// Replaces the calling thread's user FP state by V0-V31 at `registers` in user memory and the two control words (sigreturn).
-pub fn write_fp_from_user(registers: UserAddr, fpsr: u32, fpcr: u32) -> Result<(), UserFault> {
+/// Replaces the calling thread's user FP state by V0-V31 at `registers` in user memory (sigreturn). `finish` looks at the 16 bytes
+/// that follow them there, puts the control words into their place, or refuses.
+pub fn write_fp_from_user<E: From<UserFault>>(
+    registers: UserAddr,
+    finish: impl FnOnce(&mut FpState) -> Result<(), E>,
+) -> Result<(), E> {
     let mut state = core::mem::MaybeUninit::<FpState>::uninit();
-    let pointer = state.as_mut_ptr();
-    // SAFETY: the fields are inside `state`; FpState is plain data, complete once the copy was whole.
+    let bytes = size_of::<FpState>();
+    // SAFETY: the room is ours; FpState is plain data without padding, complete once the copy was whole.
     let state = unsafe {
-        (&raw mut (*pointer).fpsr).write(fpsr);
-        (&raw mut (*pointer).fpcr).write(fpcr);
-        let bytes = size_of_val(&(*pointer).v);
-        if crate::user::copy_in_raw((&raw mut (*pointer).v).cast(), registers, bytes) != bytes {
-            return Err(UserFault);
+        if crate::user::copy_in_raw(state.as_mut_ptr().cast(), registers, bytes) != bytes {
+            return Err(UserFault.into());
         }
-        state.assume_init_ref()
+        state.assume_init_mut()
     };
+    finish(state)?;
     write_fp(state);
     Ok(())
 }
@@ -338,7 +358,7 @@ pub fn write_fp_from_user(registers: UserAddr, fpsr: u32, fpcr: u32) -> Result<(
 /// Replaces the calling thread's user FP state.
 fn write_fp(state: &FpState) {
     let _irq = IrqGuard::new();
-    let running = RUNNING.get();
+    let running = &cpu::block().running;
     if running.fp_loaded.swap(1, Ordering::Relaxed) == 0 {
         fp_access(true);
     }
@@ -346,10 +366,11 @@ fn write_fp(state: &FpState) {
     unsafe { fp_load_asm(state) };
 }
 
-/// Back to the initial state (execve).
-pub fn reset_fp() {
+/// FP state and thread pointer back to their initial state (execve).
+pub fn reset_user_state() {
+    TPIDR_EL0.set(0);
     let _irq = IrqGuard::new();
-    let running = RUNNING.get();
+    let running = &cpu::block().running;
     if running.fp_loaded.swap(0, Ordering::Relaxed) != 0 {
         fp_access(false);
     }

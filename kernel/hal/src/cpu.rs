@@ -1,10 +1,12 @@
 //! CPU numbers, per-CPU data, interrupt masking, idling, identification.
 
+use crate::context::Running;
 use aarch64_cpu::registers::*;
 use alloc::sync::Arc;
 use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, MaybeUninit};
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// The most CPUs one kernel drives.
 pub const MAX_CPUS: usize = 8;
@@ -12,14 +14,72 @@ pub const MAX_CPUS: usize = 8;
 static ONLINE: AtomicUsize = AtomicUsize::new(1);
 static MIDRS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
+/// What a CPU needs all the time. TPIDR_EL1 points at it, so that reaching a field takes one instruction for the address (an array
+/// indexed by the CPU's number takes four), and the CPU's number is in that address.
+#[repr(C, align(64))]
+pub(crate) struct Block {
+    /// [`Current`]'s object, and the one that left before it.
+    current: AtomicPtr<()>,
+    left: AtomicPtr<()>,
+    pub(crate) running: Running,
+    reschedule: AtomicBool,
+}
+
+/// Aligned to its size: bits 6 to 8 of a block's address are the CPU's number.
+#[repr(C, align(512))]
+struct Blocks([Block; MAX_CPUS]);
+
+const _: () = assert!(size_of::<Block>() == 64 && size_of::<Blocks>() == 512);
+
+/// boot.S sets TPIDR_EL1 from it.
+#[unsafe(no_mangle)]
+static CPU_BLOCKS: Blocks = Blocks(
+    [const {
+        Block {
+            current: AtomicPtr::new(null_mut()),
+            left: AtomicPtr::new(null_mut()),
+            running: Running::none(),
+            reschedule: AtomicBool::new(false),
+        }
+    }; MAX_CPUS],
+);
+
+#[inline(always)]
+fn block_address() -> usize {
+    let address: usize;
+    // SAFETY: reads a register. Volatile, because it must be read again after a context switch, which is an opaque call.
+    unsafe { core::arch::asm!("mrs {}, tpidr_el1", out(reg) address, options(nomem, nostack, preserves_flags)) };
+    address
+}
+
+/// The calling CPU's block.
+#[inline(always)]
+pub(crate) fn block() -> &'static Block {
+    // SAFETY: TPIDR_EL1 holds the address of a block since the first instructions at the kernel's addresses.
+    unsafe { &*core::ptr::with_exposed_provenance(block_address()) }
+}
+
 /// Logical number of the calling CPU, 0..MAX_CPUS. Stable while in the kernel: the kernel is not preemptible.
 #[inline(always)]
 pub fn id() -> usize {
-    let id: usize;
-    // SAFETY: TPIDR_EL1 holds the number since the first instructions at the kernel's addresses. Not `volatile`-free: it
-    // must be read again after a context switch, which is an opaque call.
-    unsafe { core::arch::asm!("mrs {}, tpidr_el1", out(reg) id, options(nomem, nostack, preserves_flags)) };
-    id
+    block_address() / size_of::<Block>() % MAX_CPUS
+}
+
+/// Whether the calling CPU should switch before it returns to user mode.
+#[inline(always)]
+pub fn needs_reschedule() -> bool {
+    block().reschedule.load(Ordering::Relaxed)
+}
+
+/// Says whether the calling CPU should switch before it returns to user mode.
+#[inline(always)]
+pub fn set_reschedule(needed: bool) {
+    block().reschedule.store(needed, Ordering::Relaxed);
+}
+
+/// CPU `cpu` should switch before it returns to user mode.
+pub fn ask_reschedule(cpu: usize) {
+    CPU_BLOCKS.0[cpu].reschedule.store(true, Ordering::Relaxed);
 }
 
 /// Number of CPUs that are up.
@@ -145,55 +205,56 @@ impl<T> PerCpu<T> {
     }
 }
 
-/// A per-CPU "current object" of the kernel proper (its `Task`): set at each switch, read everywhere.
+/// The "current object" of each CPU for the kernel proper (its `Task`), and the one before it until somebody takes it.
 ///
 /// `get` hands out a reference that outlives a context switch of the borrowing thread: sound because the kernel proper
 /// keeps a thread's object alive for as long as the thread has frames on its stack (it is dropped by another thread).
-pub struct Current<T: 'static> {
-    slots: PerCpu<AtomicPtr<T>>,
-}
+pub struct Current<T: 'static>(PhantomData<fn() -> T>);
 
 impl<T: Send + Sync + 'static> Current<T> {
-    #[expect(clippy::new_without_default, reason = "statics only")]
-    pub const fn new() -> Self {
-        Self { slots: PerCpu::new([const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS]) }
+    /// # Safety
+    /// All instances are of one type `T`: they are the same object. `replace` and `take_left` are called with IRQs masked.
+    pub const unsafe fn new() -> Self {
+        Self(PhantomData)
     }
-    /// Installs `object` on the calling CPU and returns the previous one.
-    #[inline]
-    pub fn replace(&self, object: Arc<T>) -> Option<Arc<T>> {
-        self.swap(Arc::into_raw(object).cast_mut())
-    }
-    /// Takes the calling CPU's object out.
-    #[inline]
-    pub fn take(&self) -> Option<Arc<T>> {
-        self.swap(core::ptr::null_mut())
-    }
+    /// Installs `object` on the calling CPU; the previous one is what `take_left` answers.
     #[inline(always)]
-    fn swap(&self, new: *mut T) -> Option<Arc<T>> {
-        let old = self.slots.get().swap(new, Ordering::Relaxed);
-        // SAFETY: a non-null slot value came from `Arc::into_raw` and owned one count, which the swap took over.
-        (!old.is_null()).then(|| unsafe { Arc::from_raw(old) })
+    pub fn replace(&self, object: Arc<T>) {
+        let block = block();
+        debug_assert!(block.left.load(Ordering::Relaxed).is_null());
+        // No atomic exchange: the CPU's own words, with IRQs masked.
+        block.left.store(block.current.load(Ordering::Relaxed), Ordering::Relaxed);
+        block.current.store(Arc::into_raw(object).cast_mut().cast(), Ordering::Relaxed);
+    }
+    /// Takes the object that left the calling CPU last, once.
+    #[inline(always)]
+    pub fn take_left(&self) -> Option<Arc<T>> {
+        let block = block();
+        let left: *const T = block.left.load(Ordering::Relaxed).cast();
+        block.left.store(null_mut(), Ordering::Relaxed);
+        // SAFETY: a non-null word came from `Arc::into_raw` and owned one count, which is the caller's now.
+        (!left.is_null()).then(|| unsafe { Arc::from_raw(left) })
     }
     /// The calling CPU's object; `None` before the first `replace`.
     #[inline(always)]
     pub fn try_get(&self) -> Option<&'static T> {
-        let pointer = self.slots.get().load(Ordering::Relaxed);
-        // SAFETY: null or owned by the slot; see the type's page for why the reference stays good.
+        let pointer: *const T = block().current.load(Ordering::Relaxed).cast();
+        // SAFETY: null or owned by the block; see the type's page for why the reference stays good.
         unsafe { pointer.as_ref() }
     }
     /// The calling CPU's object; panics before the first `replace`.
     #[inline(always)]
     pub fn get(&self) -> &'static T {
-        let pointer = self.slots.get().load(Ordering::Relaxed);
-        assert!(!pointer.is_null(), "no current task yet");
-        // SAFETY: the slot owns a count; see the type's page for why the reference stays good.
-        unsafe { &*pointer }
+        match self.try_get() {
+            Some(object) => object,
+            None => no_current(),
+        }
     }
     /// A counted reference to it.
     #[inline]
     pub fn get_arc(&self) -> Arc<T> {
         let pointer: *const T = self.get();
-        // SAFETY: the pointer came from `Arc::into_raw`; the slot's own count keeps it alive meanwhile.
+        // SAFETY: the pointer came from `Arc::into_raw`; the block's own count keeps it alive meanwhile.
         unsafe {
             Arc::increment_strong_count(pointer);
             Arc::from_raw(pointer)
@@ -201,8 +262,14 @@ impl<T: Send + Sync + 'static> Current<T> {
     }
     #[inline]
     pub fn is_set(&self) -> bool {
-        !self.slots.get().load(Ordering::Relaxed).is_null()
+        self.try_get().is_some()
     }
+}
+
+#[cold]
+#[inline(never)]
+fn no_current() -> ! {
+    panic!("no current task yet")
 }
 
 /// Makes ID-register reads at EL0 and HWCAP agree: fields of features that user code may use here.

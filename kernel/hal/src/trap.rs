@@ -11,9 +11,10 @@ use spin::Once;
 core::arch::global_asm!(include_str!("asm/trap.S"), options(raw));
 
 unsafe extern "C" {
-    fn run_user_asm(context: *mut UserContext) -> u64;
+    fn run_user_asm();
     static __ex_table_start: ExEntry;
     static __ex_table_end: ExEntry;
+    static __user_access_start: u8;
     static __nofault_start: u8;
     static __nofault_end: u8;
     static mmio_probe32_insn: u8;
@@ -27,10 +28,9 @@ pub struct UserContext {
     pub sp: u64,
     pub pc: u64,
     pub pstate: u64,
-    /// TPIDR_EL0, the thread pointer.
-    pub tpidr: u64,
-    /// Orders the struct to 16 bytes; hal's own.
-    pub reserved: [u64; 1],
+    /// Where the kernel's stack pointer goes back to; hal's own, as is the padding to 16 bytes.
+    kernel_sp: u64,
+    _padding: u64,
 }
 
 /// NZCV, DIT, SSBS: what user code may set in PSTATE.
@@ -40,6 +40,16 @@ impl UserContext {
     /// Registers for a fresh program: all zero but `pc` and `sp`, PSTATE = EL0t.
     pub fn new(pc: u64, sp: u64) -> Self {
         Self { pc, sp, ..Self::default() }
+    }
+    /// X0-X30, SP, PC and PSTATE in a row, as in a signal frame.
+    pub fn words(&self) -> &[u64; 34] {
+        // SAFETY: the first 34 fields of a repr(C) struct of words.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+    /// As [`Self::words`], to be replaced from outside: `sanitize` comes next.
+    pub fn words_mut(&mut self) -> &mut [u64; 34] {
+        // SAFETY: as in `words`.
+        unsafe { &mut *core::ptr::from_mut(self).cast() }
     }
     /// Makes outside values (sigreturn) safe to return to: PSTATE keeps only NZCV and what EL0 may have.
     pub fn sanitize(&mut self) {
@@ -86,9 +96,7 @@ const SERROR: u64 = 1 << 62;
 #[inline]
 pub fn run_user(ctx: &mut UserContext) -> Trap {
     loop {
-        // SAFETY: the context is exclusively ours; PSTATE was made by `new`, `sanitize` or an exception from EL0, so the
-        // return goes to EL0; the vectors bring control back here.
-        let esr = unsafe { run_user_asm(ctx) };
+        let esr = enter_user(ctx);
         if esr >> 26 == 0x15 {
             return Trap::Syscall;
         }
@@ -99,6 +107,26 @@ pub fn run_user(ctx: &mut UserContext) -> Trap {
             return trap;
         }
     }
+}
+
+/// User mode and back; answers ESR_EL1, [`IRQ`], or [`SERROR`] and ESR_EL1.
+#[inline(always)]
+fn enter_user(ctx: &mut UserContext) -> u64 {
+    let esr: u64;
+    // SAFETY: the context is exclusively ours and on this stack, above all that is pushed later; PSTATE was made by `new`, `sanitize`
+    // or an exception from EL0, so the return goes to EL0; the vectors bring control back here. x19 and x29 are restored, all other
+    // registers are declared changed.
+    unsafe {
+        core::arch::asm!(
+            "bl {run_user}",
+            run_user = sym run_user_asm,
+            inout("x0") &raw mut *ctx => esr,
+            out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
+            out("x25") _, out("x26") _, out("x27") _, out("x28") _,
+            clobber_abi("C"),
+        );
+    }
+    esr
 }
 
 /// What a synchronous exception or SError from EL0 was; `None` when it was handled here.
@@ -237,12 +265,10 @@ extern "C" fn rust_kernel_sync(frame: &mut KernelFrame) {
     let far = FAR_EL1.get();
     // A device register that is not there: the one kernel address whose aborts have a fix-up. FAR need not be valid.
     let probe = frame.elr == &raw const mmio_probe32_insn as u64 && frame.esr & 0x3f == 0x10;
-    if class == 0x25
-        && (far >> 55 & 1 == 0 || probe)
-        && let Some(fixup) = find_fixup(frame.elr)
-    {
-        let nofault =
-            probe || (&raw const __nofault_start as u64..&raw const __nofault_end as u64).contains(&frame.elr);
+    let end = &raw const __nofault_end as u64;
+    let is_user_access = far >> 55 & 1 == 0 && (&raw const __user_access_start as u64..end).contains(&frame.elr);
+    if class == 0x25 && (is_user_access || probe) {
+        let nofault = probe || (&raw const __nofault_start as u64..end).contains(&frame.elr);
         if !nofault && frame.esr & 0x3f <= 0x0f {
             let access = if frame.esr & (1 << 6) != 0 { Access::Write } else { Access::Read };
             // The interrupted code had IRQs on unless it may not sleep; then the handler's `might_sleep` says so.
@@ -256,8 +282,11 @@ extern "C" fn rust_kernel_sync(frame: &mut KernelFrame) {
                 return;
             }
         }
-        frame.elr = fixup;
-        return;
+        // Only now: the search takes hundreds of instructions, and most faults are resolved.
+        if let Some(fixup) = find_fixup(frame.elr) {
+            frame.elr = fixup;
+            return;
+        }
     }
     panic!("kernel fault\n{frame}");
 }

@@ -260,7 +260,7 @@ pub struct Call {
 
 /// How memory behind an argument is shown: by the spelling of its type in the system-call table.
 fn entry(number: u16) -> Option<&'static Entry> {
-    table::TABLE.get(usize::from(number))?.as_ref()
+    table::ENTRIES.get(usize::from(number))?.as_ref()
 }
 
 /// The calling, traced thread begins a call.
@@ -328,8 +328,9 @@ pub fn ended(status: u64) {
 /// /proc/trace/calls: a line for each call, `NUMBER NAME ARGUMENT:TYPE...`.
 pub fn calls() -> String {
     let mut out = String::new();
-    for entry in table::TABLE.iter().flatten() {
-        let _ = write!(out, "{} {}", entry.number, entry.name);
+    for (number, entry) in table::ENTRIES.iter().enumerate() {
+        let Some(entry) = entry else { continue };
+        let _ = write!(out, "{number} {}", entry.name);
         for (name, kind) in entry.arguments {
             let _ = write!(out, " {name}:{kind}");
         }

@@ -166,7 +166,7 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
         registers.sp = args.stack;
     }
     if args.flags & flag::SETTLS != 0 {
-        registers.tpidr = args.tls;
+        task.thread.set_user_pointer(args.tls);
     }
     *task.start.lock() = Some(Box::new(registers));
     if args.flags & flag::CHILD_SETTID != 0 {

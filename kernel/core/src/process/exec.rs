@@ -419,7 +419,7 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     exit::release_memory(task);
     sched::switch_address_space(Some(&space));
     task.mm.replace(Some(space));
-    hal::context::reset_fp();
+    hal::context::reset_user_state();
     drop(task.credentials.replace(Arc::new(credentials)));
     task.process.life.dumpable.store(u32::from(!secure), Ordering::Relaxed);
     task.process.life.has_execed.store(true, Ordering::Relaxed);

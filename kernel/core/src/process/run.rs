@@ -53,7 +53,8 @@ fn rounds<const TRACED: bool>(task: &'static Task, context: &mut UserContext) {
         }
         let quiet = if TRACED { attention::TRACE } else { 0 };
         cpu::disable_irqs();
-        while task.attention() & !quiet != 0 || sched::need_resched() {
+        // What the bits tell is read in order once one is seen: an instruction less for the usual case of none.
+        while task.attention.load(Ordering::Relaxed) & !quiet != 0 || sched::need_resched() {
             cpu::enable_irqs();
             if task.attention() & !quiet != 0 {
                 if !TRACED && task.attention() & attention::TRACE != 0 {
@@ -74,11 +75,11 @@ fn rounds<const TRACED: bool>(task: &'static Task, context: &mut UserContext) {
         let now = sched::enter_kernel(task);
         match trap {
             Trap::Syscall => {
+                cpu::enable_irqs();
                 // Giving up the CPU again and again is spinning too.
                 if context.x[8] != SCHED_YIELD {
                     task.sched.last_call.store(now, Ordering::Relaxed);
                 }
-                cpu::enable_irqs();
                 system_call::<TRACED>(task, context);
             }
             Trap::Irq => machine::handle_irq(),

@@ -12,7 +12,9 @@ use hal::cpu::Current;
 use hal::trap::UserContext;
 
 /// The task each CPU runs.
-pub static CURRENT: Current<Task> = Current::new();
+#[expect(unsafe_code, reason = "the one `Current` there is; only the scheduler replaces, with IRQs masked")]
+// SAFETY: as the reason says: `sched::switch`.
+pub static CURRENT: Current<Task> = unsafe { Current::new() };
 
 /// The calling thread.
 #[inline(always)]
@@ -200,7 +202,7 @@ impl<T: ?Sized> Shared<T> {
     /// Runs `f` on the object without counting a reference; `f` must not sleep.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        f(&self.0.lock())
+        f(&self.0.leaf())
     }
 }
 
@@ -221,6 +223,6 @@ impl<T: ?Sized> SharedOption<T> {
     /// Runs `f` on the object without counting a reference; `f` must not sleep.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(Option<&Arc<T>>) -> R) -> R {
-        f(self.0.lock().as_ref())
+        f(self.0.leaf().as_ref())
     }
 }

@@ -21,12 +21,13 @@ mod switch;
 pub mod syscall;
 
 pub use account::{enter_kernel, enter_user};
+pub use hal::cpu::needs_reschedule as need_resched;
 pub(crate) use park::unpark_owned;
 pub use park::{announce_park, cancel_park, park, prepare_park};
 pub(crate) use switch::slice_expired;
 pub use switch::{
-    adopt_idle, cond_resched, exit_current, finish_switch, handle_reschedule_ipi, idle_ns, need_resched, nr_runnable,
-    online_mask, preempt, run_idle, set_need_resched, start, switch_address_space, yield_now,
+    adopt_idle, cond_resched, exit_current, finish_switch, handle_reschedule_ipi, idle_ns, nr_runnable, online_mask,
+    preempt, run_idle, start, switch_address_space, yield_now,
 };
 
 use crate::prelude::*;
@@ -72,10 +73,10 @@ pub struct TaskSched {
     pub(crate) vruntime: AtomicU64,
     /// When it was switched in (raw ns).
     pub(crate) run_start: AtomicU64,
-    /// Counter value at the last user/kernel boundary.
-    pub(crate) boundary: AtomicU64,
+    /// CPU time: see [`account`].
+    pub(crate) charged: AtomicU64,
     pub(crate) user_ticks: AtomicU64,
-    pub(crate) system_ticks: AtomicU64,
+    pub(crate) cpu_ticks: AtomicU64,
     pub voluntary_switches: AtomicU64,
     pub involuntary_switches: AtomicU64,
     /// What the task waits for while it is PARKED; old news in any other state.
@@ -102,9 +103,9 @@ impl TaskSched {
             migrate: AtomicU8::new(0),
             vruntime: AtomicU64::new(0),
             run_start: AtomicU64::new(0),
-            boundary: AtomicU64::new(0),
+            charged: AtomicU64::new(0),
             user_ticks: AtomicU64::new(0),
-            system_ticks: AtomicU64::new(0),
+            cpu_ticks: AtomicU64::new(0),
             voluntary_switches: AtomicU64::new(0),
             involuntary_switches: AtomicU64::new(0),
             wait: IrqSpinLock::new(None),

@@ -4,6 +4,7 @@ use super::{NOTIFIED, PARKED, PARKING, RUNNABLE, switch};
 use crate::prelude::*;
 use crate::sync::{Deadline, WaitMode, WaitReason, WaitRecord, might_sleep};
 use core::sync::atomic::{Ordering, fence};
+use hal::cpu::IrqGuard;
 
 /// Announces that the calling thread, `task`, will park: an `unpark` by who has seen the announcement is not lost. Whoever finds
 /// the task by a lock that it takes after this has seen it; all others need the fence of [`prepare_park`].
@@ -30,15 +31,19 @@ pub fn cancel_park(task: &Task) {
 #[track_caller]
 pub fn park(task: &'static Task, reason: &WaitReason, mode: WaitMode, deadline: Deadline) {
     might_sleep();
-    let now = hal::time::now_ns();
+    // One reading of the counter for the record, the accounts and the run queue.
+    let ticks = hal::time::ticks();
+    let now = hal::time::ticks_to_ns(ticks);
+    let irq = IrqGuard::new();
     // Left as it is after the wake: it says something only while the state is PARKED.
-    *task.sched.wait.lock() = Some(WaitRecord { reason: *reason, since_ns: now, mode, deadline });
+    *task.sched.wait.leaf(&irq) = Some(WaitRecord { reason: *reason, since_ns: now, mode, deadline });
     if deadline.is_none() {
         crate::debug::deadlock::note_park(mode, now);
     }
     // A sleep is no computing, also not while the woken thread waits for its turn.
     task.sched.last_call.store(u64::MAX, Ordering::Relaxed);
-    switch::park_current(task);
+    switch::park_current(task, ticks, &irq);
+    drop(irq);
     task.sched.last_call.store(hal::time::ticks_relaxed(), Ordering::Relaxed);
 }
 

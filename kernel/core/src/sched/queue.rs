@@ -128,7 +128,12 @@ impl RunQueue {
     }
 
     /// The highest waiting real-time priority.
+    #[inline]
     pub fn top_realtime(&self) -> u8 {
+        // As long as there never was one.
+        if self.realtime.is_empty() {
+            return 0;
+        }
         self.realtime.iter().find(|(_, list)| !list.is_empty()).map_or(0, |(priority, _)| *priority)
     }
 

@@ -1,17 +1,16 @@
 //! The switch itself: picking the next task, idle CPUs, preemption, the slice timer.
 
 use super::queue::{RR_SLICE_NS, RunQueue, SLICE_NS, weight};
-use super::{DEAD, NOTIFIED, PARKED, PARKING, RUNNABLE, account, policy};
+use super::{DEAD, NOTIFIED, PARKED, PARKING, RUNNABLE, account, need_resched, policy};
 use crate::mm::AddressSpace;
 use crate::prelude::*;
 use crate::process::task::CURRENT;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use drivers::traits::Ipi;
-use hal::cpu::{Current, IrqGuard, MAX_CPUS, PerCpu};
+use hal::cpu::{IrqGuard, MAX_CPUS, PerCpu, set_reschedule};
 
 struct Cpu {
     queue: IrqSpinLock<RunQueue>,
-    need_resched: AtomicBool,
     /// When the slice timer is set to fire (monotonic ns); 0 is not at all.
     slice: AtomicU64,
     /// Id of the address space in TTBR0; 0 is none.
@@ -23,7 +22,6 @@ static CPUS: PerCpu<Cpu> = PerCpu::new(
     [const {
         Cpu {
             queue: IrqSpinLock::new(RunQueue::new()),
-            need_resched: AtomicBool::new(false),
             slice: AtomicU64::new(0),
             space: AtomicU64::new(0),
             idle: IrqSpinLock::new(None),
@@ -31,23 +29,10 @@ static CPUS: PerCpu<Cpu> = PerCpu::new(
     }; MAX_CPUS],
 );
 
-/// The reference to the task that just left each CPU: dropped by the next one, off its stack.
-static PREVIOUS: Current<Task> = Current::new();
-
 /// Bit n: CPU n idles (waits in wfi or is about to).
 static IDLE_MASK: AtomicU32 = AtomicU32::new(0);
 /// Bit n: CPU n runs its idle loop and may be given tasks.
 static ONLINE_MASK: AtomicU32 = AtomicU32::new(0);
-
-/// Whether the calling CPU should switch before returning to user mode.
-#[inline(always)]
-pub fn need_resched() -> bool {
-    CPUS.get().need_resched.load(Ordering::Relaxed)
-}
-
-pub fn set_need_resched() {
-    CPUS.get().need_resched.store(true, Ordering::Relaxed);
-}
 
 /// Where a woken or new task goes: its last CPU, unless that is busy and another one it may use is idle.
 fn choose_cpu(task: &Task) -> usize {
@@ -80,9 +65,9 @@ pub(super) fn enqueue_woken(task: Arc<Task>) {
         && task.sched.may_run_on(own)
         && let Some(running) = CURRENT.try_get()
     {
-        let _irq = IrqGuard::new();
-        let cpu = CPUS.on(own);
-        let mut queue = cpu.queue.lock();
+        let irq = IrqGuard::new();
+        let cpu = CPUS.get();
+        let mut queue = cpu.queue.leaf(&irq);
         // Who goes to the slot waits for the running task to sleep; who is queued may be better than it.
         let preempt = match queue.push_next(task, &running.sched) {
             Ok(()) => false,
@@ -94,7 +79,7 @@ pub(super) fn enqueue_woken(task: Arc<Task>) {
         let waiting = queue.len();
         drop(queue);
         if preempt || running.tid() == 0 {
-            cpu.need_resched.store(true, Ordering::Relaxed);
+            set_reschedule(true);
         }
         arm_slice(cpu, running, waiting);
         if waiting > 1 {
@@ -107,9 +92,9 @@ pub(super) fn enqueue_woken(task: Arc<Task>) {
 }
 
 fn push_to(target: usize, task: Arc<Task>, woken: bool) {
-    let _irq = IrqGuard::new();
+    let irq = IrqGuard::new();
     task.sched.last_cpu.store(target as u32, Ordering::Relaxed);
-    let mut queue = CPUS.on(target).queue.lock();
+    let mut queue = CPUS.on(target).queue.leaf(&irq);
     queue.push(task, woken);
     if target == hal::cpu::id() {
         let waiting = queue.len();
@@ -117,7 +102,7 @@ fn push_to(target: usize, task: Arc<Task>, woken: bool) {
         let preempt = running.tid() == 0 || queue.should_preempt(&running.sched);
         drop(queue);
         if preempt {
-            set_need_resched();
+            set_reschedule(true);
         }
         arm_slice(CPUS.on(target), running, waiting);
     } else {
@@ -151,23 +136,22 @@ enum Leave {
     Asleep,
 }
 
-/// Switches to the next task. IRQs are masked.
-fn schedule(task: &'static Task, leave: Leave) {
+/// Switches to the next task at counter value `ticks`.
+fn schedule(task: &'static Task, leave: Leave, ticks: u64, irq: &IrqGuard) {
     let own = hal::cpu::id();
-    let cpu = CPUS.on(own);
-    cpu.need_resched.store(false, Ordering::Relaxed);
-    account::leave(task);
-    let now = hal::time::now_ns();
+    let cpu = CPUS.get();
+    set_reschedule(false);
+    account::leave(task, ticks);
+    let now = hal::time::ticks_to_ns(ticks);
     charge_vruntime(task, now);
 
-    let mut queue = cpu.queue.lock();
+    let mut queue = cpu.queue.leaf(irq);
     let idle = task.tid() == 0;
     if !matches!(leave, Leave::Asleep) && !idle && task.sched.may_run_on(own) {
         // Keep running when nobody better waits.
         if queue.len() == 0 {
             drop(queue);
             task.sched.run_start.store(now, Ordering::Relaxed);
-            account::arrive(task);
             return;
         }
         let own_arc = CURRENT.get_arc();
@@ -191,10 +175,7 @@ fn schedule(task: &'static Task, leave: Leave) {
     drop(queue);
     let next = match next.or_else(|| steal(own)) {
         Some(next) => next,
-        None if idle => {
-            account::arrive(task);
-            return;
-        }
+        None if idle => return,
         None => match cpu.idle.lock().clone() {
             Some(idle) => idle,
             None => panic!("no idle task on CPU {own}"),
@@ -203,7 +184,6 @@ fn schedule(task: &'static Task, leave: Leave) {
     if core::ptr::eq(&*next, task) {
         // Still the one to run; the others get their look at the end of its next slice.
         task.sched.run_start.store(now, Ordering::Relaxed);
-        account::arrive(task);
         arm_slice(cpu, task, waiting);
         return;
     }
@@ -212,6 +192,7 @@ fn schedule(task: &'static Task, leave: Leave) {
     } else {
         add_one(&task.sched.involuntary_switches);
     }
+    account::arrive(&next, ticks);
     switch_to(cpu, own, task, next, now, waiting);
 }
 
@@ -229,6 +210,7 @@ fn charge_vruntime(task: &Task, now: u64) {
     task.sched.run_start.store(now, Ordering::Relaxed);
 }
 
+#[inline(never)]
 fn steal(own: usize) -> Option<Arc<Task>> {
     let online = hal::cpu::online();
     if online == 1 {
@@ -250,7 +232,6 @@ fn steal(own: usize) -> Option<Arc<Task>> {
 fn switch_to(cpu: &Cpu, own: usize, old: &'static Task, next: Arc<Task>, now: u64, waiting: usize) {
     next.sched.last_cpu.store(own as u32, Ordering::Relaxed);
     next.sched.run_start.store(now, Ordering::Relaxed);
-    account::arrive(&next);
     let id = next.mm.with(|mm| match mm {
         Some(mm) => {
             let id = mm.id();
@@ -267,11 +248,8 @@ fn switch_to(cpu: &Cpu, own: usize, old: &'static Task, next: Arc<Task>, now: u6
         }
     });
     cpu.space.store(id, Ordering::Relaxed);
-    // The previous task's reference moves to this CPU's slot; whoever runs next here drops it, off that stack.
-    if let Some(previous) = CURRENT.replace(next) {
-        let left = PREVIOUS.replace(previous);
-        debug_assert!(left.is_none());
-    }
+    // The previous task's reference stays with the CPU: whoever runs next here drops it, off that stack.
+    CURRENT.replace(next);
     let next = current();
     arm_slice(cpu, next, waiting);
     hal::context::switch(&old.thread, &next.thread);
@@ -281,7 +259,7 @@ fn switch_to(cpu: &Cpu, own: usize, old: &'static Task, next: Arc<Task>, now: u6
 
 /// First thing on a new stack: drops the reference to the task that left this CPU. A new thread's entry calls it.
 pub fn finish_switch() {
-    if let Some(task) = PREVIOUS.take()
+    if let Some(task) = CURRENT.take_left()
         && task.sched.migrate.load(Ordering::Acquire) != 0
         && task.sched.migrate.swap(0, Ordering::AcqRel) != 0
     {
@@ -308,12 +286,12 @@ pub fn switch_address_space(space: Option<&Arc<AddressSpace>>) {
     }
 }
 
-/// Second half of parking: PARKING becomes PARKED and the CPU goes elsewhere, unless an unpark came first.
-pub(super) fn park_current(task: &'static Task) {
-    let _irq = IrqGuard::new();
+/// Second half of parking, at counter value `ticks`: PARKING becomes PARKED and the CPU goes elsewhere, unless an unpark came first.
+#[inline]
+pub(super) fn park_current(task: &'static Task, ticks: u64, irq: &IrqGuard) {
     let state = &task.sched.state;
     match state.compare_exchange(PARKING, PARKED, Ordering::SeqCst, Ordering::SeqCst) {
-        Ok(_) => schedule(task, Leave::Asleep),
+        Ok(_) => schedule(task, Leave::Asleep, ticks, irq),
         Err(NOTIFIED) => state.store(RUNNABLE, Ordering::Release),
         Err(_) => {}
     }
@@ -322,17 +300,17 @@ pub(super) fn park_current(task: &'static Task) {
 /// Gives up the CPU to another runnable task, if there is one.
 pub fn yield_now() {
     crate::sync::might_sleep();
-    let _irq = IrqGuard::new();
-    schedule(current(), Leave::Yielded);
+    let irq = IrqGuard::new();
+    schedule(current(), Leave::Yielded, hal::time::ticks(), &irq);
 }
 
 /// Switches if somebody better waits (return to user mode after `need_resched`).
 pub fn preempt() {
-    let _irq = IrqGuard::new();
+    let irq = IrqGuard::new();
     // A fair task's place follows from its run time; a round-robin task goes behind its equals.
     let task = current();
     let round_robin = task.sched.policy() == policy::RR;
-    schedule(task, if round_robin { Leave::Yielded } else { Leave::Preempted });
+    schedule(task, if round_robin { Leave::Yielded } else { Leave::Preempted }, hal::time::ticks(), &irq);
 }
 
 /// Yields when the scheduler wants the CPU; for long loops in the kernel.
@@ -344,27 +322,31 @@ pub fn cond_resched() {
 
 /// Ends the calling thread for good: the last switch. The scheduler drops its reference from another stack.
 pub fn exit_current() -> ! {
-    hal::cpu::disable_irqs();
+    let irq = IrqGuard::new();
     let task = current();
     task.sched.state.store(DEAD, Ordering::Release);
-    schedule(task, Leave::Asleep);
+    schedule(task, Leave::Asleep, hal::time::ticks(), &irq);
     unreachable!("a dead task ran")
 }
 
 /// Sees to it that the slice timer of the calling CPU, `cpu`, fires by the end of the slice of `task`, which runs here, when
-/// somebody waits. A timer that is set
-/// to an earlier time is left alone, and so is one that nobody needs any more: it looks again when it fires, so that
-/// switching costs no timer access.
-#[inline]
+/// somebody waits. A timer that is set to an earlier time is left alone, and so is one that nobody needs any more: it looks again
+/// when it fires, so that switching costs no timer access.
+#[inline(always)]
 fn arm_slice(cpu: &Cpu, task: &Task, waiting: usize) {
     if waiting == 0 {
         return;
     }
     let run_start = task.sched.run_start.load(Ordering::Relaxed);
     let armed = cpu.slice.load(Ordering::Relaxed);
-    if armed != 0 && armed <= run_start + SLICE_NS {
-        return;
+    if armed == 0 || armed > run_start + SLICE_NS {
+        set_slice(cpu, task, run_start, armed);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn set_slice(cpu: &Cpu, task: &Task, run_start: u64, armed: u64) {
     let slice = match task.sched.policy() {
         _ if task.tid() == 0 => return,
         policy::FIFO => return,
@@ -397,7 +379,7 @@ pub(crate) fn slice_expired(now: u64) {
     if sched.policy() != policy::FIFO && now < sched.run_start.load(Ordering::Relaxed) + slice {
         return arm_slice(cpu, task, waiting);
     }
-    cpu.need_resched.store(true, Ordering::Relaxed);
+    set_reschedule(true);
     // Whoever has waited a whole slice here may run at once elsewhere.
     kick_idle();
 }
@@ -411,7 +393,7 @@ pub fn handle_reschedule_ipi() {
     let preempt = running.tid() == 0 || queue.should_preempt(&running.sched);
     drop(queue);
     if preempt {
-        cpu.need_resched.store(true, Ordering::Relaxed);
+        set_reschedule(true);
     }
     arm_slice(cpu, running, waiting);
 }
@@ -431,9 +413,9 @@ pub(crate) fn requeue(task: &Arc<Task>) {
     // Running or asleep: the CPU it runs on looks again.
     let cpu = task.sched.last_cpu() as usize;
     if cpu == hal::cpu::id() {
-        set_need_resched();
+        set_reschedule(true);
     } else if cpu < MAX_CPUS && ONLINE_MASK.load(Ordering::Relaxed) >> cpu & 1 == 1 {
-        CPUS.on(cpu).need_resched.store(true, Ordering::Relaxed);
+        hal::cpu::ask_reschedule(cpu);
         crate::machine::send_ipi(cpu, Ipi::Reschedule);
     }
 }
@@ -445,15 +427,15 @@ pub fn adopt_idle() {
     let idle = crate::process::new_kernel_task("idle", thread);
     idle.sched.affinity.store(1 << own, Ordering::Relaxed);
     *CPUS.get().idle.lock() = Some(idle.clone());
-    let old = CURRENT.replace(idle);
-    debug_assert!(old.is_none());
+    let _irq = IrqGuard::new();
+    CURRENT.replace(idle);
 }
 
 /// The idle loop: runs tasks when there are any, else waits for an interrupt. Never returns. `adopt_idle` came first.
 pub fn run_idle() -> ! {
     let own = hal::cpu::id();
     ONLINE_MASK.fetch_or(1 << own, Ordering::SeqCst);
-    hal::cpu::disable_irqs();
+    let irq = IrqGuard::new();
     loop {
         IDLE_MASK.fetch_or(1 << own, Ordering::SeqCst);
         if CPUS.get().queue.lock().len() == 0 && !need_resched() {
@@ -463,7 +445,7 @@ pub fn run_idle() -> ! {
         // Take the interrupt.
         hal::cpu::enable_irqs();
         hal::cpu::disable_irqs();
-        schedule(current(), Leave::Preempted);
+        schedule(current(), Leave::Preempted, hal::time::ticks(), &irq);
     }
 }
 

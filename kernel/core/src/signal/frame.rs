@@ -5,8 +5,9 @@
 //! (x29, x30) that lets unwinders go on.
 
 use super::state::{Action, AltStack, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, bit, refresh, sa};
-use super::{SIGBUS, SIGILL, SIGSEGV, SIGTRAP, SigInfo, trampoline};
+use super::{SIGBUS, SIGILL, SIGSEGV, SIGTRAP, SigInfo, UserSigInfo, trampoline};
 use crate::prelude::*;
+use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use hal::context::{read_fp, write_fp_from_user};
 use hal::trap::UserContext;
@@ -35,9 +36,11 @@ struct EsrRecord {
     magic: u32,
     size: u32,
     esr: u64,
+    /// The zero record behind it.
+    end: [u64; 2],
 }
 
-/// ucontext up to its padding, which is left as it is.
+/// ucontext up to its padding.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Ucontext {
@@ -47,15 +50,27 @@ struct Ucontext {
     mask: u64,
 }
 
+/// The frame up to V0, put on the stack as one: a copy for each part costs more than what is copied.
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct Head {
+    info: UserSigInfo,
+    ucontext: Ucontext,
+    padding: [u64; 16],
+    fault_address: u64,
+    /// x0-x30, then sp, pc and pstate.
+    registers: [u64; 34],
+    /// Aligns the records to 16 bytes.
+    align: u64,
+    fp: FpHead,
+}
+
 /// Offsets in the frame.
-const UCONTEXT: u64 = 128;
-const SIGCONTEXT: u64 = UCONTEXT + 176;
-/// sigcontext: the fault address, then x0-x30, then sp, pc and pstate.
-const REGISTERS: u64 = SIGCONTEXT + 8;
-const STATE: u64 = REGISTERS + 31 * 8;
-/// Aligned to 16 bytes.
-const RECORDS: u64 = SIGCONTEXT + 288;
+const UCONTEXT: u64 = offset_of!(Head, ucontext) as u64;
+const REGISTERS: u64 = offset_of!(Head, registers) as u64;
+const RECORDS: u64 = offset_of!(Head, fp) as u64;
 const FRAME_BYTES: u64 = RECORDS + RESERVED_BYTES as u64;
+const _: () = assert!(UCONTEXT == 128 && REGISTERS == 312 && RECORDS == 592);
 
 /// Puts a frame for `info` on the thread's stack and points `context` at the handler. EFAULT when the stack is not there.
 pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Result<(), Errno> {
@@ -82,25 +97,28 @@ pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Resul
     };
     let esr = task.signal.fault_esr.swap(0, Ordering::Relaxed);
     let is_fault = matches!(signal, SIGSEGV | SIGBUS | SIGILL | SIGTRAP) && info.code > 0 && info.code < 0x80;
-    UserPtr::new(UserAddr(frame)).write(&info.to_user())?;
-    let ucontext = Ucontext { flags: 0, link: 0, stack: reported, mask: old_mask };
-    UserPtr::new(UserAddr(frame + UCONTEXT)).write(&ucontext)?;
-    let fault_address = if is_fault { info.fields[0] } else { 0 };
-    UserPtr::new(UserAddr(frame + SIGCONTEXT)).write(&fault_address)?;
-    UserPtr::new(UserAddr(frame + REGISTERS)).write(&context.x)?;
-    UserPtr::new(UserAddr(frame + STATE)).write(&[context.sp, context.pc, context.pstate, 0])?;
-    let mut at = frame + RECORDS;
-    let fp = read_fp();
-    let head = FpHead { magic: FP_MAGIC, size: FP_RECORD_BYTES as u32, fpsr: fp.fpsr, fpcr: fp.fpcr };
-    UserPtr::new(UserAddr(at)).write(&head)?;
-    UserPtr::new(UserAddr(at + size_of::<FpHead>() as u64)).write_slice(&fp.v)?;
-    at += FP_RECORD_BYTES as u64;
+    let mut fp = read_fp();
+    let head = Head {
+        info: info.to_user(),
+        ucontext: Ucontext { flags: 0, link: 0, stack: reported, mask: old_mask },
+        padding: [0; 16],
+        fault_address: if is_fault { info.fields[0] } else { 0 },
+        registers: *context.words(),
+        align: 0,
+        fp: FpHead {
+            magic: FP_MAGIC,
+            size: FP_RECORD_BYTES as u32,
+            fpsr: core::mem::take(&mut fp.fpsr),
+            fpcr: core::mem::take(&mut fp.fpcr),
+        },
+    };
+    UserPtr::new(UserAddr(frame)).write(&head)?;
+    // What is left behind V31 is the zero record that ends the list.
+    UserPtr::new(UserAddr(frame + size_of::<Head>() as u64)).write(&fp)?;
     if esr != 0 {
-        let record = EsrRecord { magic: ESR_MAGIC, size: size_of::<EsrRecord>() as u32, esr };
-        UserPtr::new(UserAddr(at)).write(&record)?;
-        at += size_of::<EsrRecord>() as u64;
+        let record = EsrRecord { magic: ESR_MAGIC, size: offset_of!(EsrRecord, end) as u32, esr, end: [0; 2] };
+        UserPtr::new(UserAddr(frame + RECORDS + FP_RECORD_BYTES as u64)).write(&record)?;
     }
-    UserPtr::new(UserAddr(at)).write(&[0u64; 2])?;
     UserPtr::new(UserAddr(record)).write(&[context.x[29], context.x[30]])?;
 
     let mut mask = task.signal.mask() | action.mask;
@@ -166,12 +184,21 @@ pub fn pop(context: &mut UserContext) -> Result<(), Errno> {
     }
     let ucontext = UserPtr::<Ucontext>::new(UserAddr(frame + UCONTEXT)).read()?;
     // As on Linux, registers are taken before the rest has been looked at: the thread dies of a bad frame anyway.
-    user::copy_from_user(context.x.as_mut_bytes(), UserAddr(frame + REGISTERS))?;
-    [context.sp, context.pc, context.pstate] = UserPtr::new(UserAddr(frame + STATE)).read()?;
+    user::copy_from_user(context.words_mut().as_mut_bytes(), UserAddr(frame + REGISTERS))?;
     // At once: with an error below, a SIGSEGV handler starts from this context.
     context.sanitize();
-    let (fp, registers) = find_fp(frame + RECORDS)?;
-    write_fp_from_user(UserAddr(registers), fp.fpsr, fp.fpcr)?;
+    let records = frame + RECORDS;
+    let first = UserPtr::<FpHead>::new(UserAddr(records)).read()?;
+    let is_usual = first.magic == FP_MAGIC && first.size as usize == FP_RECORD_BYTES;
+    let (fp, registers) = if is_usual { (first, records + size_of::<FpHead>() as u64) } else { find_fp(records)? };
+    write_fp_from_user(UserAddr(registers), |state| {
+        // The usual frame has the end of the list behind V31, which has come along; all others are looked through.
+        if !is_usual || (state.fpsr, state.fpcr) != (0, 0) {
+            find_fp(records)?;
+        }
+        (state.fpsr, state.fpcr) = (fp.fpsr, fp.fpcr);
+        Ok::<(), Errno>(())
+    })?;
     task.signal.set_mask(ucontext.mask);
     *task.signal.restart.lock() = None;
     // The stack's description may have been changed by the handler, as on Linux.

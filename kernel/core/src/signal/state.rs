@@ -128,6 +128,11 @@ impl Pending {
         if ready == 0 {
             return None;
         }
+        if self.queue.len() == 1 {
+            // As nearly always: it is the one.
+            self.set = 0;
+            return self.queue.pop_front();
+        }
         let first = if ready & SYNCHRONOUS != 0 { ready & SYNCHRONOUS } else { ready };
         let signal = first.trailing_zeros() + 1;
         let at = self.queue.iter().position(|info| info.signo as u32 == signal);

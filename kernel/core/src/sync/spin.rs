@@ -116,6 +116,11 @@ impl<T: ?Sized> IrqSpinLock<T> {
         let irq = IrqGuard::new();
         IrqSpinGuard { guard: self.0.lock(), _irq: irq }
     }
+    /// Locks where IRQs are masked already, for no longer than that.
+    #[inline(always)]
+    pub fn leaf<'a>(&'a self, _masked: &'a IrqGuard) -> SpinMutexGuard<'a, T> {
+        self.0.lock()
+    }
     pub fn try_lock(&self) -> Option<IrqSpinGuard<'_, T>> {
         let irq = IrqGuard::new();
         Some(IrqSpinGuard { guard: self.0.try_lock()?, _irq: irq })

@@ -10,11 +10,17 @@ use hal::trap::UserContext;
 /// One past the highest call number known.
 pub const TABLE_LEN: usize = 452;
 
-/// One call.
+/// One row of the table.
+pub struct Row {
+    number: u16,
+    handler: Handler,
+    entry: Entry,
+}
+
+/// What traces show of a call.
+#[derive(Clone, Copy)]
 pub struct Entry {
-    pub number: u16,
     pub name: &'static str,
-    pub handler: Handler,
     /// Names and types of the arguments, for traces: `("fd", "Fd")`.
     pub arguments: &'static [(&'static str, &'static str)],
 }
@@ -99,42 +105,52 @@ macro_rules! row {
         }
     };
     (@entry $number:literal, $name:ident, [$($arg:ident: $type:ident),*], $handler:expr) => {
-        super::Entry {
+        super::Row {
             number: $number,
-            name: stringify!($name),
             handler: $handler,
-            arguments: &[$((stringify!($arg), stringify!($type))),*],
+            entry: super::Entry {
+                name: stringify!($name),
+                arguments: &[$((stringify!($arg), stringify!($type))),*],
+            },
         }
     };
 }
 use row;
 
-/// Spreads rows over a table indexed by number.
-const fn table<const N: usize>(rows: &[Entry; N]) -> [Option<Entry>; TABLE_LEN] {
-    let mut table = [const { None }; TABLE_LEN];
+/// The handler of each number: an array of its own, in which the dispatcher finds one by a single load.
+const fn handlers(rows: &[Row]) -> [Handler; TABLE_LEN] {
+    let mut handlers: [Handler; TABLE_LEN] = [unknown; TABLE_LEN];
     let mut index = 0;
-    while index < N {
-        let row = &rows[index];
-        table[row.number as usize] =
-            Some(Entry { number: row.number, name: row.name, handler: row.handler, arguments: row.arguments });
+    while index < rows.len() {
+        handlers[rows[index].number as usize] = rows[index].handler;
         index += 1;
     }
-    table
+    handlers
+}
+
+/// Name and arguments of each number.
+const fn entries(rows: &[Row]) -> [Option<Entry>; TABLE_LEN] {
+    let mut entries = [None; TABLE_LEN];
+    let mut index = 0;
+    while index < rows.len() {
+        entries[rows[index].number as usize] = Some(rows[index].entry);
+        index += 1;
+    }
+    entries
 }
 
 /// Runs the call named by x8. The answer goes to x0 by the caller (process/run.rs), which also handles restarts (see
 /// [`restart_errno`]).
 #[inline]
 pub fn dispatch(context: &mut UserContext) -> u64 {
-    let number = context.x[8] as usize;
-    match table::TABLE.get(number) {
-        Some(Some(entry)) => (entry.handler)(context),
-        _ => unknown(number),
+    match table::HANDLERS.get(context.x[8] as usize) {
+        Some(handler) => handler(context),
+        None => unknown(context),
     }
 }
 
 #[cold]
-fn unknown(number: usize) -> u64 {
-    crate::debug!("{}: unknown system call {number}", current().comm());
+fn unknown(context: &mut UserContext) -> u64 {
+    crate::debug!("{}: unknown system call {}", current().comm(), context.x[8]);
     Errno::ENOSYS.to_return()
 }

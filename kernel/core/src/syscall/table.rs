@@ -1,10 +1,13 @@
 //! The system-call table: number, name, handler, arguments. The dispatcher, the trace log and the status page all read it.
 
 use super::row;
-use super::{Addr, Entry, Fd, Input, Output, Text, Texts};
+use super::{Addr, Entry, Fd, Handler, Input, Output, Row, Text, Texts};
 
 /// Calls by number; absent numbers answer ENOSYS.
-pub static TABLE: [Option<Entry>; super::TABLE_LEN] = super::table(&[
+pub static HANDLERS: [Handler; super::TABLE_LEN] = super::handlers(ROWS);
+pub static ENTRIES: [Option<Entry>; super::TABLE_LEN] = super::entries(ROWS);
+
+const ROWS: &[Row] = &[
     row!(5, setxattr, crate::fs::syscall::xattr::sys_setxattr, [path: Text, name: Text, value: Input, size: usize, flags: u32]),
     row!(6, lsetxattr, crate::fs::syscall::xattr::sys_lsetxattr, [path: Text, name: Text, value: Input, size: usize, flags: u32]),
     row!(7, fsetxattr, crate::fs::syscall::xattr::sys_fsetxattr, [fd: Fd, name: Text, value: Input, size: usize, flags: u32]),
@@ -252,4 +255,4 @@ pub static TABLE: [Option<Entry>; super::TABLE_LEN] = super::table(&[
     row!(439, faccessat2, crate::fs::syscall::path::sys_faccessat2, [dirfd: Fd, path: Text, mode: u32, flags: u32]),
     row!(441, epoll_pwait2, crate::file::syscall::epoll::sys_epoll_pwait2, [epfd: Fd, events: Addr, maxevents: i32, timeout: Addr, sigmask: Addr, sigsetsize: usize]),
     row!(449, futex_waitv, crate::ipc::futex::sys_futex_waitv, [waiters: Addr, nr: u32, flags: u32, timeout: Addr, clockid: i32]),
-]);
+];

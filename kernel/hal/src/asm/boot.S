@@ -226,7 +226,9 @@ primary_high:
     adrp    x0, boot_stack_end
     add     x0, x0, :lo12:boot_stack_end
     mov     sp, x0
-    msr     tpidr_el1, xzr
+    adrp    x0, CPU_BLOCKS
+    add     x0, x0, :lo12:CPU_BLOCKS
+    msr     tpidr_el1, x0                   // cpu.rs: the first CPU's block
     msr     sp_el0, xzr                     // no spin lock is held (cpu.rs)
     adrp    x9, exception_vectors
     add     x9, x9, :lo12:exception_vectors
@@ -241,7 +243,10 @@ primary_high:
 
 secondary_high:
     mov     sp, x28
-    msr     tpidr_el1, x21
+    adrp    x0, CPU_BLOCKS
+    add     x0, x0, :lo12:CPU_BLOCKS
+    add     x0, x0, x21, lsl #6
+    msr     tpidr_el1, x0
     msr     sp_el0, xzr
     adrp    x9, exception_vectors
     add     x9, x9, :lo12:exception_vectors

@@ -12,36 +12,47 @@
     .popsection
 .endm
 
-// x0 = dst, x1 = src, x2 = bytes; answers bytes not copied. Forward; chunks of 128 and 64, then what the bits of the rest say.
+// 128 bytes at an offset: x0 = dst, x1 = src.
+.macro move_128 at
+    ldp     x3, x4, [x1, #\at]
+    ldp     x5, x6, [x1, #\at + 16]
+    ldp     x7, x8, [x1, #\at + 32]
+    ldp     x9, x10, [x1, #\at + 48]
+    ldp     x11, x12, [x1, #\at + 64]
+    ldp     x13, x14, [x1, #\at + 80]
+    ldp     x15, x16, [x1, #\at + 96]
+    ldp     x17, x18, [x1, #\at + 112]
+    stp     x3, x4, [x0, #\at]
+    stp     x5, x6, [x0, #\at + 16]
+    stp     x7, x8, [x0, #\at + 32]
+    stp     x9, x10, [x0, #\at + 48]
+    stp     x11, x12, [x0, #\at + 64]
+    stp     x13, x14, [x0, #\at + 80]
+    stp     x15, x16, [x0, #\at + 96]
+    stp     x17, x18, [x0, #\at + 112]
+.endm
+
+// x0 = dst, x1 = src, x2 = bytes; answers bytes not copied. Forward; chunks of 256, then what the bits of the rest say.
 // A fault in a chunk falls back to bytes, so that the count is exact.
 .macro copy_routine name
 .global \name
 .balign 64
 \name:
-    subs    x2, x2, #128
+    subs    x2, x2, #256
     b.lo    15f
-10: ldp     x3, x4, [x1]
-    ldp     x5, x6, [x1, #16]
-    ldp     x7, x8, [x1, #32]
-    ldp     x9, x10, [x1, #48]
-    ldp     x11, x12, [x1, #64]
-    ldp     x13, x14, [x1, #80]
-    ldp     x15, x16, [x1, #96]
-    ldp     x17, x18, [x1, #112]
-    stp     x3, x4, [x0]
-    stp     x5, x6, [x0, #16]
-    stp     x7, x8, [x0, #32]
-    stp     x9, x10, [x0, #48]
-    stp     x11, x12, [x0, #64]
-    stp     x13, x14, [x0, #80]
-    stp     x15, x16, [x0, #96]
-    stp     x17, x18, [x0, #112]
+10: move_128 0
+    move_128 128
+    add     x1, x1, #256
+    add     x0, x0, #256
+    subs    x2, x2, #256
+    b.hs    10b
+15: add     x2, x2, #256                    // 0..=255 are left
+    tbz     x2, #7, 18f
+16: move_128 0
     add     x1, x1, #128
     add     x0, x0, #128
-    subs    x2, x2, #128
-    b.hs    10b
-15: add     x2, x2, #128                    // 0..=127 are left
-    tbz     x2, #6, 25f
+    sub     x2, x2, #128
+18: tbz     x2, #6, 25f
 20: ldp     x3, x4, [x1]
     ldp     x5, x6, [x1, #16]
     ldp     x7, x8, [x1, #32]
@@ -81,7 +92,7 @@
     add     x0, x0, #4
     sub     x2, x2, #4
     b       80f
-70: add     x2, x2, #128                    // a fault in a chunk of 128, which was already taken off
+70: add     x2, x2, #256                    // a fault in a chunk of 256, which was already taken off
 80: cbz     x2, 90f
 81: ldrb    w3, [x1]
 82: strb    w3, [x0]
@@ -93,6 +104,8 @@
     ret
     .irp    offset, 0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60
     extable 10b + \offset, 70b
+    extable 10b + 64 + \offset, 70b
+    extable 16b + \offset, 80b
     .endr
     .irp    offset, 0, 4, 8, 12, 16, 20, 24, 28
     extable 20b + \offset, 80b
@@ -242,6 +255,8 @@
 .endm
 
 .section .text
+.global __user_access_start
+__user_access_start:
 copy_routine    copy_user_asm
 zero_routine    zero_user_asm
 halfwords_routine store_halfwords_user_asm
