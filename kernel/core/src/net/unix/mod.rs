@@ -47,8 +47,8 @@ pub struct Ucred {
 
 impl Ucred {
     pub fn current() -> Self {
-        let creds = current().creds();
-        Self { pid: current().process.pid, uid: creds.euid, gid: creds.egid }
+        let task = current();
+        task.credentials.with(|own| Self { pid: task.process.pid, uid: own.euid, gid: own.egid })
     }
 }
 

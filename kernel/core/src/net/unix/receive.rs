@@ -7,6 +7,7 @@ use crate::file::{OpenFile, PollEvents};
 use crate::prelude::*;
 use crate::sync::WaitReason;
 use core::sync::atomic::Ordering;
+use smallvec::SmallVec;
 
 /// What a receive took.
 #[derive(Default)]
@@ -20,6 +21,9 @@ pub(super) struct Taken {
     /// The sender's name.
     pub from: Option<Name>,
 }
+
+/// Pieces that a receive used up: one, as a rule, for which no list is allocated (130 instructions).
+type UsedUp = SmallVec<[Message; 1]>;
 
 impl UnixSocket {
     /// EINVAL and ENOTCONN for a socket that is not connected; EAGAIN, ECONNRESET, EFAULT.
@@ -43,30 +47,10 @@ impl UnixSocket {
             {
                 return Err(reset);
             }
-            let reading = self.reading.lock();
             let peek = how.peeks().then(|| self.peek_from());
-            let before = taken.len;
-            let (progress, used_up) = if self.kind == Kind::Stream {
-                self.take_stream(dst, peek, &mut taken)?
-            } else {
-                self.take_packet(dst, peek, &mut taken)?
-            };
-            if progress {
-                self.move_peek_offset(how.peeks(), taken.len - before, taken.full_len);
-            }
-            drop(reading);
-            if !how.peeks() && progress {
-                self.made_room();
-            }
-            // Senders hear of room, and descriptors are counted down, with no lock held.
-            drop(used_up);
-            let is_enough = taken.len >= wanted || how.peeks() || !taken.files.is_empty();
-            if progress && (self.kind != Kind::Stream || is_enough) {
-                return Ok(taken);
-            }
             let attempt = || -> Option<Result<bool, Errno>> {
                 let is_there = {
-                    let inbox = self.inbox.lock();
+                    let inbox = self.inbox.leaf();
                     let passed = peek.unwrap_or(0);
                     if passed == 0 { !inbox.messages.is_empty() } else { inbox.bytes > passed }
                 };
@@ -88,6 +72,28 @@ impl UnixSocket {
                 Ok(false) => return Ok(taken),
                 Err(_) if taken.len > 0 => return Ok(taken),
                 Err(error) => return Err(error),
+            }
+            let reading = self.reading.lock();
+            let before = taken.len;
+            let (progress, used_up) = if self.kind == Kind::Stream {
+                self.take_stream(dst, peek, &mut taken)?
+            } else {
+                self.take_packet(dst, peek, &mut taken)?
+            };
+            if progress {
+                self.move_peek_offset(how.peeks(), taken.len - before, taken.full_len);
+            }
+            drop(reading);
+            if !how.peeks() && progress {
+                self.made_room();
+            }
+            // Senders hear of room, and descriptors are counted down, with no lock held.
+            drop(used_up);
+            let is_enough = taken.len >= wanted || how.peeks() || !taken.files.is_empty();
+            // What comes next is of another sender than what was taken: it is not waited behind.
+            let is_cut = !progress && taken.len > 0 && self.common.is_on(Switches::PASS_CRED);
+            if progress && (self.kind != Kind::Stream || is_enough) || is_cut {
+                return Ok(taken);
             }
         }
     }
@@ -118,9 +124,9 @@ impl UnixSocket {
         dst: &mut UserWriter<'_>,
         peek: Option<usize>,
         taken: &mut Taken,
-    ) -> Result<(bool, Vec<Message>), Errno> {
+    ) -> Result<(bool, UsedUp), Errno> {
         let mut progress = false;
-        let (mut peeked, mut used_up): (Vec<Message>, Vec<Message>) = (Vec::new(), Vec::new());
+        let (mut peeked, mut used_up) = (Vec::new(), UsedUp::new());
         let tells = self.common.is_on(Switches::PASS_CRED);
         let mut skip = peek.unwrap_or(0);
         let result = loop {
@@ -177,7 +183,7 @@ impl UnixSocket {
         dst: &mut UserWriter<'_>,
         peek: Option<usize>,
         taken: &mut Taken,
-    ) -> Result<(bool, Vec<Message>), Errno> {
+    ) -> Result<(bool, UsedUp), Errno> {
         let mut skip = peek.unwrap_or(0);
         let mut passed = Vec::new();
         let found = loop {
@@ -190,7 +196,7 @@ impl UnixSocket {
         };
         let Some(mut message) = found else {
             passed.into_iter().rev().for_each(|message| self.push_back(message));
-            return Ok((false, Vec::new()));
+            return Ok((false, UsedUp::new()));
         };
         let rest = &message.bytes[skip..];
         let n = rest.len().min(dst.remaining());
@@ -200,7 +206,7 @@ impl UnixSocket {
         taken.truncated = n < rest.len();
         taken.creds = Some(message.creds);
         taken.from = message.from.clone();
-        let mut used_up = Vec::new();
+        let mut used_up = UsedUp::new();
         if peek.is_some() {
             if let Some(flying) = &message.flying {
                 taken.files = flight::peek(flying);
@@ -217,7 +223,7 @@ impl UnixSocket {
     }
 
     fn pop(&self) -> Option<Message> {
-        let mut inbox = self.inbox.lock();
+        let mut inbox = self.inbox.leaf();
         let message = inbox.messages.pop_front()?;
         inbox.bytes -= message.bytes.len() - message.start;
         Some(message)
@@ -234,7 +240,7 @@ impl UnixSocket {
             self.room.wake_one();
             self.drained.notify(PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND);
         }
-        if !self.inbox.lock().messages.is_empty() {
+        if !self.inbox.leaf().messages.is_empty() {
             self.readable.wake_one();
         }
     }
