@@ -5,7 +5,7 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/crannog
 APT_ROOT=$CACHE/apt
 GUEST_SYSROOT=$CACHE/sysroot-$RUST_VERSION
 ARTIFACTS=$PWD/target/crannog
-KERNEL_TARGET=aarch64-unknown-none-softfloat
+KERNEL_TARGET=aarch64-crannog
 GUEST_TARGET=aarch64-unknown-linux-gnu
 export CRANNOG_ARTIFACTS=$ARTIFACTS
 
@@ -53,9 +53,20 @@ build_tool() {
     put target/release/crannog "$ARTIFACTS/crannog"
 }
 
+# Cargo for the kernel's target: aarch64-unknown-none-softfloat but for one thing, that memory need not be accessed at aligned
+# addresses. The MMU is on before any Rust runs (boot.S), and devices are accessed by volatile words.
+kernel_cargo() {
+    mkdir -p "$ARTIFACTS"
+    rustc -Z unstable-options --print target-spec-json --target aarch64-unknown-none-softfloat |
+        sed 's/+strict-align,//' > "$ARTIFACTS/target-spec.new"
+    put "$ARTIFACTS/target-spec.new" "$ARTIFACTS/$KERNEL_TARGET.json"
+    cargo "$1" -q --target "$ARTIFACTS/$KERNEL_TARGET.json" -Zjson-target-spec -Zbuild-std=core,alloc -Zbuild-std-features=optimize_for_size \
+        "${@:2}"
+}
+
 build_kernel() {
     local profile=${KERNEL_PROFILE:-kernel}
-    cargo build -q --profile "$profile" -p kernel --target $KERNEL_TARGET -Zbuild-std=core,alloc -Zbuild-std-features=optimize_for_size
+    kernel_cargo build --profile "$profile" -p kernel
     local built=target/$KERNEL_TARGET/$profile
     if [ ! "$built/Image" -nt "$built/kernel" ] || [ ! "$built/Image" -nt "$ARTIFACTS/crannog" ]; then
         "$ARTIFACTS/crannog" image "$built/kernel" "$built/Image"
