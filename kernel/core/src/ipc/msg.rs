@@ -136,7 +136,7 @@ impl State {
 }
 
 fn find(id: i32) -> Result<Arc<Queue>, Errno> {
-    Ok(TABLE.lock().get(id)?.clone())
+    Ok(TABLE.leaf().get(id)?.clone())
 }
 
 /// msgget(2): ENOENT, EEXIST, EACCES, ENOSPC.

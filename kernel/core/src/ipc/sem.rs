@@ -146,7 +146,7 @@ fn wake(woken: &Woken) {
 }
 
 fn find(id: i32) -> Result<Arc<Set>, Errno> {
-    Ok(TABLE.lock().get(id)?.clone())
+    Ok(TABLE.leaf().get(id)?.clone())
 }
 
 /// semget(2): EINVAL, ENOENT, EEXIST, EACCES, ENOSPC.

@@ -48,11 +48,24 @@ bitflags! {
 
 /// Who a futex word is: the same key means the same word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum FutexKey {
-    /// Private: address-space id and address.
-    Private { space: u64, addr: u64 },
-    /// In a shared object: object id and byte offset.
-    Shared { object: u64, offset: u64 },
+pub struct FutexKey {
+    /// Twice the id of the address space, or of the shared object and one more.
+    pub owner: u64,
+    /// Address, or byte offset in the object.
+    pub at: u64,
+}
+
+impl FutexKey {
+    #[inline]
+    pub fn private(space: u64, addr: u64) -> Self {
+        Self { owner: space << 1, at: addr }
+    }
+    pub fn shared(object: u64, offset: u64) -> Self {
+        Self { owner: object << 1 | 1, at: offset }
+    }
+    pub fn is_shared(&self) -> bool {
+        self.owner & 1 == 1
+    }
 }
 
 /// How a fault that could not be resolved is reported.
@@ -261,7 +274,7 @@ impl AddressSpace {
     #[inline]
     pub fn private_futex_key(&self, addr: UserAddr) -> Result<FutexKey, Errno> {
         let addr = addr.untagged().0;
-        if addr >= USER_END { Err(Errno::EFAULT) } else { Ok(FutexKey::Private { space: self.id, addr }) }
+        if addr >= USER_END { Err(Errno::EFAULT) } else { Ok(FutexKey::private(self.id, addr)) }
     }
 
     pub fn futex_key(&self, addr: UserAddr, shared: bool) -> Result<FutexKey, Errno> {
@@ -278,7 +291,7 @@ impl AddressSpace {
         }
         match area.data.object() {
             Some(object) if area.data.is_shared() => {
-                Ok(FutexKey::Shared { object: object.id(), offset: area.data.offset + (addr - area.start) })
+                Ok(FutexKey::shared(object.id(), area.data.offset + (addr - area.start)))
             }
             _ => Ok(private),
         }

@@ -9,7 +9,6 @@
 //! What is read is believed only if it is plausible: the owner must be a living thread that shares the memory, and the fields
 //! beside it must be what a mutex has there. musl's and Rust's plain mutexes keep no owner: nothing is known of them.
 
-use crate::mm::FutexKey;
 use crate::prelude::*;
 use crate::process::find_task;
 use core::sync::atomic::Ordering;
@@ -62,5 +61,5 @@ pub fn owner(task: &Task, addr: u64) -> Option<(u32, &'static str)> {
 /// Whether `other` can reach the word at `addr` of `task`: in the same memory, or because the word is shared.
 fn shares(task: &Task, other: &Task, addr: u64) -> bool {
     let (Some(own), Some(space)) = (task.mm.get(), other.mm.get()) else { return false };
-    own.id() == space.id() || matches!(own.futex_key(UserAddr(addr), true), Ok(FutexKey::Shared { .. }))
+    own.id() == space.id() || own.futex_key(UserAddr(addr), true).is_ok_and(|key| key.is_shared())
 }

@@ -47,11 +47,7 @@ static TABLE: [Bucket; BUCKETS] = [const { SpinLock::new(VecDeque::new()) }; BUC
 
 /// Programs choose their own addresses: a bad spread hurts only the program that makes it.
 fn index(key: &FutexKey) -> usize {
-    let (high, low) = match *key {
-        FutexKey::Private { space, addr } => (space, addr),
-        FutexKey::Shared { object, offset } => (!object, offset),
-    };
-    let mixed = (high ^ (low >> 2)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (key.owner ^ (key.at >> 2)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 56) as usize % BUCKETS
 }
 
@@ -85,9 +81,15 @@ fn insert(queue: &mut VecDeque<Arc<Waiter>>, waiter: Arc<Waiter>) {
     if queue.back().is_none_or(|last| last.priority >= waiter.priority) {
         queue.push_back(waiter);
     } else {
-        let at = queue.partition_point(|other| other.priority >= waiter.priority);
-        queue.insert(at, waiter);
+        insert_before_lower(queue, waiter);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn insert_before_lower(queue: &mut VecDeque<Arc<Waiter>>, waiter: Arc<Waiter>) {
+    let at = queue.partition_point(|other| other.priority >= waiter.priority);
+    queue.insert(at, waiter);
 }
 
 /// Queues the caller on `word` if it still holds `expected`: EAGAIN when not.
@@ -96,7 +98,7 @@ fn enqueue(word: Word, expected: u32, bitset: u32, target: Option<requeue_pi::Ta
     loop {
         let key = word.key()?;
         let bucket = &TABLE[index(&key)];
-        let mut queue = bucket.lock();
+        let mut queue = bucket.leaf();
         match user::load_u32_nofault(word.addr) {
             Ok(value) if value != expected => return Err(Errno::EAGAIN),
             Ok(_) => {
@@ -175,7 +177,8 @@ fn take(
         } else if waiter.target.is_some() {
             return Err(Errno::EINVAL);
         } else if waiter.bitset & bitset != 0 {
-            if let Some(waiter) = queue.remove(at) {
+            // Nearly always the first; taking out of the middle may move the others.
+            if let Some(waiter) = if at == 0 { queue.pop_front() } else { queue.remove(at) } {
                 waiter.woken.store(true, Ordering::Release);
                 woken.push(waiter);
                 taken += 1;
@@ -203,7 +206,7 @@ pub(crate) fn wake_word(word: Word, count: usize, bitset: u32) -> Result<usize, 
     let key = word.key()?;
     let mut woken = Woken::new();
     let bucket = &TABLE[index(&key)];
-    let taken = take(&mut bucket.lock(), &key, bitset, count, &mut woken);
+    let taken = take(&mut bucket.leaf(), &key, bitset, count, &mut woken);
     unpark(&woken);
     match taken {
         Ok(0) if pi::is_contended(&key) => Err(Errno::EINVAL),
