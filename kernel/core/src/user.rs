@@ -147,6 +147,34 @@ fn import_iovec(iov: UserPtr<IoVec>, count: usize) -> Result<(Segments, usize), 
     Ok((segments, total))
 }
 
+/// Runs `copy(address, bytes before it, length)` over the next `len` bytes of `segments`, until one is not copied whole; answers how
+/// many were. Out of line, so that the usual case of one buffer is short.
+#[inline(never)]
+fn each_segment(
+    segments: &Segments,
+    index: &mut usize,
+    offset: &mut usize,
+    len: usize,
+    copy: &mut dyn FnMut(UserAddr, usize, usize) -> usize,
+) -> usize {
+    let mut moved = 0;
+    while moved < len {
+        let (base, segment_len) = segments[*index];
+        let n = (segment_len - *offset).min(len - moved);
+        let copied = copy(UserAddr(base.0 + *offset as u64), moved, n);
+        moved += copied;
+        *offset += copied;
+        if *offset == segment_len {
+            *index += 1;
+            *offset = 0;
+        }
+        if copied < n {
+            break;
+        }
+    }
+    moved
+}
+
 /// EFAULT when it is not in the user half.
 #[inline]
 fn one_buffer(addr: UserAddr, len: usize) -> Result<(UserAddr, usize), Errno> {
@@ -210,30 +238,14 @@ impl<'a> UserWriter<'a> {
         mut to_kernel: impl FnMut(&mut [u8], usize),
     ) -> Result<usize, UserFault> {
         let len = len.min(self.remaining());
-        let mut moved = 0;
-        match &mut self.target {
+        let moved = match &mut self.target {
+            Target::User(start) => to_user(UserAddr(start.0 + self.done as u64), 0, len),
             Target::Kernel(buffer) => {
                 to_kernel(&mut buffer[self.done..self.done + len], 0);
-                moved = len;
+                len
             }
-            Target::User(start) => moved = to_user(UserAddr(start.0 + self.done as u64), 0, len),
-            Target::Segments { segments, index, offset } => {
-                while moved < len {
-                    let (base, segment_len) = segments[*index];
-                    let n = (segment_len - *offset).min(len - moved);
-                    let copied = to_user(UserAddr(base.0 + *offset as u64), moved, n);
-                    moved += copied;
-                    *offset += copied;
-                    if *offset == segment_len {
-                        *index += 1;
-                        *offset = 0;
-                    }
-                    if copied < n {
-                        break;
-                    }
-                }
-            }
-        }
+            Target::Segments { segments, index, offset } => each_segment(segments, index, offset, len, &mut to_user),
+        };
         self.done += moved;
         if moved == 0 && len != 0 { Err(UserFault) } else { Ok(moved) }
     }
@@ -344,30 +356,14 @@ impl<'a> UserReader<'a> {
         mut from_kernel: impl FnMut(&[u8]),
     ) -> Result<usize, UserFault> {
         let len = len.min(self.remaining());
-        let mut moved = 0;
-        match &mut self.source {
+        let moved = match &mut self.source {
+            Source::User(start) => from_user(UserAddr(start.0 + self.done as u64), 0, len),
             Source::Kernel(bytes) => {
                 from_kernel(&bytes[self.done..self.done + len]);
-                moved = len;
+                len
             }
-            Source::User(start) => moved = from_user(UserAddr(start.0 + self.done as u64), 0, len),
-            Source::Segments { segments, index, offset } => {
-                while moved < len {
-                    let (base, segment_len) = segments[*index];
-                    let n = (segment_len - *offset).min(len - moved);
-                    let copied = from_user(UserAddr(base.0 + *offset as u64), moved, n);
-                    moved += copied;
-                    *offset += copied;
-                    if *offset == segment_len {
-                        *index += 1;
-                        *offset = 0;
-                    }
-                    if copied < n {
-                        break;
-                    }
-                }
-            }
-        }
+            Source::Segments { segments, index, offset } => each_segment(segments, index, offset, len, &mut from_user),
+        };
         self.done += moved;
         if moved == 0 && len != 0 { Err(UserFault) } else { Ok(moved) }
     }

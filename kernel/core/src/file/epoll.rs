@@ -415,5 +415,5 @@ impl FileOps for EpollFile {
 
 /// Whether epoll may watch the file: EPERM for what is always ready (regular files, directories, /dev/null).
 pub fn can_watch(file: &OpenFile) -> bool {
-    file.ops.advance() == Advance::Stream
+    file.advance == Advance::Stream
 }

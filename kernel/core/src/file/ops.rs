@@ -155,6 +155,8 @@ pub trait FileOps: Any + Send + Sync {
 /// One open file description: what dup(2) and fork(2) share.
 pub struct OpenFile {
     pub ops: Arc<dyn FileOps>,
+    /// `ops.advance()`.
+    pub advance: Advance,
     /// Where it was opened (mount and directory entry); `None` for anonymous objects.
     pub path: Option<Path>,
     flags: AtomicU32,
@@ -177,6 +179,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl OpenFile {
     pub fn new(ops: Arc<dyn FileOps>, path: Option<Path>, flags: OpenFlags) -> Arc<Self> {
         Arc::new(Self {
+            advance: ops.advance(),
             ops,
             path,
             flags: AtomicU32::new(

@@ -58,7 +58,7 @@ pub fn copy(input: &OpenFile, start: u64, count: usize, mut write: impl FnMut(&[
 
 /// The page cache of a regular file or memfd, where there is one.
 fn pages_of(file: &OpenFile) -> Option<Arc<MemObject>> {
-    if file.ops.advance() != Advance::Position {
+    if file.advance != Advance::Position {
         return None;
     }
     file.ops.mem_object(file).ok()
@@ -105,7 +105,7 @@ pub fn file_to_pipe(input: &OpenFile, start: u64, to: &Pipe, count: usize, mode:
         buffer.ring.push_over(slot); // another writer may have been faster: what was read must not be lost
         to.publish(&buffer);
         drop(buffer);
-        if object.is_none() && input.ops.advance() == Advance::Stream {
+        if object.is_none() && input.advance == Advance::Stream {
             break; // the next read of a stream might wait
         }
     }

@@ -123,23 +123,20 @@ impl FdTable {
         }
     }
 
-    /// EBADF.
     #[inline]
-    pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-        match self.slots.leaf().files.get(fd as u32 as usize) {
-            Some(Some(file)) => Ok(file.clone()),
-            _ => Err(Errno::EBADF),
-        }
+    pub fn get(&self, fd: i32) -> Option<Arc<OpenFile>> {
+        self.slots.leaf().files.get(fd as u32 as usize)?.clone()
     }
 
-    /// The file of each descriptor of `fds`, `None` where there is none. The lock is given up now and then.
+    /// The file of each descriptor of `fds`, `None` where there is none or an O_PATH file. The lock is given up now and then.
     pub fn get_each(&self, fds: impl ExactSizeIterator<Item = i32>, files: &mut Vec<Option<Arc<OpenFile>>>) {
         const AT_ONCE: usize = 64;
         let mut fds = fds.peekable();
         while fds.peek().is_some() {
             let slots = self.slots.lock();
             for fd in fds.by_ref().take(AT_ONCE) {
-                files.push(slots.files.get(fd as u32 as usize).cloned().flatten());
+                let file = slots.files.get(fd as u32 as usize).and_then(Option::as_ref);
+                files.push(file.filter(|file| !file.is_path()).cloned());
             }
         }
     }
@@ -322,16 +319,20 @@ pub fn closed(file: Arc<OpenFile>) -> Result<(), Errno> {
 }
 
 /// The calling thread's file `fd`: EBADF (also for O_PATH files).
-#[inline]
+#[inline(always)]
 pub fn file(fd: i32) -> Result<Arc<OpenFile>, Errno> {
-    let file = file_or_path(fd)?;
-    if file.is_path() { Err(Errno::EBADF) } else { Ok(file) }
+    find(fd).ok_or(Errno::EBADF)
+}
+
+/// An `Option` comes back in a register, a `Result` through memory.
+#[inline(never)]
+fn find(fd: i32) -> Option<Arc<OpenFile>> {
+    current().files.with(|table| table.get(fd)).filter(|file| !file.is_path())
 }
 
 /// As [`file`], O_PATH files included.
-#[inline]
 pub fn file_or_path(fd: i32) -> Result<Arc<OpenFile>, Errno> {
-    current().files.with(|table| table.get(fd))
+    current().files.with(|table| table.get(fd)).ok_or(Errno::EBADF)
 }
 
 /// Installs a file at the calling thread's lowest free descriptor: EMFILE.

@@ -94,12 +94,6 @@ fn poll(fds: UserAddr, nfds: usize, timeout: &Timeout) -> SysResult {
     files.try_reserve_exact(nfds).map_err(|_| Errno::ENOMEM)?;
     // Negative descriptors are in no table.
     current().files.get().get_each(list.iter().map(|entry| entry.fd), &mut files);
-    for file in &mut files {
-        if file.as_ref().is_some_and(|file| file.is_path()) {
-            *file = None;
-        }
-    }
-
     // What is named is the first of the files.
     let first = files.iter().flatten().next().map_or(0, |file| file.id);
     let count = wait_for(timeout.deadline, timeout.is_zero, WaitReason::on("poll", first), |mut table| {

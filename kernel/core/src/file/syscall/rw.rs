@@ -19,10 +19,15 @@ bitflags! {
 }
 
 /// Reads at the file's position, advancing it.
+#[inline]
 pub fn read_file(file: &OpenFile, dst: &mut UserWriter<'_>) -> SysResult {
-    if file.ops.advance() != Advance::Position {
-        return file.ops.read(file, 0, dst);
+    match file.advance {
+        Advance::Position => read_on(file, dst),
+        _ => file.ops.read(file, 0, dst),
     }
+}
+
+fn read_on(file: &OpenFile, dst: &mut UserWriter<'_>) -> SysResult {
     let mut position = file.position.lock();
     let n = file.ops.read(file, *position, dst)?;
     *position += n as u64;
@@ -30,10 +35,15 @@ pub fn read_file(file: &OpenFile, dst: &mut UserWriter<'_>) -> SysResult {
 }
 
 /// Writes at the file's position (or its end, with O_APPEND), advancing it.
+#[inline]
 pub fn write_file(file: &OpenFile, src: &mut UserReader<'_>) -> SysResult {
-    if file.ops.advance() != Advance::Position {
-        return file.ops.write(file, 0, src);
+    match file.advance {
+        Advance::Position => write_on(file, src),
+        _ => file.ops.write(file, 0, src),
     }
+}
+
+fn write_on(file: &OpenFile, src: &mut UserReader<'_>) -> SysResult {
     let mut position = file.position.lock();
     let n = file.ops.write(file, *position, src)?;
     if file.flags().contains(OpenFlags::APPEND) {
@@ -67,7 +77,7 @@ fn check_count(count: usize) -> Result<(), Errno> {
 fn positioned(fd: i32, offset: i64) -> Result<(Arc<OpenFile>, u64), Errno> {
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
     let file = file(fd)?;
-    if file.ops.advance() == Advance::Stream {
+    if file.advance == Advance::Stream {
         return Err(Errno::ESPIPE);
     }
     Ok((file, offset))
@@ -80,16 +90,16 @@ pub fn sys_lseek(fd: i32, offset: i64, whence: u32) -> SysResult {
     }
     let unsigned = || u64::try_from(offset);
     let from = match whence {
-        _ if file.ops.advance() == Advance::Stream => SeekFrom::Start(0),
+        _ if file.advance == Advance::Stream => SeekFrom::Start(0),
         // Where any position will do, so will one before the start.
-        0 if file.ops.advance() == Advance::Ignored => SeekFrom::Start(0),
+        0 if file.advance == Advance::Ignored => SeekFrom::Start(0),
         0 => SeekFrom::Start(unsigned().map_err(|_| Errno::EINVAL)?),
         1 => SeekFrom::Current(offset),
         2 => SeekFrom::End(offset),
         3 => SeekFrom::Data(unsigned().map_err(|_| Errno::ENXIO)?),
         _ => SeekFrom::Hole(unsigned().map_err(|_| Errno::ENXIO)?),
     };
-    if file.ops.advance() == Advance::Stream {
+    if file.advance == Advance::Stream {
         return Ok(file.ops.seek(&file, 0, from)? as usize);
     }
     let mut position = file.position.lock();
@@ -206,7 +216,7 @@ pub fn sys_pwritev2(fd: i32, iov: UserAddr, iovcnt: usize, offset: i64, _offset_
     }
     let mut src = UserReader::from_iovec(UserPtr::<IoVec>::new(iov), iovcnt)?;
     let flags = rw_flags(flags)?;
-    let is_position = file.ops.advance() == Advance::Position;
+    let is_position = file.advance == Advance::Position;
     if flags.contains(RwFlags::APPEND) && is_position && !file.flags().contains(OpenFlags::APPEND) {
         // A description of the same object that appends, for this one call.
         let position = *file.position.lock();
@@ -233,7 +243,7 @@ pub fn sys_pwritev2(fd: i32, iov: UserAddr, iovcnt: usize, offset: i64, _offset_
 }
 
 fn sync_after(file: &OpenFile, flags: RwFlags, n: usize) -> SysResult {
-    if n != 0 && flags.intersects(RwFlags::SYNC | RwFlags::DSYNC) && file.ops.advance() == Advance::Position {
+    if n != 0 && flags.intersects(RwFlags::SYNC | RwFlags::DSYNC) && file.advance == Advance::Position {
         file.ops.fsync(file, !flags.contains(RwFlags::SYNC))?;
     }
     Ok(n)

@@ -20,7 +20,7 @@ fn read_offset(at: UserAddr) -> Result<u64, Errno> {
 /// Runs `transfer` from where the call says: the offset at `at`, or the file's own position; the new one goes back there.
 fn at_offset(file: &OpenFile, at: UserAddr, transfer: impl FnOnce(u64) -> Result<(usize, u64), Errno>) -> SysResult {
     if at.is_null() {
-        if file.ops.advance() != Advance::Position {
+        if file.advance != Advance::Position {
             return Ok(transfer(0)?.0);
         }
         let mut position = file.position.lock();
@@ -38,14 +38,14 @@ pub fn sys_sendfile(out_fd: i32, in_fd: i32, offset: UserAddr, count: usize) -> 
     if !input.is_readable() {
         return Err(Errno::EBADF);
     }
-    if !offset.is_null() && input.ops.advance() == Advance::Stream {
+    if !offset.is_null() && input.advance == Advance::Stream {
         return Err(Errno::ESPIPE);
     }
     let output = file(out_fd)?;
     if !output.is_writable() {
         return Err(Errno::EBADF);
     }
-    if count > isize::MAX as usize || input.ops.advance() == Advance::Stream {
+    if count > isize::MAX as usize || input.advance == Advance::Stream {
         return Err(Errno::EINVAL);
     }
     if output.flags().contains(OpenFlags::APPEND) && output.downcast::<PipeEnd>().is_none() {
@@ -93,7 +93,7 @@ pub fn sys_splice(fd_in: i32, off_in: UserAddr, fd_out: i32, off_out: UserAddr, 
             if !off_in.is_null() {
                 return Err(Errno::ESPIPE);
             }
-            if !off_out.is_null() && output.ops.advance() == Advance::Stream {
+            if !off_out.is_null() && output.advance == Advance::Stream {
                 return Err(Errno::EINVAL);
             }
             if output.flags().contains(OpenFlags::APPEND) {
@@ -109,7 +109,7 @@ pub fn sys_splice(fd_in: i32, off_in: UserAddr, fd_out: i32, off_out: UserAddr, 
             if !off_out.is_null() {
                 return Err(Errno::ESPIPE);
             }
-            if !off_in.is_null() && input.ops.advance() == Advance::Stream {
+            if !off_in.is_null() && input.advance == Advance::Stream {
                 return Err(Errno::EINVAL);
             }
             at_offset(&input, off_in, |start| {
@@ -171,7 +171,7 @@ fn check_regular(file: &OpenFile) -> Result<(), Errno> {
     match file.inode().map(|inode| inode.file_type()) {
         Some(FileType::Directory) => Err(Errno::EISDIR),
         Some(FileType::Regular) => Ok(()),
-        None if file.ops.advance() == Advance::Position => Ok(()), // memfd
+        None if file.advance == Advance::Position => Ok(()), // memfd
         _ => Err(Errno::EINVAL),
     }
 }

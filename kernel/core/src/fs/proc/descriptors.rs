@@ -24,7 +24,7 @@ pub struct Descriptors {
 }
 
 fn file_of(subject: &Subject, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-    subject.task()?.files.get().get(fd).map_err(|_| Errno::ENOENT)
+    subject.task()?.files.get().get(fd).ok_or(Errno::ENOENT)
 }
 
 impl Directory for Descriptors {
@@ -75,7 +75,7 @@ fn describe(subject: &Subject, fd: i32) -> Result<Vec<u8>, Errno> {
     subject.check_inspect()?;
     let task = subject.task()?;
     let table = task.files.get();
-    let file = table.get(fd).map_err(|_| Errno::ENOENT)?;
+    let file = table.get(fd).ok_or(Errno::ENOENT)?;
     let cloexec = table.flags(fd).is_ok_and(|flags| flags.contains(crate::file::FdFlags::CLOEXEC));
     let flags = file.flags().bits() | if cloexec { OpenFlags::CLOEXEC.bits() } else { 0 };
     let position = *file.position.lock();
@@ -141,7 +141,7 @@ impl Inode for Anonymous {
         if let Some(end) = self.file.downcast::<pipe::PipeEnd>() {
             return Ok(end.reopen(flags));
         }
-        if self.file.ops.advance() == crate::file::Advance::Position && self.file.ops.mem_object(&self.file).is_ok() {
+        if self.file.advance == crate::file::Advance::Position && self.file.ops.mem_object(&self.file).is_ok() {
             return Ok(self.file.ops.clone());
         }
         Err(Errno::ENXIO)

@@ -107,6 +107,6 @@ pub fn sys_pidfd_getfd(pidfd: i32, targetfd: i32, flags: u32) -> SysResult {
         return Err(Errno::EPERM);
     }
     let task = process.any_thread().ok_or(Errno::ESRCH)?;
-    let file = task.files.get().get(targetfd)?;
+    let file = task.files.get().get(targetfd).ok_or(Errno::EBADF)?;
     install_file(file, true)
 }

@@ -62,7 +62,7 @@ pub fn sys_kcmp(pid1: i32, pid2: i32, kind: i32, idx1: u64, idx2: u64) -> SysRes
         0 => {
             let file = |task: &Task, fd: u64| -> Result<usize, Errno> {
                 let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-                Ok(address(Arc::as_ptr(&task.files.get().get(fd)?).cast()))
+                Ok(address(Arc::as_ptr(&task.files.get().get(fd).ok_or(Errno::EBADF)?).cast()))
             };
             order(file(&first, idx1)?, file(&second, idx2)?)
         }
