@@ -500,8 +500,9 @@ fn posix_timer_errors() {
 
 fn posix_timer_none() {
     let id = create(libc::CLOCK_MONOTONIC, 1, 0, 0);
-    set(id, 20_000_000, 0);
+    set(id, 500_000_000_000, 0);
     assert!(ns(get(id).it_value) > 0);
+    set(id, 20_000_000, 0);
     std::thread::sleep(std::time::Duration::from_millis(40));
     assert_eq!(ns(get(id).it_value), 0);
 }
@@ -513,9 +514,10 @@ fn posix_cpu_timer() {
         CAUGHT.store(0, Ordering::SeqCst);
         let id = create(clock, 0, signal, 0);
         assert!(id >= 0, "clock {clock}: errno {}", errno());
+        let before = now(clock);
         set(id, 20_000_000, 0);
         std::thread::sleep(std::time::Duration::from_millis(50));
-        assert_eq!(CAUGHT.load(Ordering::SeqCst), 0);
+        assert!(CAUGHT.load(Ordering::SeqCst) == 0 || now(clock) - before >= 20_000_000);
         burn(80_000_000);
         assert_eq!(CAUGHT.load(Ordering::SeqCst), 1, "clock {clock}");
     }

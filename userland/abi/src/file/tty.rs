@@ -228,9 +228,12 @@ pub fn job_control() {
         take_terminal(slave);
         let (r, w) = super::pipe_with(0);
         let middle = child(|| {
+            let parent = std::process::id() as i32;
             let orphan = child(|| {
                 ok(unsafe { libc::setpgid(0, 0) });
-                sleep_ms(100);
+                while unsafe { libc::getppid() } == parent {
+                    sleep_ms(1);
+                }
                 let code = match read(slave, 1) {
                     Err(EIO) => b'e',
                     _ => b'?',

@@ -35,7 +35,7 @@ fn sleepers(priorities: &[i32], body: impl Fn(usize) + Send + Sync + 'static) ->
             }
             body(index);
         });
-        std::thread::sleep(Duration::from_millis(40));
+        crate::harness::others_asleep();
         thread
     };
     priorities.iter().enumerate().map(start).collect()
@@ -76,7 +76,7 @@ pub fn receiver_before_notification() {
     let id = queue(4, 16, 0);
     assert_eq!(notify(id, Some(&event(1, 0, 0))), 0);
     let receiver = std::thread::spawn(move || receive(id, 16, None).unwrap());
-    std::thread::sleep(Duration::from_millis(40));
+    crate::harness::others_asleep();
     send(id, b"x", 0, None);
     receiver.join().unwrap();
     expect_errno(notify(id, Some(&event(1, 0, 0))), libc::EBUSY);

@@ -30,7 +30,7 @@ pub fn groups_and_sessions() {
             libc::usleep(100_000_000);
             0
         });
-        libc::usleep(20_000);
+        crate::harness::until_asleep(child);
         expect_errno(i64::from(libc::setpgid(child, own)), libc::EPERM);
         libc::kill(child, libc::SIGKILL);
         wait(child);

@@ -122,7 +122,7 @@ pub fn datagram_queue() {
         let mut entry = pollfd { fd: client, events: POLLOUT, revents: 0 };
         unsafe { poll(&mut entry, 1, 5000) }
     });
-    std::thread::sleep(std::time::Duration::from_millis(30));
+    crate::harness::others_asleep();
     for _ in 0..11 {
         assert_eq!(get(server, 8, 0).unwrap().len(), 1);
     }

@@ -199,7 +199,7 @@ pub fn backlog() {
     assert_eq!(connect_to(hasty, &name), EAGAIN);
     let other = name.clone();
     let patient = std::thread::spawn(move || connect_to(new_socket(SOCK_SEQPACKET), &other));
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    crate::harness::others_asleep();
     assert!(!patient.is_finished());
     ok(unsafe { accept(listener, std::ptr::null_mut(), std::ptr::null_mut()) });
     assert_eq!(patient.join().unwrap(), 0);
@@ -210,7 +210,7 @@ pub fn backlog() {
     assert_eq!(connect_to(limited, &name), EAGAIN);
     let other = name.clone();
     let patient = std::thread::spawn(move || connect_to(new_socket(SOCK_SEQPACKET), &other));
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    crate::harness::others_asleep();
     unsafe { close(listener) };
     assert_eq!(patient.join().unwrap(), ECONNREFUSED);
 }
@@ -231,7 +231,7 @@ pub fn halves() {
     let [c, d] = pair_of(SOCK_STREAM);
     let bytes = vec![0u8; 400_000];
     let writer = std::thread::spawn(move || unsafe { send(c, bytes.as_ptr().cast(), bytes.len(), MSG_NOSIGNAL) });
-    std::thread::sleep(std::time::Duration::from_millis(30));
+    crate::harness::others_asleep();
     ok(unsafe { shutdown(a, SHUT_WR) });
     assert_eq!(reader.join().unwrap().unwrap(), b"");
     ok(unsafe { shutdown(d, SHUT_RD) });
