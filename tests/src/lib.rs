@@ -3,7 +3,9 @@
 //! `scripts/test machine` builds everything first; $CRANNOG_ARTIFACTS says where it is.
 
 pub mod console;
+pub mod host;
 pub mod link;
+pub mod load;
 pub mod machine;
 pub mod net;
 pub mod programs;

@@ -311,6 +311,25 @@ impl Peer {
         }
     }
 
+    /// Says that this link's hosts make themselves addresses in 2001:db8:PREFIX::/64 (RFC 4861, 4.2 and 4.6.2), and that this
+    /// test is no router.
+    pub fn advertise(&mut self, prefix: u16) {
+        let mut bytes = vec![134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 4, 64, 0xc0];
+        bytes.extend([3600u32.to_be_bytes(), 1800u32.to_be_bytes(), [0; 4], [0x20, 1, 0xd, 0xb8]].concat());
+        bytes.extend(prefix.to_be_bytes());
+        bytes.extend([0; 10]);
+        let from = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x77];
+        let to = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let len = (bytes.len() as u16).to_be_bytes();
+        let total = sum(&[&from, &to, &[0, 0], &len, &[0, 0, 0, 58], &bytes]);
+        bytes[2..4].copy_from_slice(&total.to_be_bytes());
+        let mut frame = [&[0x33, 0x33, 0, 0, 0, 1][..], &self.wire.mac, &[0x86, 0xdd, 0x60, 0, 0, 0]].concat();
+        frame.extend([len[0], len[1], 58, 255]);
+        frame.extend([from, to].concat());
+        frame.extend(bytes);
+        self.wire.send(&frame);
+    }
+
     /// Throws away what came.
     pub fn drain(&mut self) {
         self.wire.fill();

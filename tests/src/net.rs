@@ -19,14 +19,21 @@ pub struct Machine {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
+    /// How long its end may be waited for.
+    limit: Duration,
 }
 
 impl Machine {
     /// Starts `crannog run` with these words; the packages they name are there by then.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_for(240, arguments)
+    }
+
+    /// As [`Machine::start`]; after so many seconds it is ended.
+    pub fn start_for(limit_s: u32, arguments: &[&str]) -> Self {
         crate::fetch(arguments);
         let mut child = Command::new(artifacts().join("crannog"))
-            .args(["run", "--timeout", "240"])
+            .args(["run", "--timeout", &limit_s.to_string()])
             .args(arguments)
             .env("CRANNOG_ARTIFACTS", artifacts())
             .stdin(Stdio::null())
@@ -45,7 +52,8 @@ impl Machine {
                 }
             });
         }
-        Self { child, lines, seen: Vec::new() }
+        let limit = PATIENCE.max(Duration::from_secs(limit_s.into()));
+        Self { child, lines, seen: Vec::new(), limit }
     }
 
     /// Waits for a line that contains `text` and answers it.
@@ -65,10 +73,10 @@ impl Machine {
         }
     }
 
-    /// Waits for the end; answers status and everything said.
+    /// Waits for the end, doing `meanwhile` every now and then; answers status and everything said.
     #[track_caller]
-    pub fn end(mut self) -> (i32, String) {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn end_with(mut self, mut meanwhile: impl FnMut()) -> (i32, String) {
+        let deadline = Instant::now() + self.limit;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 self.seen.extend(self.lines.try_iter());
@@ -78,9 +86,16 @@ impl Machine {
                 }
                 return (status.code().unwrap_or(-1), self.seen.join("\n"));
             }
+            meanwhile();
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("the machine does not end:\n{}", self.seen.join("\n"));
+    }
+
+    /// Waits for the end; answers status and everything said.
+    #[track_caller]
+    pub fn end(self) -> (i32, String) {
+        self.end_with(|| ())
     }
 }
 

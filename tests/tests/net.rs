@@ -1,9 +1,9 @@
 //! The network: devices, programs over the wire with a real peer on the host, and machines among themselves.
 
-use machine_tests::net::{HOST, Machine, body_of, free_port, get, serve_dns, serve_http, talk};
+use machine_tests::net::{HOST, Machine, free_port, get, serve_dns, serve_http, talk};
 use machine_tests::{crannog, shell};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -169,76 +169,6 @@ fn python_serves_and_fetches() {
     machine.wait_for("from the host");
     assert_eq!(get(port, "/a"), "from the guest /a");
     assert_eq!(get(port, "/b"), "from the guest /b");
-}
-
-/// Sends `count` requests on each of `connections` connections that stay; answers how many answers were whole.
-fn load(port: u16, connections: usize, count: usize) -> usize {
-    let threads: Vec<_> = (0..connections)
-        .map(|_| {
-            std::thread::spawn(move || {
-                let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-                stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-                let mut whole = 0;
-                for _ in 0..count {
-                    stream.write_all(b"GET / HTTP/1.1\r\nHost: guest\r\n\r\n").unwrap();
-                    let mut answer = Vec::new();
-                    let mut chunk = [0; 8192];
-                    while body_of(&answer).is_none() {
-                        match stream.read(&mut chunk) {
-                            Ok(n @ 1..) => answer.extend_from_slice(&chunk[..n]),
-                            other => panic!("{other:?} after {whole} answers"),
-                        }
-                    }
-                    whole += 1;
-                }
-                whole
-            })
-        })
-        .collect();
-    threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-}
-
-#[test]
-fn nginx_with_two_workers() {
-    let port = free_port();
-    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/nginx.toml");
-    let publish = format!("{port}:80");
-    let _machine = Machine::start(&["--quiet", "-m", "512M", "--cpus", "2", "-p", &publish, "--recipe", recipe]);
-    assert!(get(port, "/").contains("Crannog"));
-    assert_eq!(load(port, 10, 100), 1000);
-}
-
-#[test]
-fn redis_answers_and_saves() {
-    let port = free_port();
-    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/redis.toml");
-    let publish = format!("{port}:6379");
-    let _machine = Machine::start(&["--quiet", "-m", "512M", "--cpus", "2", "-p", &publish, "--recipe", recipe]);
-    talk(port, b"PING\r\n", |answer| answer == b"+PONG\r\n");
-    let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).unwrap());
-    stream.get_ref().set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let mut ask = |question: String| {
-        stream.get_mut().write_all(question.as_bytes()).unwrap();
-        let mut line = String::new();
-        stream.read_line(&mut line).unwrap();
-        line
-    };
-    for number in 0..500 {
-        assert_eq!(ask(format!("SET key{number} {number}\r\n")), "+OK\r\n");
-    }
-    assert_eq!(ask("INCRBY key7 35\r\n".into()), ":42\r\n");
-    assert_eq!(ask("DBSIZE\r\n".into()), ":500\r\n");
-    // A child of the server writes while it goes on.
-    let before = ask("LASTSAVE\r\n".into());
-    std::thread::sleep(Duration::from_millis(1100));
-    assert!(ask("BGSAVE\r\n".into()).starts_with("+Background saving started"));
-    for _ in 0..200 {
-        if ask("LASTSAVE\r\n".into()) != before {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    panic!("the background save does not end");
 }
 
 #[test]
