@@ -1,5 +1,6 @@
 //! Memory that a device reads and writes beside us.
 
+use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -69,6 +70,18 @@ impl Dma {
         assert!(offset <= self.len && bytes.len() <= self.len - offset);
         // SAFETY: as in `write`.
         unsafe { core::ptr::copy_nonoverlapping(self.base.as_ptr().add(offset), bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    /// Appends the `count` bytes at `offset` to `bytes`, which has room for them; panics beyond the block or the room.
+    pub fn append(&self, offset: usize, count: usize, bytes: &mut Vec<u8>) {
+        assert!(offset <= self.len && count <= self.len - offset && count <= bytes.capacity() - bytes.len());
+        let end = bytes.len() + count;
+        // SAFETY: inside the block and inside the vector's allocation by the check above, which are not one another as in
+        // `write`; the bytes up to `end` are initialized then.
+        unsafe {
+            core::ptr::copy_nonoverlapping(self.base.as_ptr().add(offset), bytes.as_mut_ptr().add(bytes.len()), count);
+            bytes.set_len(end);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What `kernel/core` knows of a device.
 
+use alloc::vec::Vec;
+
 /// A CPU-visible interrupt number (GIC INTID; on BCM283x our own flat numbering).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Irq(pub u32);
@@ -161,9 +163,9 @@ pub trait NetDevice: Send + Sync {
     /// # Errors
     /// [`Full`]: try again when an interrupt (`NetEvents::queue`) says frames were sent, which the device then will do.
     fn transmit(&self, parts: &[&[u8]], meta: TxMeta) -> Result<(), Full>;
-    /// Gives up to `budget` received frames to `frame`, in order; answers how many. The bytes are the callee's only during
-    /// the call, which must not call `receive` of the same device again; it may transmit.
-    fn receive(&self, budget: usize, frame: &mut dyn FnMut(&mut [u8], RxMeta)) -> usize;
+    /// Gives up to `budget` received frames to `frame`, in order; answers how many. The call must not call `receive` of the same
+    /// device again; it may transmit.
+    fn receive(&self, budget: usize, frame: &mut dyn FnMut(Vec<u8>, RxMeta)) -> usize;
     /// Asks for an interrupt at the next received frame; true: some have arrived meanwhile, receive again.
     fn enable_interrupt(&self) -> bool;
     /// Suppresses interrupts for received frames.

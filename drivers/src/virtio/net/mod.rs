@@ -17,6 +17,7 @@ use crate::dma::DmaSource;
 use crate::lock::IrqLock;
 use crate::traits::{Full, NetDevice, NetEvents, NetStats, Offloads, RxMeta, TxMeta};
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use receive::Receiver;
 use transmit::Transmitter;
@@ -74,8 +75,6 @@ pub struct Net {
     has_status: bool,
     link_is_up: AtomicBool,
     rx: IrqLock<Receiver>,
-    /// Where a frame is while the caller looks at it; taken by who receives.
-    scratch: IrqLock<Option<Box<[u8]>>>,
     tx: IrqLock<Transmitter>,
     counters: Counters,
 }
@@ -116,7 +115,6 @@ impl Net {
                     has_status: has(STATUS),
                     link_is_up: AtomicBool::new(true),
                     rx: IrqLock::new(rx),
-                    scratch: IrqLock::new(Some(alloc::vec![0; LONGEST_FRAME + VLAN_TAG].into_boxed_slice())),
                     tx: IrqLock::new(tx),
                     counters: Counters::default(),
                     bus,
@@ -199,19 +197,18 @@ impl NetDevice for Net {
         }
     }
 
-    fn receive(&self, budget: usize, frame: &mut dyn FnMut(&mut [u8], RxMeta)) -> usize {
-        let Some(mut scratch) = self.scratch.lock().take() else { return 0 };
+    fn receive(&self, budget: usize, frame: &mut dyn FnMut(Vec<u8>, RxMeta)) -> usize {
         let mut count = 0;
         while count < budget {
-            let taken = self.rx.lock().take_frame(&mut scratch);
+            let taken = self.rx.lock().take_frame();
             match taken {
                 receive::Taken::Nothing => break,
                 // Damaged ones count against the budget: the device must not keep us here.
                 receive::Taken::Damaged => Counters::add(&self.counters.rx_errors, 1),
-                receive::Taken::Frame { len, meta } => {
+                receive::Taken::Frame { bytes, meta } => {
                     Counters::add(&self.counters.rx_frames, 1);
-                    Counters::add(&self.counters.rx_bytes, len as u64);
-                    frame(&mut scratch[..len], meta);
+                    Counters::add(&self.counters.rx_bytes, bytes.len() as u64);
+                    frame(bytes, meta);
                 }
             }
             count += 1;
@@ -221,7 +218,6 @@ impl NetDevice for Net {
         if notify {
             self.bus.notify(RECEIVE_QUEUE);
         }
-        *self.scratch.lock() = Some(scratch);
         count
     }
 

@@ -1,10 +1,11 @@
 //! The receive ring: buffers of one size, each the device's until a frame (or, merging, a piece of one) is in it.
 
-use super::header;
+use super::{LONGEST_FRAME, VLAN_TAG, header};
 use crate::dma::{Dma, DmaSource};
 use crate::traits::RxMeta;
 use crate::virtio::queue::Queue;
 use crate::virtio::{Bus, Error};
+use alloc::vec::Vec;
 
 /// Buffers of the ring, at most.
 const NR_BUFFERS: u16 = 256;
@@ -21,7 +22,7 @@ pub struct Receiver {
 pub enum Taken {
     Nothing,
     Damaged,
-    Frame { len: usize, meta: RxMeta },
+    Frame { bytes: Vec<u8>, meta: RxMeta },
 }
 
 impl Receiver {
@@ -50,8 +51,8 @@ impl Receiver {
         self.queue.publish()
     }
 
-    /// Copies the next frame into `frame`; its buffers are lent again at once.
-    pub fn take_frame(&mut self, frame: &mut [u8]) -> Taken {
+    /// Copies the next frame out; its buffers are lent again at once.
+    pub fn take_frame(&mut self) -> Taken {
         let Some((first, written)) = self.queue.take() else { return Taken::Nothing };
         let written = written as usize;
         let base = usize::from(first) * self.buffer_bytes;
@@ -61,10 +62,15 @@ impl Receiver {
         if !self.merges {
             nr_buffers = 1;
         }
-        let mut len = 0;
-        let mut damaged = written <= header::BYTES || nr_buffers == 0;
+        let mut frame = Vec::new();
+        let mut damaged = written <= header::BYTES || written > self.buffer_bytes || nr_buffers == 0;
         if !damaged {
-            damaged = !self.append(base + header::BYTES, written - header::BYTES, frame, &mut len);
+            let longest = match nr_buffers {
+                1 => written - header::BYTES,
+                more => (usize::from(more) * self.buffer_bytes).min(LONGEST_FRAME + VLAN_TAG),
+            };
+            damaged = frame.try_reserve_exact(longest).is_err()
+                || !self.append(base + header::BYTES, written - header::BYTES, &mut frame);
         }
         self.lend(first);
         // The pieces are all there at once (5.1.6.4); a device that says otherwise loses the frame.
@@ -74,17 +80,18 @@ impl Receiver {
                 break;
             };
             let base = usize::from(number) * self.buffer_bytes;
-            damaged = damaged || !self.append(base, written as usize, frame, &mut len);
+            damaged = damaged || !self.append(base, (written as usize).min(self.buffer_bytes), &mut frame);
             self.lend(number);
         }
-        if damaged { Taken::Damaged } else { Taken::Frame { len, meta } }
+        if damaged { Taken::Damaged } else { Taken::Frame { bytes: frame, meta } }
     }
 
-    /// Copies a piece behind what is in `frame`; false when it does not fit.
-    fn append(&self, from: usize, count: usize, frame: &mut [u8], len: &mut usize) -> bool {
-        let Some(room) = frame.get_mut(*len..).and_then(|rest| rest.get_mut(..count)) else { return false };
-        self.buffers.read(from, room);
-        *len += count;
-        true
+    /// Appends a piece to `frame`; false when there is no room for it.
+    fn append(&self, from: usize, count: usize, frame: &mut Vec<u8>) -> bool {
+        let fits = count <= frame.capacity() - frame.len();
+        if fits {
+            self.buffers.append(from, count, frame);
+        }
+        fits
     }
 }

@@ -1,6 +1,7 @@
 //! One TCP connection on smoltcp: a socket alone in its set, an interface of its own that knows just its address, and a device
 //! that holds one packet. Packets find their connection through our own tables, so no scan of sockets is ever made.
 
+use super::handshake::Handshake;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -49,6 +50,8 @@ pub struct Engine {
     room: usize,
     /// What the peer's SYN said, once it came.
     peer_segment_bytes: Option<u16>,
+    /// Until the ACK of a passive handshake is there.
+    pub(super) handshake: Option<Box<Handshake>>,
 }
 
 /// The device of one call: at most one packet in, any number out.
@@ -178,7 +181,7 @@ impl Engine {
         });
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(Socket::new(buffer(sizes.0)?, buffer(sizes.1)?));
-        Some(Box::new(Self { interface, sockets, handle, caps, room, peer_segment_bytes: None }))
+        Some(Box::new(Self { interface, sockets, handle, caps, room, peer_segment_bytes: None, handshake: None }))
     }
 
     pub fn tcp(&mut self) -> &mut Socket<'static> {
@@ -202,6 +205,9 @@ impl Engine {
         if self.peer_segment_bytes.is_none() {
             self.peer_segment_bytes = advertised_segment(packet);
         }
+        if self.handshake.as_mut().is_some_and(|handshake| !handshake.sees(packet)) {
+            return;
+        }
         let Self { interface, sockets, caps, room, .. } = self;
         let mut slot = Slot { input: Some(packet), output, caps, room: *room };
         interface.poll_ingress_single(instant(now_ns), &mut slot, sockets);
@@ -209,16 +215,32 @@ impl Engine {
 
     /// Sends what may be sent now, at most `budget` packets.
     pub fn egress(&mut self, now_ns: u64, budget: usize, output: &mut Vec<Emitted>) {
-        let Self { interface, sockets, caps, room, .. } = self;
+        let Self { interface, sockets, caps, room, handshake, .. } = self;
         let limit = output.len() + budget;
         loop {
             let before = output.len();
             let mut slot = Slot { input: None, output, caps, room: *room };
             interface.poll_egress(instant(now_ns), &mut slot, sockets);
+            if let Some(handshake) = handshake {
+                output[before..].iter_mut().for_each(|sent| handshake.correct(&mut sent.buffer[*room..], now_ns));
+            }
             if output.len() == before || output.len() >= limit {
                 return;
             }
         }
+    }
+
+    /// Bytes of buffers that the connection holds and that count: none before it is established.
+    pub fn held_bytes(&mut self) -> usize {
+        if self.handshake.is_some() {
+            return 0;
+        }
+        let tcp = self.tcp();
+        tcp.recv_capacity() + tcp.send_capacity()
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.room
     }
 
     /// When [`Engine::egress`] is to be called next (ns), if nothing else happens.

@@ -37,6 +37,9 @@ fn deliver(engine: &mut Engine, bytes: &[u8], now: u64, out: &mut Vec<Emitted>) 
     if let Some(header) = packet::parse(bytes)
         && packet::parse_tcp(&header, &bytes[header.payload_at..header.end], true).is_some()
     {
+        if let Some(needed) = engine.needs_for(bytes) {
+            assert!(engine.held_bytes() == 0 && engine.establish() && engine.held_bytes() == needed);
+        }
         engine.ingress(&bytes[..header.end], now, out);
     }
 }
@@ -48,8 +51,13 @@ fn transfer(v6: bool, faults: Faults, seed: u64, total: usize) {
         ("10.0.0.1:5000".parse().unwrap(), "10.0.0.2:80".parse().unwrap())
     };
     let mut now = 1_000_000_000;
-    let mut ends = [client, server].map(|end| Engine::new(end.ip(), link(), seed, (65_536, 65_536), 0, now).unwrap());
-    assert!(ends[1].listen(server));
+    let sizes = (200_000, 65_536);
+    // The listening end has no buffers before the handshake is done, and leaves the sums to its device.
+    let without_sum = Link { without_sum: true, ..link() };
+    let mut ends = [
+        Engine::new(client.ip(), link(), seed, sizes, 0, now).unwrap(),
+        Engine::half_open(server, without_sum, seed, sizes, 0, now).unwrap(),
+    ];
     ends[0].connect(client, server).unwrap();
     let mut dice = Dice(seed | 1);
     let mut wires: [VecDeque<Vec<u8>>; 2] = Default::default();
@@ -81,6 +89,10 @@ fn transfer(v6: bool, faults: Faults, seed: u64, total: usize) {
             for emitted in out {
                 progress = true;
                 let mut bytes = emitted.buffer;
+                if side == 1 {
+                    let header = packet::parse(&bytes).unwrap();
+                    build::full_sum(&header, &mut bytes[header.payload_at..header.end]);
+                }
                 if dice.one_in(faults.lose) {
                     continue;
                 }
@@ -99,6 +111,7 @@ fn transfer(v6: bool, faults: Faults, seed: u64, total: usize) {
             }
         }
         if received == total && ends[1].tcp().state() == State::CloseWait {
+            assert_eq!(ends[1].tcp().recv_capacity(), sizes.0);
             return;
         }
         // Time passes as far as the next timer when nothing moves.

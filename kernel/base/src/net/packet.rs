@@ -50,19 +50,25 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// The one's complement sum of `bytes` added to `sum`, folded to 16 bits.
 pub fn sum(bytes: &[u8], sum: u32) -> u32 {
-    let mut total = u64::from(sum);
-    let mut chunks = bytes.chunks_exact(4);
-    for chunk in &mut chunks {
-        total += u64::from(u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]));
-    }
-    let rest = chunks.remainder();
-    let mut last = [0u8; 4];
+    let fold = |mut total: u64| {
+        while total >> 16 != 0 {
+            total = (total & 0xffff) + (total >> 16);
+        }
+        total
+    };
+    // Eight bytes at a time in little-endian order: the bytes of the result come out the other way round (RFC 1071, 2.B).
+    let halves = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        (word & 0xffff_ffff) + (word >> 32)
+    };
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    let mut total: u64 = blocks.iter().map(|block| block.as_chunks::<8>().0.iter().map(halves).sum::<u64>()).sum();
+    let (words, rest) = rest.as_chunks::<8>();
+    total += words.iter().map(halves).sum::<u64>();
+    let mut last = [0u8; 8];
     last[..rest.len()].copy_from_slice(rest);
-    total += u64::from(u32::from_be_bytes(last));
-    while total >> 16 != 0 {
-        total = (total & 0xffff) + (total >> 16);
-    }
-    total as u32
+    total += halves(&last);
+    fold(u64::from((fold(total) as u16).swap_bytes()) + u64::from(sum)) as u32
 }
 
 /// The sum of the pseudo header of TCP, UDP and ICMPv6.
@@ -74,6 +80,21 @@ pub fn pseudo_sum(src: IpAddr, dst: IpAddr, protocol: u8, len: usize) -> u32 {
         _ => total,
     };
     sum(&(len as u32).to_be_bytes(), total)
+}
+
+/// Whether two IP packets carry segments of one TCP connection, one way, that bring nothing but data and acknowledgements.
+pub fn is_same_stream(one: &[u8], other: &[u8]) -> bool {
+    /// Where the addresses are, and TCP's header behind them.
+    fn stream(packet: &[u8]) -> Option<(&[u8], &[u8])> {
+        let (addresses, tcp) = match packet.first()? {
+            0x45 if packet.get(6)? & 0x3f == 0 && *packet.get(7)? == 0 && *packet.get(9)? == PROTO_TCP => (12, 20),
+            byte if byte >> 4 == 6 && *packet.get(6)? == PROTO_TCP => (8, 40),
+            _ => return None,
+        };
+        let is_plain = packet.get(tcp + 13)? & !PSH == ACK;
+        is_plain.then(|| (&packet[addresses..tcp], &packet[tcp..tcp + 4]))
+    }
+    stream(one).is_some_and(|one| stream(other) == Some(one))
 }
 
 /// Where the upper layer begins in a packet without IPv6 extensions.
@@ -305,6 +326,44 @@ mod tests {
             build::Ip { src, dst, protocol: PROTO_UDP, hop_limit: 64, traffic_class: 0, id: 7, dont_fragment: true };
         build::udp(&mut packet, &header, 53, 1024, payload, true);
         packet
+    }
+
+    /// Word by word, as RFC 1071 defines it.
+    #[test]
+    fn sums_of_every_length() {
+        let bytes: Vec<u8> = (0..300u32).map(|at| (at * 151 + 77) as u8 | if at % 5 == 0 { 0xf0 } else { 0 }).collect();
+        for len in 0..bytes.len() {
+            let words = bytes[..len].chunks(2);
+            let mut total: u32 = 0x1_2345;
+            total += words.map(|two| u32::from(two[0]) << 8 | two.get(1).map_or(0, |low| u32::from(*low))).sum::<u32>();
+            while total >> 16 != 0 {
+                total = (total & 0xffff) + (total >> 16);
+            }
+            assert_eq!(sum(&bytes[..len], 0x1_2345), total, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn streams_are_told_apart() {
+        let v4 = |port: u8, flags: u8| {
+            let mut packet = [0; 60];
+            (packet[0], packet[9], packet[19], packet[23], packet[33]) = (0x45, PROTO_TCP, 1, port, flags);
+            packet
+        };
+        let v6 = |to: u8, flags: u8| {
+            let mut packet = [0; 60];
+            (packet[0], packet[6], packet[39], packet[53]) = (0x60, PROTO_TCP, to, flags);
+            packet
+        };
+        assert!(is_same_stream(&v4(1, ACK), &v4(1, ACK | PSH)));
+        assert!(is_same_stream(&v6(1, ACK), &v6(1, ACK)));
+        for other in [v4(2, ACK), v4(1, ACK | FIN), v4(1, SYN), v6(1, ACK), [0; 60]] {
+            assert!(!is_same_stream(&v4(1, ACK), &other));
+        }
+        assert!(!is_same_stream(&v6(1, ACK), &v6(2, ACK)) && !is_same_stream(&v6(1, ACK)[..50], &v6(1, ACK)));
+        let mut fragment = v4(1, ACK);
+        fragment[6] = 0x20;
+        assert!(!is_same_stream(&fragment, &fragment) && !is_same_stream(&[], &[]));
     }
 
     #[test]

@@ -84,6 +84,9 @@ pub fn max_segment() {
             // Less the bytes of options that every segment has.
             let bytes = option(fd, IPPROTO_TCP, TCP_MAXSEG).unwrap();
             assert!((960..=1000).contains(&bytes), "{bytes} deferred {deferred}");
+            // Too late for this connection: the peers have told each other.
+            assert_eq!(set(fd, IPPROTO_TCP, TCP_MAXSEG, 500), 0);
+            assert_eq!(option(fd, IPPROTO_TCP, TCP_MAXSEG), Ok(bytes));
         }
     }
     let (client, _server) = connected();

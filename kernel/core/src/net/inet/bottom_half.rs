@@ -4,6 +4,7 @@
 //! bounded number of frames per round, so that timers and other devices get their turn; after the last one its interrupt is
 //! enabled and its ring looked at once more.
 
+use super::input::Held;
 use super::output::{self, Queue};
 use super::packet::Frame;
 use super::tcp::{self, Tcp};
@@ -14,11 +15,14 @@ use crate::process::kernel::spawn_kernel_thread;
 use crate::sync::WaitReason;
 use crate::time::KernelTimer;
 use alloc::collections::VecDeque;
+use base::net::packet::is_same_stream;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Once;
 
 /// Frames of one round.
 const BUDGET: usize = 64;
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
 const MAX_INTERFACES: u32 = 64;
 
 /// A bit for each interface that may have something.
@@ -102,16 +106,18 @@ fn receive(index: u32) {
     output::flush(index);
     iface::refresh_link(index);
     let mut frames: Vec<Frame> = Vec::new();
-    let taken = device.receive(BUDGET, &mut |bytes, meta| {
-        let mut copy = Vec::new();
-        if copy.try_reserve_exact(bytes.len()).is_ok() {
-            copy.extend_from_slice(bytes);
-            frames.push(Frame { interface: index, bytes: copy, meta });
+    let taken = device.receive(BUDGET, &mut |bytes, meta| frames.push(Frame { interface: index, bytes, meta }));
+    let (mut queue, mut held) = (Queue::new(), Held::default());
+    let mut frames = frames.into_iter().peekable();
+    while let Some(frame) = frames.next() {
+        let next = frames.peek().and_then(|next| next.bytes.get(ETHERNET..));
+        let own = frame.bytes.get(ETHERNET..);
+        held.more = own.zip(next).is_some_and(|(own, next)| is_same_stream(own, next));
+        let is_last = !held.more;
+        super::input::frame(frame, &mut held, &mut queue);
+        if is_last && let Some(socket) = held.socket.take() {
+            tcp::let_go(&socket, &mut queue);
         }
-    });
-    let mut queue = Queue::new();
-    for frame in frames {
-        super::input::frame(frame, &mut queue);
         output::send_all(&mut queue);
     }
     // More may be there, or may have come while the interrupt was off.

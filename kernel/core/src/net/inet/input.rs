@@ -15,8 +15,29 @@ const ANY_V6: IpAddr = IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED);
 
 static REASSEMBLY: SpinLock<Reassembly> = SpinLock::new(Reassembly::new());
 
+/// What is known of a packet besides its bytes.
+pub struct Arrival<'a> {
+    /// TCP's and UDP's checksums need no look.
+    pub sums_good: bool,
+    /// Whether the next one is of the same stream, and who waits for it.
+    pub held: Option<&'a mut Held>,
+}
+
+impl Arrival<'_> {
+    /// From this machine itself.
+    pub const LOCAL: Self = Self { sums_good: true, held: None };
+}
+
+/// A connection that answers the segments of one burst together: it has taken some and is to be let go
+/// ([`super::tcp::let_go`]) when the last one of them has been looked at, whatever became of that.
+#[derive(Default)]
+pub struct Held {
+    pub more: bool,
+    pub socket: Option<Arc<super::tcp::Tcp>>,
+}
+
 /// Takes one Ethernet frame.
-pub fn frame(mut frame: Frame, queue: &mut Queue) {
+pub fn frame(mut frame: Frame, held: &mut Held, queue: &mut Queue) {
     let Some((link, _)) = frame.bytes.split_at_checked(14) else { return };
     let (kind, is_group) = ([link[12], link[13]], link[0] & 1 != 0);
     let to_us = iface::with(frame.interface, |own| own.is_up() && (is_group || own.mac == link[..6]));
@@ -34,7 +55,10 @@ pub fn frame(mut frame: Frame, queue: &mut Queue) {
         [0x08, 0x00] if config::wants(frame.interface, &frame.bytes) => {
             config::dhcp_input(frame.interface, &frame.bytes)
         }
-        [0x08, 0x00] | [0x86, 0xdd] => ip(frame.interface, &mut frame.bytes[14..], frame.meta.checksum_good, queue),
+        [0x08, 0x00] | [0x86, 0xdd] => {
+            let arrival = Arrival { sums_good: frame.meta.checksum_good, held: Some(held) };
+            ip(frame.interface, &mut frame.bytes[14..], arrival, queue)
+        }
         _ => {}
     }
 }
@@ -47,8 +71,8 @@ fn is_for_us(interface: u32, header: &Header) -> bool {
     iface::address::owner_of(header.dst).is_some() || iface::address::is_broadcast(header.dst)
 }
 
-/// Takes one IP packet; `sums_good`: TCP's and UDP's checksums need no look. What it brings about joins `queue`.
-pub fn ip(interface: u32, bytes: &mut [u8], sums_good: bool, queue: &mut Queue) {
+/// Takes one IP packet. What it brings about joins `queue`.
+pub fn ip(interface: u32, bytes: &mut [u8], arrival: Arrival<'_>, queue: &mut Queue) {
     let Some(header) = packet::parse(bytes) else {
         let of = if bytes.first().is_some_and(|byte| byte >> 4 == 6) { ANY_V6 } else { ANY_V4 };
         counters::one(of, Of::InReceives);
@@ -85,14 +109,15 @@ pub fn ip(interface: u32, bytes: &mut [u8], sums_good: bool, queue: &mut Queue) 
             && let Some(header) = packet::parse(&whole).filter(|header| header.fragment.is_none())
         {
             counters::one(of, Of::ReasmOks);
-            upper(interface, &header, &whole, false, queue);
+            upper(interface, &header, &whole, Arrival { sums_good: false, held: None }, queue);
         }
         return;
     }
-    upper(interface, &header, bytes, sums_good, queue);
+    upper(interface, &header, bytes, arrival, queue);
 }
 
-fn upper(interface: u32, header: &Header, bytes: &[u8], sums_good: bool, queue: &mut Queue) {
+fn upper(interface: u32, header: &Header, bytes: &[u8], arrival: Arrival<'_>, queue: &mut Queue) {
+    let Arrival { sums_good, held } = arrival;
     let bytes = &bytes[..header.end];
     let body = &bytes[header.payload_at..];
     let had_raw = raw::input(interface, header, bytes);
@@ -104,7 +129,7 @@ fn upper(interface: u32, header: &Header, bytes: &[u8], sums_good: bool, queue: 
         PROTO_TCP => {
             counters::tcp(counters::Tcp::InSegs);
             match packet::parse_tcp(header, body, !sums_good) {
-                Some(segment) => tcp::input(interface, header, bytes, &segment, queue),
+                Some(segment) => tcp::input(interface, header, (bytes, &segment), held, queue),
                 None => {
                     counters::tcp(counters::Tcp::InErrs);
                     if packet::parse_tcp(header, body, false).is_some() {

@@ -4,7 +4,7 @@ use super::super::address::{self, Endpoint};
 use super::super::counters;
 use super::super::output::{self, Queue};
 use super::super::ports::{Claim, check_bind};
-use super::connection::Effects;
+use super::connection::{Begins, Effects};
 use super::listener::{Listener, MAX_BACKLOG};
 use super::table::{self, Name};
 use super::{PORTS, Progress, State, Tcp};
@@ -238,10 +238,11 @@ impl Tcp {
             output::send_all(&mut queue);
             return Ok(());
         }
-        let mut engine = self.new_engine(ip, peer.ip, None).map_err(release)?;
+        let begins = Begins::ByConnect;
+        let mut engine = self.new_engine(local.socket_addr(), peer.ip, begins).map_err(release)?;
         let started = engine.connect(local.socket_addr(), peer.socket_addr());
         if started.is_err() || !table::insert(name(port), self.clone()) {
-            super::buffers::give_back(engine.tcp().recv_capacity() + engine.tcp().send_capacity());
+            super::buffers::give_back(engine.held_bytes());
             return Err(release(Errno::EADDRNOTAVAIL));
         }
         counters::tcp(counters::Tcp::ActiveOpens);
@@ -252,6 +253,7 @@ impl Tcp {
             state.local = local;
             state.has_port = true;
             state.remote = Some(peer);
+            state.max_segment = self.options.max_segment();
             state.progress = Progress::Connecting;
             state.is_closed = false;
             state.is_local = table::is_local(peer.ip);

@@ -6,6 +6,7 @@
 use super::super::bottom_half;
 use super::super::counters::{self, Tcp as Count};
 use super::super::icmp::Trouble;
+use super::super::input::Held;
 use super::super::output::Queue;
 use super::super::packet::Packet;
 use super::table::{self, Name};
@@ -15,6 +16,7 @@ use crate::net::iface::{self, SocketInfo};
 use crate::prelude::*;
 use base::net::engine::{Duration, Emitted, Engine, Link, State as Phase};
 use base::net::packet::{self, PROTO_TCP, RST, Tcp as Segment};
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
 
 /// Packets one call sends at most before others get their turn.
@@ -47,6 +49,14 @@ pub(super) struct Effects {
     pub room_for: Option<Arc<Tcp>>,
     /// The joined peer that this socket leaves, and whether by a reset.
     pub left: Option<(Option<Arc<Tcp>>, bool)>,
+}
+
+/// How a connection begins.
+#[derive(Clone, Copy)]
+pub(super) enum Begins {
+    ByConnect,
+    /// By a SYN that comes; the seed makes it another one's double. It gets its buffers when the handshake is done.
+    BySyn(Option<u64>),
 }
 
 /// What the connection was before the engine worked.
@@ -135,8 +145,14 @@ impl Tcp {
         }
     }
 
-    /// A segment of this connection.
-    pub(super) fn segment(self: &Arc<Self>, bytes: &[u8], segment: &Segment, queue: &mut Queue) {
+    /// A segment of this connection. What follows from it is sent at once or, when more of its burst is to come, by
+    /// [`Tcp::catch_up`].
+    pub(super) fn segment(
+        self: &Arc<Self>,
+        (bytes, segment): (&[u8], &Segment),
+        held: Option<&mut Held>,
+        queue: &mut Queue,
+    ) {
         let parent = {
             let mut state = self.state.lock();
             let waits = state.phase() == Phase::SynReceived;
@@ -158,6 +174,15 @@ impl Tcp {
             // Data for somebody who has gone is answered by a reset.
             let unwanted = state.is_orphan && segment.payload_len != 0 && !segment.has(RST);
             let Some(engine) = &mut state.engine else { return };
+            // Without memory for the connection's buffers the peer is not heard, and says it again.
+            if let Some(bytes) = engine.needs_for(bytes) {
+                if !buffers::try_take(bytes) {
+                    return;
+                }
+                if !engine.establish() {
+                    return buffers::give_back(bytes);
+                }
+            }
             let mut out = Vec::new();
             let now = crate::time::now_ns();
             if unwanted && matches!(before.phase, Phase::FinWait1 | Phase::FinWait2) {
@@ -165,9 +190,36 @@ impl Tcp {
             } else {
                 engine.ingress(bytes, now, &mut out);
             }
-            engine.egress(now, EGRESS_BUDGET, &mut out);
+            let holds = held.as_ref().is_some_and(|held| held.more);
+            if !holds {
+                engine.egress(now, EGRESS_BUDGET, &mut out);
+            }
             self.enqueue(state, out, queue);
             self.settle(state, &before, segment.has(RST), &mut effects);
+            if let Some(held) = held {
+                // It is about to be looked at again.
+                effects.timer = effects.timer.filter(|_| !holds);
+                if holds {
+                    held.socket = Some(self.clone());
+                } else {
+                    held.socket.take_if(|other| Arc::ptr_eq(other, self));
+                }
+            }
+        }
+        self.conclude(effects, queue);
+    }
+
+    /// Sends what there is to send.
+    pub(super) fn catch_up(self: &Arc<Self>, queue: &mut Queue) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            let state = &mut *state;
+            let before = state.before();
+            if state.engine.is_some() && !state.is_closed {
+                self.flush(state, queue);
+                self.settle(state, &before, false, &mut effects);
+            }
         }
         self.conclude(effects, queue);
     }
@@ -342,7 +394,7 @@ impl Tcp {
             super::PORTS.release(self.id, port);
         }
         if let Some(mut engine) = dead {
-            buffers::give_back(engine.tcp().recv_capacity() + engine.tcp().send_capacity());
+            buffers::give_back(engine.held_bytes());
         }
         if let Some(parent) = accept {
             match parent.upgrade() {
@@ -491,13 +543,8 @@ impl Tcp {
         self.conclude(effects, &mut Queue::new());
     }
 
-    /// An engine for a connection between these ends, with this seed or any: ENOBUFS.
-    pub(super) fn new_engine(
-        &self,
-        local: core::net::IpAddr,
-        remote: core::net::IpAddr,
-        seed: Option<u64>,
-    ) -> Result<Box<Engine>, Errno> {
+    /// An engine for a connection between these ends, which begins as `begins` says: ENOBUFS.
+    pub(super) fn new_engine(&self, local: SocketAddr, remote: IpAddr, begins: Begins) -> Result<Box<Engine>, Errno> {
         let sizes = buffers::choose(&self.common).ok_or(Errno::ENOBUFS)?;
         let via = iface::lookup(remote);
         let is_local = table::is_local(remote);
@@ -512,13 +559,21 @@ impl Tcp {
                 },
             ),
         };
-        let seed = seed.unwrap_or_else(super::super::hash::random_u64);
         let room = super::super::packet::LINK_ROOM;
         let now = crate::time::now_ns();
-        let Some(mut engine) = Engine::new(local, link, seed, sizes, room, now) else {
-            buffers::give_back(sizes.0 + sizes.1);
-            return Err(Errno::ENOBUFS);
+        let random = super::super::hash::random_u64;
+        let engine = match begins {
+            Begins::BySyn(seed) => Engine::half_open(local, link, seed.unwrap_or_else(random), sizes, room, now),
+            Begins::ByConnect if !buffers::try_take(sizes.0 + sizes.1) => None,
+            Begins::ByConnect => {
+                let engine = Engine::new(local.ip(), link, random(), sizes, room, now);
+                if engine.is_none() {
+                    buffers::give_back(sizes.0 + sizes.1);
+                }
+                engine
+            }
         };
+        let mut engine = engine.ok_or(Errno::ENOBUFS)?;
         let tcp = engine.tcp();
         tcp.set_nagle_enabled(!is_local && !self.options.no_delay());
         tcp.set_ack_delay((!is_local).then_some(Duration::from_millis(10)));

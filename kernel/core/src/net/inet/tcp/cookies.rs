@@ -12,7 +12,6 @@ use super::super::packet::{LINK_ROOM, Packet};
 use super::Tcp;
 use super::connection::Effects;
 use super::table::{self, Name};
-use crate::net::iface;
 use crate::prelude::*;
 use alloc::vec;
 use base::net::build::{self, Ip};
@@ -24,6 +23,8 @@ use spin::Once;
 
 /// The segment sizes that are told apart.
 const SIZES: [u16; 4] = [536, 1220, 1440, 1460];
+/// An MTU that every link has.
+const LEAST_MTU: usize = 576;
 /// What a cookie is good for, at least and at most twice.
 const SLOT_NS: u64 = 64_000_000_000;
 /// How long a listener that gave out cookies takes them.
@@ -54,10 +55,9 @@ fn remembered(name: &Name, sequence: u32, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// Sends the SYN through a passing engine; answers what that says.
-fn answer(name: &Name, sequence: u32, slot: u64, size: usize) -> Vec<Emitted> {
+/// Sends the SYN through a passing engine whose packets are at most `mtu` bytes long; answers what that says.
+fn answer(name: &Name, mtu: usize, sequence: u32, slot: u64, size: usize) -> Vec<Emitted> {
     let mut out = Vec::new();
-    let mtu = iface::lookup(name.remote.0).map_or(1500, |via| via.mtu as usize);
     let link = Link { mtu, without_sum: true, large_segments: false };
     let now = crate::time::now_ns();
     let seed = seed(name, sequence, slot, size);
@@ -73,12 +73,12 @@ fn slot() -> u64 {
     crate::time::now_ns() / SLOT_NS
 }
 
-/// Answers a SYN and forgets it.
-pub(super) fn give(name: &Name, packet: &[u8], segment: &Segment, queue: &mut Queue) {
+/// Answers a SYN and forgets it. The listener takes packets of at most `mtu` bytes from there.
+pub(super) fn give(name: &Name, mtu: usize, (packet, segment): (&[u8], &Segment), queue: &mut Queue) {
     let asked = packet::segment_size(packet, segment).unwrap_or(SIZES[0]);
     let size = SIZES.iter().rposition(|size| *size <= asked).unwrap_or(0);
     counters::tcp(counters::Tcp::CookiesSent);
-    for Emitted { buffer, .. } in answer(name, segment.seq, slot(), size) {
+    for Emitted { buffer, .. } in answer(name, mtu, segment.seq, slot(), size) {
         let mut packet = Packet::from_buffer(buffer);
         packet.needs_checksum = true;
         queue.push_back(packet);
@@ -90,7 +90,8 @@ fn taken_back(name: &Name, segment: &Segment) -> Option<(u64, usize)> {
     let (now, sequence) = (slot(), segment.seq.wrapping_sub(1));
     for slot in [Some(now), now.checked_sub(1)].into_iter().flatten() {
         for size in 0..SIZES.len() {
-            let out = answer(name, sequence, slot, size);
+            // The sequence number does not depend on the sizes of packets.
+            let out = answer(name, LEAST_MTU, sequence, slot, size);
             let bytes = out.first()?.buffer.get(LINK_ROOM..)?;
             let header = packet::parse(bytes)?;
             let first = packet::parse_tcp(&header, bytes.get(header.payload_at..header.end)?, false)?;
@@ -141,7 +142,7 @@ impl Tcp {
         }
         counters::tcp(counters::Tcp::PassiveOpens);
         child.conclude(Effects::default(), queue);
-        child.segment(bytes, segment, queue);
+        child.segment((bytes, segment), None, queue);
         true
     }
 }

@@ -99,6 +99,7 @@ impl Tcp {
             let mut state = socket.state.lock();
             state.local = local;
             state.remote = Some(remote);
+            state.max_segment = socket.options.max_segment();
             state.has_port = true;
             state.is_closed = false;
             state.is_local = true;

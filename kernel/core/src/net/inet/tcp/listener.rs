@@ -5,10 +5,11 @@
 
 use super::super::counters;
 use super::super::output::Queue;
-use super::connection::{EGRESS_BUDGET, Effects};
+use super::connection::{Begins, EGRESS_BUDGET, Effects};
 use super::table::{self, Name};
 use super::{Endpoint, PORTS, Tcp, cookies, make};
 use crate::file::PollEvents;
+use crate::net::iface;
 use crate::net::inet::ports::Claim;
 use crate::net::options::Switches;
 use crate::prelude::*;
@@ -73,7 +74,8 @@ impl Tcp {
             has_room
         };
         if !has_room {
-            cookies::give(&name, packet, segment, queue);
+            let mtu = self.packet_bytes(iface::lookup(name.remote.0).map_or(1500, |via| via.mtu), name.remote.0);
+            cookies::give(&name, mtu, (packet, segment), queue);
             return;
         }
         let Some(child) = self.child(name, scope, None) else { return };
@@ -117,9 +119,8 @@ impl Tcp {
     /// A socket for a connection to this listener, its engine ready for the SYN; `seed` makes it another one's double.
     pub(super) fn child(self: &Arc<Self>, name: Name, scope: u32, seed: Option<u64>) -> Option<Arc<Tcp>> {
         let child = make(self.domain, self.common.inherited(), self.ip.inherited(), self.options.inherited(), self.uid);
-        let mut engine = child.new_engine(name.local.0, name.remote.0, seed).ok()?;
         let local = Endpoint { ip: name.local.0, port: name.local.1, scope };
-        engine.listen(local.socket_addr());
+        let mut engine = child.new_engine(local.socket_addr(), name.remote.0, Begins::BySyn(seed)).ok()?;
         engine.tcp().set_timeout(Some(Duration::from_secs(super::connection::SYN_RECEIVED_TIMEOUT_S)));
         let claim = Claim {
             ip: local.ip,
@@ -134,6 +135,7 @@ impl Tcp {
         let mut state = child.state.lock();
         state.local = local;
         state.remote = Some(Endpoint { ip: name.remote.0, port: name.remote.1, scope });
+        state.max_segment = child.options.max_segment();
         state.has_port = true;
         state.is_closed = false;
         state.is_local = table::is_local(name.remote.0);

@@ -21,6 +21,7 @@ mod table;
 
 use super::address::Endpoint;
 use super::icmp::Trouble;
+use super::input::Held;
 use super::options::IpOptions;
 use super::output::Queue;
 use super::ports::Ports;
@@ -55,6 +56,8 @@ struct State {
     /// A claim on the local port is ours to release.
     has_port: bool,
     remote: Option<Endpoint>,
+    /// TCP_MAXSEG as it was when the connection began, which is when the peer heard of it.
+    max_segment: u32,
     progress: Progress,
     engine: Option<Box<Engine>>,
     /// Instead of an engine: the other end is a socket of this machine.
@@ -119,6 +122,7 @@ impl State {
             address_is_bound: false,
             has_port: false,
             remote: None,
+            max_segment: 0,
             progress: Progress::Unconnected,
             engine: None,
             joined: None,
@@ -173,14 +177,20 @@ pub fn create(domain: u16) -> Arc<Tcp> {
     make(domain, common, IpOptions::new(), TcpOptions::new(), current().creds().euid)
 }
 
-/// Takes a segment whose sum is right.
-pub fn input(interface: u32, header: &Header, packet: &[u8], segment: &Segment, queue: &mut Queue) {
+/// Takes a segment whose sum is right, and the packet that it is in.
+pub fn input(
+    interface: u32,
+    header: &Header,
+    (packet, segment): (&[u8], &Segment),
+    held: Option<&mut Held>,
+    queue: &mut Queue,
+) {
     if header.dst.is_multicast() || crate::net::iface::address::is_broadcast(header.dst) {
         return;
     }
     let name = table::Name { local: (header.dst, segment.dst_port), remote: (header.src, segment.src_port) };
     match table::find(&name) {
-        Some(table::Found::Live(socket)) => return socket.segment(packet, segment, queue),
+        Some(table::Found::Live(socket)) => return socket.segment((packet, segment), held, queue),
         Some(table::Found::TimeWait { sequence: (own, expected) }) => {
             // A new connection may take a name whose old one has surely ended: its sequence starts beyond all it said.
             let begins_anew =
@@ -234,6 +244,11 @@ pub fn icmp_error(header: &Header, src_port: u16, dst_port: u16, quoted: &[u8], 
 /// Every TCP socket, TIME-WAIT included.
 pub fn sockets() -> Vec<SocketInfo> {
     table::snapshot()
+}
+
+/// The last segment of a burst for `socket` has been looked at: what is to be answered joins `queue`.
+pub fn let_go(socket: &Arc<Tcp>, queue: &mut Queue) {
+    socket.catch_up(queue);
 }
 
 /// Time has come for `socket`: called by the bottom half.

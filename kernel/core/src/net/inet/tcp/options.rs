@@ -51,6 +51,12 @@ fn headers(remote: IpAddr) -> u32 {
     if remote.is_ipv6() { 60 } else { 40 }
 }
 
+/// What one end advertises to a peer behind a path of `mtu`, in bytes; `wanted`: TCP_MAXSEG, or 0.
+fn own_segment(wanted: u32, mtu: u32, remote: IpAddr) -> u32 {
+    let fits = mtu.min(65_535) - headers(remote);
+    if wanted == 0 { fits } else { fits.min(wanted) }
+}
+
 fn path_mtu(remote: IpAddr) -> u32 {
     crate::net::iface::lookup(remote).map_or(1500, |via| via.mtu)
 }
@@ -86,6 +92,10 @@ impl TcpOptions {
         copy(&new.user_timeout_ms, &self.user_timeout_ms);
         copy(&new.max_segment, &self.max_segment);
         new
+    }
+    /// TCP_MAXSEG for connections to come, or 0.
+    pub fn max_segment(&self) -> u32 {
+        self.max_segment.load(Ordering::Relaxed)
     }
     pub fn no_delay(&self) -> bool {
         self.no_delay.load(Ordering::Relaxed)
@@ -173,8 +183,8 @@ impl Tcp {
             rto_us: 200_000,
             ato_us: 40_000,
             snd_mss: self.segment_bytes(&state, mtu, ip),
-            rcv_mss: self.own_segment(mtu, ip),
-            advmss: self.own_segment(mtu, ip),
+            rcv_mss: own_segment(state.max_segment, mtu, ip),
+            advmss: own_segment(state.max_segment, mtu, ip),
             pmtu: mtu,
             snd_cwnd: 10,
             snd_ssthresh: 0x7fff_ffff,
@@ -309,18 +319,9 @@ impl Tcp {
         Ok(number.to_ne_bytes().to_vec())
     }
 
-    /// What this end advertises to a peer behind a path of `mtu`, in bytes.
-    fn own_segment(&self, mtu: u32, remote: IpAddr) -> u32 {
-        let fits = mtu.min(65_535) - headers(remote);
-        match self.options.max_segment.load(Ordering::Relaxed) {
-            0 => fits,
-            wanted => fits.min(wanted),
-        }
-    }
-
     /// The largest segment that goes out.
     fn segment_bytes(&self, state: &State, mtu: u32, remote: IpAddr) -> u32 {
-        let own = self.own_segment(mtu, remote);
+        let own = own_segment(state.max_segment, mtu, remote);
         let peer = match (&state.engine, self.options.peer_segment.load(Ordering::Relaxed)) {
             (Some(engine), _) => engine.peer_segment_bytes().map(u32::from),
             (None, 0) => None,
@@ -331,14 +332,14 @@ impl Tcp {
 
     /// The largest packet that goes to `remote`: as long as the path and the largest segment asked for allow.
     pub(super) fn packet_bytes(&self, mtu: u32, remote: IpAddr) -> usize {
-        (self.own_segment(mtu, remote) + headers(remote)) as usize
+        (own_segment(self.options.max_segment(), mtu, remote) + headers(remote)) as usize
     }
 
     /// Each of two joined sockets hears what the other takes.
     pub(super) fn exchange_segments(&self, other: &Self, own_ip: IpAddr, other_ip: IpAddr) {
         let mtu = path_mtu(other_ip);
-        self.options.peer_segment.store(other.own_segment(mtu, own_ip), Ordering::Relaxed);
-        other.options.peer_segment.store(self.own_segment(mtu, other_ip), Ordering::Relaxed);
+        self.options.peer_segment.store(own_segment(other.options.max_segment(), mtu, own_ip), Ordering::Relaxed);
+        other.options.peer_segment.store(own_segment(self.options.max_segment(), mtu, other_ip), Ordering::Relaxed);
     }
 
     /// SO_KEEPALIVE or its times changed.
