@@ -27,6 +27,10 @@ pub struct State {
     pub events: Events,
     /// Interrupts a queue would have raised.
     pub interrupts: HashMap<u16, u32>,
+    /// The queue for questions, whether they are refused, and those that came.
+    pub control: Option<u16>,
+    pub refuses: bool,
+    pub questions: Vec<Vec<u8>>,
 }
 
 /// Shared by the driver (as its `Bus`) and the test (as the device's hands).
@@ -105,6 +109,26 @@ impl Model {
         }
     }
 
+    /// Answers a question: two descriptors, of which the second is for the answer.
+    fn answer(&self, queue: u16) {
+        let (number, address, len) = self.take(queue).unwrap();
+        let question = self.read(address, len);
+        let descriptors = self.ring(queue).layout.descriptors;
+        let chain = u32_at(descriptors + 16 * u64::from(number) + 12).load(Ordering::Relaxed);
+        assert_eq!(chain & 0xffff, 1, "there is a next one, and this one is read only");
+        let next = descriptors + 16 * u64::from(chain >> 16);
+        assert_eq!(u32_at(next + 12).load(Ordering::Relaxed), 2, "the last one, to be written");
+        let place =
+            u64::from(u32_at(next).load(Ordering::Relaxed)) | u64::from(u32_at(next + 4).load(Ordering::Relaxed)) << 32;
+        let refuses = {
+            let mut state = self.0.lock().unwrap();
+            state.questions.push(question);
+            state.refuses
+        };
+        self.write(place, &[u8::from(refuses)]);
+        self.give(queue, &[(number, 1)]);
+    }
+
     /// Sets the used index to anything at all.
     pub fn lie_about_used(&self, queue: u16, index: u16) {
         u16_at(self.ring(queue).layout.used + 2).store(index, Ordering::Release);
@@ -145,7 +169,7 @@ impl Bus for ModelBus {
         features & !state.features == 0
     }
     fn max_queue_size(&self, queue: u16) -> u16 {
-        if queue < 2 { 8 } else { 0 }
+        if queue < 2 || self.0.0.lock().unwrap().control.is_some_and(|control| queue <= control) { 8 } else { 0 }
     }
     fn set_queue(&self, queue: u16, size: u16, layout: Layout) {
         self.0.keep(queue, Ring { layout, size, taken: 0, given: 0 });
@@ -157,7 +181,14 @@ impl Bus for ModelBus {
         self.0.0.lock().unwrap().failed = true;
     }
     fn notify(&self, queue: u16) {
-        *self.0.0.lock().unwrap().notified.entry(queue).or_default() += 1;
+        let is_question = {
+            let mut state = self.0.0.lock().unwrap();
+            *state.notified.entry(queue).or_default() += 1;
+            state.control == Some(queue)
+        };
+        if is_question {
+            self.0.answer(queue);
+        }
     }
     fn acknowledge(&self) -> Events {
         std::mem::take(&mut self.0.0.lock().unwrap().events)

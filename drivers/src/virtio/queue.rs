@@ -1,4 +1,4 @@
-//! A split virtqueue (virtio 1.2, 2.7) of single-buffer requests.
+//! A split virtqueue (virtio 1.2, 2.7) of single-buffer requests, or of one question and its answer at a time.
 //!
 //! Our own, and not virtio-drivers' `VirtQueue`: that one (0.13) neither moves `used_event` when interrupts are not wanted nor
 //! compares `avail_event` across the wrap of the 16-bit index, which stalls a queue after 65,536 frames.
@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
 const DESCRIPTOR_BYTES: usize = 16;
+const FLAG_NEXT: u32 = 1;
 const FLAG_DEVICE_WRITES: u32 = 2;
 const AVAIL_NO_INTERRUPT: u16 = 1;
 const USED_NO_NOTIFY: u16 = 1;
@@ -106,6 +107,19 @@ impl Queue {
         let slot = usize::from(self.posted & (self.size - 1));
         self.memory.u16(self.avail + 4 + 2 * slot).store(number, Ordering::Relaxed);
         self.posted = self.posted.wrapping_add(1);
+    }
+
+    /// Lends the device a question and room for its answer (address and bytes of each) as request 0 of a queue on which nothing
+    /// else is lent.
+    pub fn post_question(&mut self, question: (u64, u32), answer: (u64, u32)) {
+        assert!(self.nr_lent == 0 && self.size >= 2, "a question at a time");
+        self.post(1, answer.0, answer.1, true);
+        // The second descriptor is reached through the first alone.
+        self.lent[1] = None;
+        self.nr_lent -= 1;
+        self.posted = self.posted.wrapping_sub(1);
+        self.post(0, question.0, question.1, false);
+        self.memory.u32(12).store(FLAG_NEXT | 1 << 16, Ordering::Relaxed);
     }
 
     /// Shows the device what was posted; true: it wants to be notified.

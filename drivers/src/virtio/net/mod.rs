@@ -1,10 +1,14 @@
-//! The network device (virtio 1.2, 5.1): one receive and one transmit queue.
+//! The network device (virtio 1.2, 5.1): pairs of a receive and a transmit queue, one for each CPU if the device has as many.
+//!
+//! A frame's stream decides which transmit queue it takes, so that no stream overtakes itself; the device gives what comes of a
+//! stream to the pair that it went out by. All pairs share the one interrupt line of the transports.
 //!
 //! Frames are copied between the caller and buffers that belong to the rings for ever ([`receive`], [`transmit`]): a device
 //! that changes a buffer later changes nothing that anybody looks at, and buffers go back to the ring at once.
 //!
 //! Interrupts: received frames by `enable_interrupt`'s wish; sent ones only while somebody waits for room.
 
+mod control;
 mod header;
 mod receive;
 mod transmit;
@@ -18,7 +22,8 @@ use crate::lock::IrqLock;
 use crate::traits::{Full, NetDevice, NetEvents, NetStats, Offloads, RxMeta, TxMeta};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use control::Control;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use receive::Receiver;
 use transmit::Transmitter;
 
@@ -32,14 +37,17 @@ const HOST_TSO4: u64 = 1 << 11;
 const HOST_TSO6: u64 = 1 << 12;
 const MRG_RXBUF: u64 = 1 << 15;
 const STATUS: u64 = 1 << 16;
+const CTRL_VQ: u64 = 1 << 17;
+const MQ: u64 = 1 << 22;
 
 /// Offsets in the configuration.
 const CONFIG_STATUS: usize = 6;
+const CONFIG_MAX_PAIRS: usize = 8;
 const CONFIG_MTU: usize = 10;
 const LINK_UP: u16 = 1;
 
-const RECEIVE_QUEUE: u16 = 0;
-const TRANSMIT_QUEUE: u16 = 1;
+/// The most pairs that are used: each has its buffers.
+const MAX_PAIRS: u16 = 8;
 
 const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
@@ -67,6 +75,20 @@ impl Counters {
     }
 }
 
+/// A receive and a transmit queue.
+struct Pair {
+    rx: IrqLock<Receiver>,
+    tx: IrqLock<Transmitter>,
+}
+
+/// The numbers of the queues of a pair.
+fn receive_queue(pair: usize) -> u16 {
+    2 * pair as u16
+}
+fn transmit_queue(pair: usize) -> u16 {
+    2 * pair as u16 + 1
+}
+
 pub struct Net {
     bus: Box<dyn Bus>,
     mac: [u8; 6],
@@ -74,9 +96,32 @@ pub struct Net {
     offloads: Offloads,
     has_status: bool,
     link_is_up: AtomicBool,
-    rx: IrqLock<Receiver>,
-    tx: IrqLock<Transmitter>,
+    /// At least one.
+    pairs: Box<[Pair]>,
+    /// Which receive queue is looked at first next time.
+    turn: AtomicUsize,
     counters: Counters,
+}
+
+/// What a device was set up with.
+struct Parts {
+    pairs: Vec<Pair>,
+    control: Option<Control>,
+    mtu: u16,
+}
+
+/// The stream of a frame as a number: the same for all of its frames. Fragments and what is not IPv4 or IPv6 is one stream.
+fn stream(head: &[u8]) -> usize {
+    let names = match head.get(12..15) {
+        // Addresses and ports.
+        Some([0x08, 0x00, 0x45]) if head.get(20..22).is_some_and(|flags| flags[0] & 0x3f == 0 && flags[1] == 0) => {
+            head.get(26..38)
+        }
+        Some([0x86, 0xdd, _]) => head.get(22..58),
+        _ => None,
+    };
+    let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    (names.unwrap_or_default().iter().fold(0x811c_9dc5, mix) >> 8) as usize
 }
 
 /// Features to accept: those whose own needs are met (5.1.3.1).
@@ -84,6 +129,9 @@ fn choose(offered: u64) -> u64 {
     let mut features = MTU | MAC | STATUS | MRG_RXBUF | EVENT_IDX | CSUM | GUEST_CSUM;
     if offered & CSUM != 0 {
         features |= HOST_TSO4 | HOST_TSO6;
+    }
+    if offered & CTRL_VQ != 0 {
+        features |= CTRL_VQ | MQ;
     }
     // Joined frames are 64 KiB long: only with buffers that merge.
     if offered & GUEST_CSUM != 0 && offered & MRG_RXBUF != 0 {
@@ -93,36 +141,43 @@ fn choose(offered: u64) -> u64 {
 }
 
 impl Net {
-    /// Takes the device over. `fallback_mac` is for a device that has no address of its own.
-    pub fn new(bus: Box<dyn Bus>, source: DmaSource, fallback_mac: [u8; 6]) -> Result<Self, Error> {
+    /// Takes the device over, with up to `nr_pairs` pairs of queues. `fallback_mac` is for a device that has no address of its
+    /// own.
+    pub fn new(bus: Box<dyn Bus>, source: DmaSource, fallback_mac: [u8; 6], nr_pairs: u16) -> Result<Self, Error> {
         let features = negotiate(&*bus, choose)?;
         let has = |feature: u64| features & feature != 0;
-        match Self::set_up(&*bus, source, features) {
-            Ok((rx, tx, mtu)) => {
+        match Self::set_up(&*bus, source, features, nr_pairs) {
+            Ok(Parts { mut pairs, control, mtu }) => {
                 let mut mac = fallback_mac;
                 if has(MAC) {
                     mac = core::array::from_fn(|index| bus.config(index));
                 }
+                bus.start();
+                if !control.is_some_and(|mut control| control.set_pairs(&*bus, pairs.len() as u16)) {
+                    pairs.truncate(1);
+                }
+                let cuts = pairs.iter().all(|pair| pair.tx.lock().has_long());
                 let device = Self {
                     mac,
                     mtu,
                     offloads: Offloads {
                         tx_checksum: has(CSUM),
                         rx_checksum: has(GUEST_CSUM),
-                        tso_v4: has(HOST_TSO4) && tx.has_long(),
-                        tso_v6: has(HOST_TSO6) && tx.has_long(),
+                        tso_v4: has(HOST_TSO4) && cuts,
+                        tso_v6: has(HOST_TSO6) && cuts,
                     },
                     has_status: has(STATUS),
                     link_is_up: AtomicBool::new(true),
-                    rx: IrqLock::new(rx),
-                    tx: IrqLock::new(tx),
+                    pairs: pairs.into_boxed_slice(),
+                    turn: AtomicUsize::new(0),
                     counters: Counters::default(),
                     bus,
                 };
-                device.bus.start();
                 device.read_link();
                 // The buffers are there; the device may be waiting to hear of them.
-                device.bus.notify(RECEIVE_QUEUE);
+                for pair in 0..device.pairs.len() {
+                    device.bus.notify(receive_queue(pair));
+                }
                 Ok(device)
             }
             Err(error) => {
@@ -132,17 +187,29 @@ impl Net {
         }
     }
 
-    fn set_up(bus: &dyn Bus, source: DmaSource, features: u64) -> Result<(Receiver, Transmitter, u16), Error> {
+    fn set_up(bus: &dyn Bus, source: DmaSource, features: u64, nr_pairs: u16) -> Result<Parts, Error> {
         let has = |feature: u64| features & feature != 0;
         let mtu = if has(MTU) { config_u16(bus, CONFIG_MTU) } else { DEFAULT_MTU };
         if mtu < LEAST_MTU {
             return Err(Error::Malformed);
         }
         let frame = ETHERNET_HEADER + VLAN_TAG + usize::from(mtu);
-        let rx = Receiver::new(bus, frame, has(MRG_RXBUF), has(EVENT_IDX), source)?;
         let cuts = has(HOST_TSO4) || has(HOST_TSO6);
-        let tx = Transmitter::new(bus, frame, cuts, has(EVENT_IDX), source)?;
-        Ok((rx, tx, mtu))
+        let pair = |pair: usize| -> Result<Pair, Error> {
+            let rx = Receiver::new(bus, receive_queue(pair), frame, has(MRG_RXBUF), has(EVENT_IDX), source)?;
+            let tx = Transmitter::new(bus, transmit_queue(pair), frame, cuts, has(EVENT_IDX), source)?;
+            Ok(Pair { rx: IrqLock::new(rx), tx: IrqLock::new(tx) })
+        };
+        let mut pairs = alloc::vec![pair(0)?];
+        let there = if has(MQ) { config_u16(bus, CONFIG_MAX_PAIRS).min(0x8000) } else { 1 };
+        let wanted = there.min(nr_pairs).clamp(1, MAX_PAIRS);
+        let mut control = None;
+        if wanted > 1 {
+            // The control queue is behind the last pair that the device has. Without it, or without memory, fewer will do.
+            control = Control::new(bus, 2 * there, has(EVENT_IDX), source).ok();
+            pairs.extend((1..usize::from(wanted)).map_while(|number| pair(number).ok()));
+        }
+        Ok(Parts { pairs, control, mtu })
     }
 
     fn read_link(&self) {
@@ -174,12 +241,16 @@ impl NetDevice for Net {
             Counters::add(&self.counters.tx_errors, 1);
             return Ok(());
         };
-        let mut tx = self.tx.lock();
+        let number = match self.pairs.len() {
+            1 => 0,
+            count => stream(parts.first().copied().unwrap_or_default()) % count,
+        };
+        let mut tx = self.pairs[number].tx.lock();
         match tx.send(&header, parts, len) {
             transmit::Outcome::Sent { notify } => {
                 drop(tx);
                 if notify {
-                    self.bus.notify(TRANSMIT_QUEUE);
+                    self.bus.notify(transmit_queue(number));
                 }
                 Counters::add(&self.counters.tx_frames, 1);
                 Counters::add(&self.counters.tx_bytes, len as u64);
@@ -198,35 +269,42 @@ impl NetDevice for Net {
     }
 
     fn receive(&self, budget: usize, frame: &mut dyn FnMut(Vec<u8>, RxMeta)) -> usize {
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut count = 0;
-        while count < budget {
-            let taken = self.rx.lock().take_frame();
-            match taken {
-                receive::Taken::Nothing => break,
-                // Damaged ones count against the budget: the device must not keep us here.
-                receive::Taken::Damaged => Counters::add(&self.counters.rx_errors, 1),
-                receive::Taken::Frame { bytes, meta } => {
-                    Counters::add(&self.counters.rx_frames, 1);
-                    Counters::add(&self.counters.rx_bytes, bytes.len() as u64);
-                    frame(bytes, meta);
+        for number in (0..self.pairs.len()).map(|step| first.wrapping_add(step) % self.pairs.len()) {
+            let rx = &self.pairs[number].rx;
+            while count < budget {
+                let taken = rx.lock().take_frame();
+                match taken {
+                    receive::Taken::Nothing => break,
+                    // Damaged ones count against the budget: the device must not keep us here.
+                    receive::Taken::Damaged => Counters::add(&self.counters.rx_errors, 1),
+                    receive::Taken::Frame { bytes, meta } => {
+                        Counters::add(&self.counters.rx_frames, 1);
+                        Counters::add(&self.counters.rx_bytes, bytes.len() as u64);
+                        frame(bytes, meta);
+                    }
                 }
+                count += 1;
             }
-            count += 1;
-        }
-        // The buffers went back one by one; the device hears of them once.
-        let notify = self.rx.lock().publish();
-        if notify {
-            self.bus.notify(RECEIVE_QUEUE);
+            // The buffers went back one by one; the device hears of them once.
+            let notify = rx.lock().publish();
+            if notify {
+                self.bus.notify(receive_queue(number));
+            }
         }
         count
     }
 
     fn enable_interrupt(&self) -> bool {
-        self.rx.lock().queue.enable_interrupt()
+        // Each of them, whatever the others have.
+        self.pairs.iter().fold(false, |more, pair| pair.rx.lock().queue.enable_interrupt() || more)
     }
 
     fn disable_interrupt(&self) {
-        self.rx.lock().queue.disable_interrupt();
+        for pair in &self.pairs {
+            pair.rx.lock().queue.disable_interrupt();
+        }
     }
 
     fn acknowledge(&self) -> NetEvents {
@@ -235,7 +313,9 @@ impl NetDevice for Net {
             self.read_link();
         }
         if events.queue {
-            self.tx.lock().interrupted();
+            for pair in &self.pairs {
+                pair.tx.lock().interrupted();
+            }
         }
         NetEvents { queue: events.queue, config: events.config }
     }

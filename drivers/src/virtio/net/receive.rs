@@ -26,9 +26,16 @@ pub enum Taken {
 }
 
 impl Receiver {
-    /// A ring for frames of `frame` bytes, all buffers lent.
-    pub fn new(bus: &dyn Bus, frame: usize, merges: bool, event_idx: bool, source: DmaSource) -> Result<Self, Error> {
-        let queue = Queue::new(bus, super::RECEIVE_QUEUE, NR_BUFFERS, event_idx, source)?;
+    /// The ring of queue `index` for frames of `frame` bytes, all buffers lent.
+    pub fn new(
+        bus: &dyn Bus,
+        index: u16,
+        frame: usize,
+        merges: bool,
+        event_idx: bool,
+        source: DmaSource,
+    ) -> Result<Self, Error> {
+        let queue = Queue::new(bus, index, NR_BUFFERS, event_idx, source)?;
         let buffer_bytes = if merges { MERGE_BYTES } else { (header::BYTES + frame).next_multiple_of(64) };
         let buffers = source(buffer_bytes * usize::from(queue.size())).ok_or(Error::NoMemory)?;
         let mut receiver = Self { queue, buffers, buffer_bytes, merges };

@@ -7,8 +7,8 @@ use crate::virtio::model::{Model, ModelBus};
 use crate::virtio::{EVENT_IDX, VERSION_1};
 use std::sync::Arc;
 
-const RX: u16 = RECEIVE_QUEUE;
-const TX: u16 = TRANSMIT_QUEUE;
+const RX: u16 = 0;
+const TX: u16 = 1;
 const CONFIG: [u8; 12] = [0x52, 0x54, 0, 1, 2, 3, 1, 0, 1, 0, 0xdc, 0x05];
 const PLAIN: u64 = VERSION_1 | MAC | STATUS;
 const FULL_FEATURED: u64 =
@@ -16,17 +16,108 @@ const FULL_FEATURED: u64 =
 
 fn device(features: u64) -> (Arc<Model>, Net) {
     let model = Model::new(features, &CONFIG);
-    let net = Net::new(Box::new(ModelBus(model.clone())), alloc, [2, 0, 0, 0, 0, 9]).unwrap();
+    let net = Net::new(Box::new(ModelBus(model.clone())), alloc, [2, 0, 0, 0, 0, 9], 4).unwrap();
     (model, net)
+}
+
+/// A device with room for `max_pairs` pairs and its control queue behind them, for a machine with `nr_cpus` CPUs.
+fn with_pairs(max_pairs: u16, nr_cpus: u16, refuses: bool) -> (Arc<Model>, Net) {
+    let mut config = CONFIG;
+    config[CONFIG_MAX_PAIRS..][..2].copy_from_slice(&max_pairs.to_le_bytes());
+    let model = Model::new(FULL_FEATURED | CTRL_VQ | MQ, &config);
+    {
+        let mut state = model.0.lock().unwrap();
+        (state.control, state.refuses) = (Some(2 * max_pairs.max(1)), refuses);
+    }
+    let net = Net::new(Box::new(ModelBus(model.clone())), alloc, [0; 6], nr_cpus).unwrap();
+    (model, net)
+}
+
+#[test]
+fn as_many_pairs_as_cpus_and_the_device_have() {
+    for (max_pairs, nr_cpus, pairs) in [(4, 2, 2), (2, 4, 2), (4, 4, 4), (16, 64, 8)] {
+        let (model, net) = with_pairs(max_pairs, nr_cpus, false);
+        assert_eq!(net.pairs.len(), pairs);
+        assert_eq!(model.0.lock().unwrap().questions, [vec![4, 0, pairs as u8, 0]]);
+    }
+    // One is there without a word, and is left when the device says no.
+    for (max_pairs, nr_cpus, refuses, questions) in
+        [(4, 1, false, 0), (1, 4, false, 0), (0, 4, false, 0), (4, 4, true, 1)]
+    {
+        let (model, net) = with_pairs(max_pairs, nr_cpus, refuses);
+        assert_eq!((net.pairs.len(), model.0.lock().unwrap().questions.len()), (1, questions));
+        net.transmit(&[&[3; 60]], TxMeta::default()).unwrap();
+        assert_eq!(model.notified(TX), 1);
+    }
+}
+
+/// A frame of stream `port` over IPv4.
+fn of_stream(port: u8) -> Vec<u8> {
+    let mut frame = vec![0; 60];
+    (frame[12], frame[14], frame[34], frame[35]) = (8, 0x45, 7, port);
+    frame
+}
+
+#[test]
+fn streams_keep_to_their_pair_and_all_pairs_are_used() {
+    let (model, net) = with_pairs(4, 4, false);
+    let mut used = [0; 4];
+    for port in 0..64 {
+        for _ in 0..3 {
+            net.transmit(&[&of_stream(port)], TxMeta::default()).unwrap();
+        }
+        let waiting: Vec<u16> = (0..4).map(|pair| model.waiting(transmit_queue(pair))).collect();
+        let pair = waiting.iter().position(|count| *count == 3).expect("all three by one queue");
+        assert_eq!(waiting.iter().sum::<u16>(), 3);
+        used[pair] += 1;
+        while let Some((number, _, _)) = model.take(transmit_queue(pair)) {
+            model.give(transmit_queue(pair), &[(number, 0)]);
+        }
+    }
+    assert!(used.iter().all(|count| *count > 4), "{used:?}");
+}
+
+#[test]
+fn all_pairs_are_received_from() {
+    let (model, net) = with_pairs(4, 4, false);
+    for queue in [0, 2, 4, 6] {
+        for number in 0..5 {
+            deliver_to(&model, queue, &[queue as u8 * 16 + number; 64], 0);
+        }
+    }
+    // Nobody is left out however long the others are.
+    let mut came: Vec<u8> = Vec::new();
+    while came.len() < 20 {
+        assert!(net.enable_interrupt(), "more are there");
+        came.extend(receive(&net, 3).iter().map(|(frame, _)| frame[0]));
+    }
+    assert!(!net.enable_interrupt());
+    for queue in [0, 2, 4, 6] {
+        let of_queue: Vec<u8> = came.iter().copied().filter(|byte| byte / 32 == queue / 2).collect();
+        assert_eq!(of_queue, (0..5).map(|number| queue * 16 + number).collect::<Vec<u8>>(), "in order");
+        assert_eq!(model.waiting(queue.into()), 8);
+        // An interrupt of any of them.
+        let before = model.interrupts(queue.into());
+        deliver_to(&model, queue.into(), &[1; 64], 0);
+        assert_eq!(model.interrupts(queue.into()), before + 1);
+    }
+    assert_eq!(receive(&net, 8).len(), 4);
+    net.disable_interrupt();
+    deliver_to(&model, 6, &[1; 64], 0);
+    assert_eq!(model.interrupts(6), 1);
 }
 
 /// The device puts a frame into as many buffers as it takes.
 fn deliver(model: &Model, frame: &[u8], flags: u8) {
+    deliver_to(model, RX, frame, flags);
+}
+
+fn deliver_to(model: &Model, queue: u16, frame: &[u8], flags: u8) {
     let mut rest = frame;
     let mut entries = Vec::new();
     let mut first = None;
     while first.is_none() || !rest.is_empty() {
-        let (number, address, len) = model.take(RX).expect("a buffer");
+        let (number, address, len) = model.take(queue).expect("a buffer");
         let skip = if first.is_none() { header::BYTES } else { 0 };
         let count = rest.len().min(len as usize - skip);
         model.write(address + skip as u64, &rest[..count]);
@@ -38,7 +129,7 @@ fn deliver(model: &Model, frame: &[u8], flags: u8) {
     header[0] = flags;
     header[10] = entries.len() as u8;
     model.write(first.unwrap(), &header);
-    model.give(RX, &entries);
+    model.give(queue, &entries);
 }
 
 fn receive(net: &Net, budget: usize) -> Vec<(Vec<u8>, RxMeta)> {
@@ -74,7 +165,7 @@ fn takes_address_mtu_and_link_from_the_device() {
 fn refuses_devices_that_cannot_be() {
     let make = |features, config: &[u8]| {
         let model = Model::new(features, config);
-        let error = Net::new(Box::new(ModelBus(model.clone())), alloc, [0; 6]).err();
+        let error = Net::new(Box::new(ModelBus(model.clone())), alloc, [0; 6], 4).err();
         assert!(model.0.lock().unwrap().failed);
         error
     };

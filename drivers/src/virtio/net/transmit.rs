@@ -46,9 +46,16 @@ pub enum Outcome {
 }
 
 impl Transmitter {
-    /// A ring for frames of `frame` bytes and, when the device `cuts`, of any length.
-    pub fn new(bus: &dyn Bus, frame: usize, cuts: bool, event_idx: bool, source: DmaSource) -> Result<Self, Error> {
-        let mut queue = Queue::new(bus, super::TRANSMIT_QUEUE, NR_REQUESTS, event_idx, source)?;
+    /// The ring of queue `index` for frames of `frame` bytes and, when the device `cuts`, of any length.
+    pub fn new(
+        bus: &dyn Bus,
+        index: u16,
+        frame: usize,
+        cuts: bool,
+        event_idx: bool,
+        source: DmaSource,
+    ) -> Result<Self, Error> {
+        let mut queue = Queue::new(bus, index, NR_REQUESTS, event_idx, source)?;
         queue.disable_interrupt();
         let nr_long = if cuts { NR_LONG.min(queue.size() / 2) } else { 0 };
         let nr_short = queue.size() - nr_long;

@@ -230,15 +230,6 @@ impl Engine {
         }
     }
 
-    /// Bytes of buffers that the connection holds and that count: none before it is established.
-    pub fn held_bytes(&mut self) -> usize {
-        if self.handshake.is_some() {
-            return 0;
-        }
-        let tcp = self.tcp();
-        tcp.recv_capacity() + tcp.send_capacity()
-    }
-
     pub(super) fn room(&self) -> usize {
         self.room
     }

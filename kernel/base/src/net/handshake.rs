@@ -107,13 +107,19 @@ impl Engine {
         Some(engine)
     }
 
-    /// The buffers, in bytes, that the connection must get before it takes this packet, which ends its handshake.
-    pub fn needs_for(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Whether the connection must get its buffers before it takes this packet, which ends its handshake.
+    pub fn is_established_by(&mut self, bytes: &[u8]) -> bool {
         let is_open = self.tcp().state() == State::SynReceived;
-        self.handshake.as_ref().filter(|handshake| is_open && handshake.ends_by(bytes)).map(|handshake| {
-            let (receive, send) = handshake.sizes;
-            receive + send
-        })
+        self.handshake.as_ref().is_some_and(|handshake| is_open && handshake.ends_by(bytes))
+    }
+
+    /// Bytes of the buffers that the connection has or, while it is half open, will get.
+    pub fn buffer_bytes(&mut self) -> usize {
+        if let Some(handshake) = &self.handshake {
+            return handshake.sizes.0 + handshake.sizes.1;
+        }
+        let tcp = self.tcp();
+        tcp.recv_capacity() + tcp.send_capacity()
     }
 
     /// Gives the connection its buffers: `false` when there is no memory for them.

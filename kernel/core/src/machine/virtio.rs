@@ -64,7 +64,7 @@ fn add_net(bus: TransportBus, irq: Irq, trigger: Trigger) -> Result<(), Error> {
     let number = NET.lock().len() as u8;
     // Locally administered; only for devices that have no address.
     let fallback_mac = [0x02, 0x43, 0x72, 0x61, 0x6e, number];
-    let device = Net::new(Box::new(bus), hal::dma::alloc, fallback_mac)?;
+    let device = Net::new(Box::new(bus), hal::dma::alloc, fallback_mac, hal::boot::info().nr_cpus as u16)?;
     let [a, b, c, d, e, f] = device.mac();
     let mtu = device.mtu();
     crate::info!("virtio-net {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}, MTU {mtu}, {:?}", device.offloads());

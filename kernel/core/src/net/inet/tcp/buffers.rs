@@ -34,7 +34,8 @@ fn limit() -> usize {
     budget() * 2
 }
 
-/// Sizes of the receive and the send buffer of a new connection; `None` when connections use all their memory.
+/// Sizes of the receive and the send buffer of a new connection, which are counted from now on, though it may get them later;
+/// `None` when connections use all their memory.
 pub fn choose(common: &Common) -> Option<(usize, usize)> {
     if IN_USE.load(Ordering::Relaxed) > limit() {
         return None;
@@ -46,16 +47,8 @@ pub fn choose(common: &Common) -> Option<(usize, usize)> {
     let receive =
         chosen(common.receive_buffer_is_set.load(Ordering::Relaxed), common.receive_buffer.load(Ordering::Relaxed));
     let send = chosen(common.send_buffer_is_set.load(Ordering::Relaxed), common.send_buffer.load(Ordering::Relaxed));
+    IN_USE.fetch_add(receive + send, Ordering::Relaxed);
     Some((receive, send))
-}
-
-/// Counts the buffers of a connection; `false`, and nothing counted, when connections use all their memory.
-pub fn try_take(bytes: usize) -> bool {
-    let may = IN_USE.load(Ordering::Relaxed) <= limit();
-    if may {
-        take(bytes);
-    }
-    may
 }
 
 /// Bytes that the ring of a local connection may hold.

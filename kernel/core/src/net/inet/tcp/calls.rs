@@ -242,7 +242,7 @@ impl Tcp {
         let mut engine = self.new_engine(local.socket_addr(), peer.ip, begins).map_err(release)?;
         let started = engine.connect(local.socket_addr(), peer.socket_addr());
         if started.is_err() || !table::insert(name(port), self.clone()) {
-            super::buffers::give_back(engine.held_bytes());
+            super::buffers::give_back(engine.buffer_bytes());
             return Err(release(Errno::EADDRNOTAVAIL));
         }
         counters::tcp(counters::Tcp::ActiveOpens);

@@ -175,13 +175,8 @@ impl Tcp {
             let unwanted = state.is_orphan && segment.payload_len != 0 && !segment.has(RST);
             let Some(engine) = &mut state.engine else { return };
             // Without memory for the connection's buffers the peer is not heard, and says it again.
-            if let Some(bytes) = engine.needs_for(bytes) {
-                if !buffers::try_take(bytes) {
-                    return;
-                }
-                if !engine.establish() {
-                    return buffers::give_back(bytes);
-                }
+            if engine.is_established_by(bytes) && !engine.establish() {
+                return;
             }
             let mut out = Vec::new();
             let now = crate::time::now_ns();
@@ -394,7 +389,7 @@ impl Tcp {
             super::PORTS.release(self.id, port);
         }
         if let Some(mut engine) = dead {
-            buffers::give_back(engine.held_bytes());
+            buffers::give_back(engine.buffer_bytes());
         }
         if let Some(parent) = accept {
             match parent.upgrade() {
@@ -564,16 +559,12 @@ impl Tcp {
         let random = super::super::hash::random_u64;
         let engine = match begins {
             Begins::BySyn(seed) => Engine::half_open(local, link, seed.unwrap_or_else(random), sizes, room, now),
-            Begins::ByConnect if !buffers::try_take(sizes.0 + sizes.1) => None,
-            Begins::ByConnect => {
-                let engine = Engine::new(local.ip(), link, random(), sizes, room, now);
-                if engine.is_none() {
-                    buffers::give_back(sizes.0 + sizes.1);
-                }
-                engine
-            }
+            Begins::ByConnect => Engine::new(local.ip(), link, random(), sizes, room, now),
         };
-        let mut engine = engine.ok_or(Errno::ENOBUFS)?;
+        let Some(mut engine) = engine else {
+            buffers::give_back(sizes.0 + sizes.1);
+            return Err(Errno::ENOBUFS);
+        };
         let tcp = engine.tcp();
         tcp.set_nagle_enabled(!is_local && !self.options.no_delay());
         tcp.set_ack_delay((!is_local).then_some(Duration::from_millis(10)));
