@@ -297,8 +297,11 @@ impl NetDevice for Net {
     }
 
     fn enable_interrupt(&self) -> bool {
-        // Each of them, whatever the others have.
-        self.pairs.iter().fold(false, |more, pair| pair.rx.lock().queue.enable_interrupt() || more)
+        let mut more = false;
+        for pair in &self.pairs {
+            more |= pair.rx.lock().queue.enable_interrupt();
+        }
+        more
     }
 
     fn disable_interrupt(&self) {
