@@ -180,12 +180,13 @@ impl Tcp {
             }
             let mut out = Vec::new();
             let now = crate::time::now_ns();
-            if unwanted && matches!(before.phase, Phase::FinWait1 | Phase::FinWait2) {
+            let resets = unwanted && matches!(before.phase, Phase::FinWait1 | Phase::FinWait2);
+            if resets {
                 engine.tcp().abort();
             } else {
                 engine.ingress(bytes, now, &mut out);
             }
-            let holds = held.as_ref().is_some_and(|held| held.more);
+            let holds = !resets && held.as_ref().is_some_and(|held| held.more);
             if !holds {
                 engine.egress(now, EGRESS_BUDGET, &mut out);
             }
