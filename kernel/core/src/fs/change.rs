@@ -138,9 +138,8 @@ pub fn unlink(dirfd: i32, path: &[u8]) -> Result<(), Errno> {
     found.parent.dentry.forget(&found.name, true);
     drop(change);
     notify::inode_event(victim.inode(), Event::ATTRIB, false);
-    if notify::is_watched() && victim.inode().stat().nlink == 0 {
-        notify::unlinked(victim.inode());
-    }
+    // Unless it is open, its watchers hear of its end before its directory's.
+    drop(victim);
     notify::name_event(found.parent.inode(), &found.name, Event::DELETE, false, 0);
     Ok(())
 }
@@ -165,7 +164,7 @@ pub fn rmdir(dirfd: i32, path: &[u8]) -> Result<(), Errno> {
     found.parent.inode().rmdir(&found.name)?;
     found.parent.dentry.forget(&found.name, true);
     drop(change);
-    notify::unlinked(victim.inode());
+    drop(victim);
     notify::name_event(found.parent.inode(), &found.name, Event::DELETE, true, 0);
     Ok(())
 }
@@ -288,22 +287,18 @@ pub fn rename(olddirfd: i32, oldpath: &[u8], newdirfd: i32, newpath: &[u8], flag
 
 /// Tells watchers of a rename.
 fn announce(from: &Path, old: &[u8], to: &Path, new: &[u8], source: &Path, target: Option<&Path>, exchange: bool) {
-    let moved = |from: &Path, old: &[u8], to: &Path, new: &[u8], what: &Path| {
+    let moved = |from: &Path, old: &[u8], to: &Path, new: &[u8], what: &Path, replaced: Option<&Path>| {
         let is_directory = what.inode().file_type() == FileType::Directory;
         let cookie = notify::new_cookie();
         notify::name_event(from.inode(), old, Event::MOVED_FROM, is_directory, cookie);
         notify::name_event(to.inode(), new, Event::MOVED_TO, is_directory, cookie);
+        if let Some(replaced) = replaced {
+            notify::inode_event(replaced.inode(), Event::ATTRIB, replaced.inode().file_type() == FileType::Directory);
+        }
         notify::inode_event(what.inode(), Event::MOVE_SELF, is_directory);
     };
-    moved(from, old, to, new, source);
-    match target {
-        Some(target) if exchange => moved(to, new, from, old, target),
-        Some(target) => {
-            notify::inode_event(target.inode(), Event::ATTRIB, target.inode().file_type() == FileType::Directory);
-            if target.inode().stat().nlink == 0 {
-                notify::unlinked(target.inode());
-            }
-        }
-        None => {}
+    moved(from, old, to, new, source, target.filter(|_| !exchange));
+    if let Some(target) = target.filter(|_| exchange) {
+        moved(to, new, from, old, target, None);
     }
 }

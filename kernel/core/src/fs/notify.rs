@@ -79,7 +79,7 @@ fn path_event_slow(path: &super::Path, event: Event) {
     }
 }
 
-/// The last name of the inode is gone.
+/// The inode has no name any more, and nobody holds the entry of its last one.
 pub fn unlinked(inode: &Arc<dyn Inode>) {
     if is_watched() {
         super::inotify::unlinked(inode);

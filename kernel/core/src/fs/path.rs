@@ -356,9 +356,20 @@ impl FsContext {
     }
 }
 
+impl Dentry {
+    /// Nobody holds the entry any more. When its inode has no other name either, those who watch the inode hear of its end.
+    fn announce_end(&mut self) {
+        let is_gone = *self.deleted.get_mut() || self.place.get_mut().0.is_empty();
+        if is_gone && super::notify::is_watched() && self.inode.stat().nlink == 0 {
+            super::notify::unlinked(&self.inode);
+        }
+    }
+}
+
 impl Drop for Dentry {
     /// Lets a chain of deleted ancestors go one by one instead of by recursion.
     fn drop(&mut self) {
+        self.announce_end();
         let mut parent = self.place.get_mut().1.take();
         while let Some(mut dentry) = parent.and_then(Arc::into_inner) {
             parent = dentry.place.get_mut().1.take();

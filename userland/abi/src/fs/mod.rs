@@ -49,6 +49,7 @@ pub const TESTS: Tests = &[
     ("watch_limits", watch::limits),
     ("watch_directory", watch::directory),
     ("watch_file", watch::file),
+    ("watch_end_of_a_file", watch::end_of_a_file),
     ("proc_self", proc::own),
     ("proc_fd", proc::descriptors),
     ("proc_settings", proc::settings),

@@ -243,3 +243,109 @@ pub fn limits() {
     set("max_user_instances", &old);
     assert_eq!(found, EMFILE);
 }
+
+/// Events of `fd` as watch number and mask.
+fn numbered(fd: i32) -> Vec<(i32, u32)> {
+    let mut buffer = [0u8; 4096];
+    let n = unsafe { read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+    let mut out = Vec::new();
+    let mut rest = &buffer[..n.max(0) as usize];
+    while rest.len() >= 16 {
+        let word = |at: usize| u32::from_ne_bytes([rest[at], rest[at + 1], rest[at + 2], rest[at + 3]]);
+        out.push((word(0) as i32, word(4)));
+        rest = &rest[16 + word(12) as usize..];
+    }
+    out
+}
+
+/// IN_DELETE_SELF comes when the last name is gone and nobody holds the entry any more: not while it is open, mapped or a
+/// working directory.
+pub fn end_of_a_file() {
+    let place = Place::new("watchend");
+    let fd = ok(unsafe { inotify_init1(IN_NONBLOCK) });
+    let rest = IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
+    let directory = ok(add(fd, &place.at("."), IN_DELETE | IN_MOVE));
+    // Not open: its end comes before its directory's event.
+    let path = place.file("a", "x");
+    let watch = ok(add(fd, &path, rest));
+    ok(unsafe { unlink(path.as_ptr()) });
+    assert_eq!(
+        numbered(fd),
+        [(watch, IN_ATTRIB), (watch, IN_DELETE_SELF), (watch, IN_IGNORED), (directory, IN_DELETE)]
+    );
+    // Open twice.
+    let path = place.file("b", "x");
+    let watch = ok(add(fd, &path, rest | IN_CLOSE));
+    let (one, other) = unsafe { (ok(open(path.as_ptr(), O_RDONLY)), ok(open(path.as_ptr(), O_WRONLY))) };
+    ok(unsafe { unlink(path.as_ptr()) });
+    assert_eq!(numbered(fd), [(watch, IN_ATTRIB), (directory, IN_DELETE)]);
+    unsafe { close(one) };
+    assert_eq!(numbered(fd), [(watch, IN_CLOSE_NOWRITE)]);
+    unsafe { close(other) };
+    assert_eq!(numbered(fd), [(watch, IN_CLOSE_WRITE), (watch, IN_DELETE_SELF), (watch, IN_IGNORED)]);
+    assert_eq!(errno_of(unsafe { inotify_rm_watch(fd, watch) }), EINVAL);
+    // A mapping keeps it; a copy of the descriptor too.
+    let path = place.file("c", "x");
+    let watch = ok(add(fd, &path, rest));
+    let held = ok(unsafe { open(path.as_ptr(), O_RDONLY) });
+    let copy = ok(unsafe { dup(held) });
+    let mapped = unsafe { mmap(std::ptr::null_mut(), 4096, PROT_READ, MAP_PRIVATE, held, 0) };
+    assert_ne!(mapped, MAP_FAILED);
+    ok(unsafe { unlink(path.as_ptr()) });
+    unsafe { (close(held), close(copy)) };
+    assert_eq!(numbered(fd), [(watch, IN_ATTRIB), (directory, IN_DELETE)]);
+    unsafe { munmap(mapped, 4096) };
+    assert_eq!(numbered(fd), [(watch, IN_DELETE_SELF), (watch, IN_IGNORED)]);
+    // Two names: the last one counts, even with the first one open.
+    let (path, second) = (place.file("d", "x"), place.at("e"));
+    ok(unsafe { link(path.as_ptr(), second.as_ptr()) });
+    let watch = ok(add(fd, &path, rest));
+    let held = ok(unsafe { open(path.as_ptr(), O_RDONLY) });
+    ok(unsafe { unlink(path.as_ptr()) });
+    assert_eq!(numbered(fd), [(watch, IN_ATTRIB), (directory, IN_DELETE)]);
+    ok(unsafe { unlink(second.as_ptr()) });
+    assert_eq!(
+        numbered(fd),
+        [(watch, IN_ATTRIB), (watch, IN_DELETE_SELF), (watch, IN_IGNORED), (directory, IN_DELETE)]
+    );
+    unsafe { close(held) };
+    assert_eq!(numbered(fd), []);
+    // Replaced by a rename.
+    let (source, target) = (place.file("f", "x"), place.file("g", "y"));
+    let watches = [ok(add(fd, &source, rest)), ok(add(fd, &target, rest))];
+    ok(unsafe { rename(source.as_ptr(), target.as_ptr()) });
+    assert_eq!(
+        numbered(fd),
+        [
+            (directory, IN_MOVED_FROM),
+            (directory, IN_MOVED_TO),
+            (watches[1], IN_ATTRIB),
+            (watches[0], IN_MOVE_SELF),
+            (watches[1], IN_DELETE_SELF),
+            (watches[1], IN_IGNORED)
+        ]
+    );
+    let other = place.file("h", "z");
+    let held = ok(unsafe { open(target.as_ptr(), O_RDONLY) });
+    ok(unsafe { rename(other.as_ptr(), target.as_ptr()) });
+    assert_eq!(numbered(fd), [(directory, IN_MOVED_FROM), (directory, IN_MOVED_TO), (watches[0], IN_ATTRIB)]);
+    unsafe { close(held) };
+    assert_eq!(numbered(fd), [(watches[0], IN_DELETE_SELF), (watches[0], IN_IGNORED)]);
+    // A directory that is somebody's.
+    let inner = place.dir("i");
+    let watch = ok(add(fd, &inner, rest));
+    let held = ok(unsafe { open(inner.as_ptr(), O_RDONLY | O_DIRECTORY) });
+    ok(unsafe { rmdir(inner.as_ptr()) });
+    assert_eq!(numbered(fd), [(directory, IN_DELETE | IN_ISDIR)]);
+    unsafe { close(held) };
+    assert_eq!(numbered(fd), [(watch, IN_DELETE_SELF), (watch, IN_IGNORED)]);
+    // The process that held it ends.
+    let path = place.file("j", "x");
+    let watch = ok(add(fd, &path, rest));
+    crate::harness::child_succeeds(|| {
+        ok(unsafe { open(path.as_ptr(), O_RDONLY) });
+        ok(unsafe { unlink(path.as_ptr()) });
+        assert_eq!(numbered(fd), [(watch, IN_ATTRIB), (directory, IN_DELETE)]);
+    });
+    assert_eq!(numbered(fd), [(watch, IN_DELETE_SELF), (watch, IN_IGNORED)]);
+}
