@@ -9,20 +9,23 @@ pub mod sysv;
 
 use crate::prelude::*;
 use crate::process::clone::flag;
+use core::sync::atomic::AtomicBool;
 
-/// A thread's IPC state: System V semaphore adjustments (shared with CLONE_SYSVSEM).
+/// A thread's IPC state: System V semaphore adjustments (shared with CLONE_SYSVSEM), and whether it has made shared memory.
 pub struct TaskIpc {
     undo: SpinLock<Option<Arc<sem::UndoList>>>,
+    /// Shared memory segments came from it.
+    has_made_segments: AtomicBool,
 }
 
 impl TaskIpc {
     pub fn new() -> Self {
-        Self { undo: SpinLock::new(None) }
+        Self { undo: SpinLock::new(None), has_made_segments: AtomicBool::new(false) }
     }
     /// A new thread's: shared with CLONE_SYSVSEM, else none.
     pub fn fork(parent: &Self, clone_flags: u64) -> Self {
         let shared = (clone_flags & flag::SYSVSEM != 0).then(|| sem::share_undo_list(parent));
-        Self { undo: SpinLock::new(shared) }
+        Self { undo: SpinLock::new(shared), has_made_segments: AtomicBool::new(false) }
     }
 }
 
@@ -42,7 +45,9 @@ pub fn unshare_undo(task: &Task) {
     sem::on_exit(task);
 }
 
-/// The calling thread is ending: System V semaphore adjustments are undone by the last thread that shares them.
+/// The calling thread is ending: System V semaphore adjustments are undone by the last thread that shares them, and its shared
+/// memory loses its maker.
 pub fn on_exit(task: &Task) {
     sem::on_exit(task);
+    shm::on_exit(task);
 }

@@ -12,10 +12,11 @@ use crate::mm::object::MapObserver;
 use crate::mm::{MapFlags, MemObject, Prot, stats};
 use crate::prelude::*;
 use crate::process::credentials::cap;
+use crate::process::current_arc;
 use crate::process::process::rlimit;
-use base::addr::USER_END;
+use alloc::collections::BTreeMap;
 use core::fmt::Write;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -26,7 +27,10 @@ const SHM_STAT: i32 = 13;
 const SHM_INFO: i32 = 14;
 const SHM_STAT_ANY: i32 = 15;
 
+/// Flags of shmget: huge pages, whose size's logarithm stands in the uppermost bits; memory that is not promised.
 const SHM_HUGETLB: i32 = 0o4000;
+const SHM_HUGE_SHIFT: u32 = 26;
+const SHM_NORESERVE: i32 = 0o10000;
 
 const SHM_RDONLY: i32 = 0o10000;
 const SHM_RND: i32 = 0o20000;
@@ -51,6 +55,91 @@ pub fn set_limit(limit: &AtomicU64, text: &str) -> Result<(), Errno> {
     limit.store(number, Ordering::Relaxed);
     Ok(())
 }
+
+/// kernel.shm_rmid_forced: segments go with their last attachment, or with who made them.
+static RMID_FORCED: AtomicBool = AtomicBool::new(false);
+
+pub fn is_rmid_forced() -> bool {
+    RMID_FORCED.load(Ordering::Relaxed)
+}
+
+/// Sets it: EINVAL. Segments that nobody uses and whose maker has gone go at once.
+pub fn set_rmid_forced(text: &str) -> Result<(), Errno> {
+    let on = match text {
+        "0" => false,
+        "1" => true,
+        _ => return Err(Errno::EINVAL),
+    };
+    RMID_FORCED.store(on, Ordering::Relaxed);
+    if on {
+        remove_unused(|state| state.creator.strong_count() == 0);
+    }
+    Ok(())
+}
+
+/// Removes the segments that nobody has attached and that `is_meant` answers true for.
+fn remove_unused(is_meant: impl Fn(&mut State) -> bool) {
+    let mut gone = Vec::new();
+    let mut table = TABLE.lock();
+    let is_unused = |segment: &Segment| {
+        let mut state = segment.state.lock();
+        is_meant(&mut state) && state.attached == 0
+    };
+    let ids: Vec<i32> = table.iter().filter(|(.., segment)| is_unused(segment)).map(|(id, ..)| id).collect();
+    gone.extend(ids.into_iter().filter_map(|id| table.remove(id).ok()));
+    drop(table);
+    drop(gone);
+}
+
+/// The thread ends: what it made has no maker any more.
+pub fn on_exit(task: &Task) {
+    if !task.ipc.has_made_segments.load(Ordering::Relaxed) {
+        return;
+    }
+    let forced = is_rmid_forced();
+    remove_unused(|state| {
+        let is_own = core::ptr::eq(state.creator.as_ptr(), task);
+        if is_own {
+            state.creator = Weak::new();
+        }
+        is_own && forced
+    });
+}
+
+/// Pages that real users have locked by SHM_LOCK.
+static LOCKED: SpinLock<BTreeMap<u32, u64>> = SpinLock::new(BTreeMap::new());
+
+/// A segment's share of that, until it is unlocked or goes.
+struct LockedPages {
+    uid: u32,
+    pages: u64,
+}
+
+impl LockedPages {
+    /// ENOMEM when `uid` would have more than `limit` pages.
+    fn new(uid: u32, pages: u64, limit: u64) -> Result<Self, Errno> {
+        let mut users = LOCKED.lock();
+        let locked = users.get(&uid).copied().unwrap_or(0) + pages;
+        if locked > limit {
+            return Err(Errno::ENOMEM);
+        }
+        users.insert(uid, locked);
+        Ok(Self { uid, pages })
+    }
+}
+
+impl Drop for LockedPages {
+    fn drop(&mut self) {
+        let mut users = LOCKED.lock();
+        let left = users.get(&self.uid).map_or(0, |locked| locked - self.pages);
+        if left == 0 {
+            users.remove(&self.uid);
+        } else {
+            users.insert(self.uid, left);
+        }
+    }
+}
+
 /// Pages of all segments.
 static TOTAL_PAGES: AtomicU64 = AtomicU64::new(0);
 
@@ -63,7 +152,9 @@ struct State {
     last_pid: u32,
     /// IPC_RMID was called; the last detach destroys it.
     doomed: bool,
-    locked: bool,
+    locked: Option<LockedPages>,
+    /// The thread that made it, while it lives.
+    creator: Weak<Task>,
 }
 
 /// One segment.
@@ -73,6 +164,8 @@ pub struct Segment {
     size: u64,
     object: Arc<MemObject>,
     creator_pid: u32,
+    /// Its pages count as promised (Committed_AS).
+    is_promised: bool,
     state: SpinLock<State>,
 }
 
@@ -87,7 +180,9 @@ impl Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         TOTAL_PAGES.fetch_sub(self.pages(), Ordering::Relaxed);
-        stats::COMMITTED.add(-(self.pages() as i64));
+        if self.is_promised {
+            stats::COMMITTED.add(-(self.pages() as i64));
+        }
     }
 }
 
@@ -111,7 +206,7 @@ impl MapObserver for Counter {
             state.attached = state.attached.saturating_sub(1);
             state.detach_time = now_seconds();
             state.last_pid = current().process.pid;
-            state.doomed && state.attached == 0
+            (state.doomed || is_rmid_forced()) && state.attached == 0
         };
         if destroy {
             let gone = TABLE.lock().remove(segment.id);
@@ -124,7 +219,7 @@ impl MapObserver for Counter {
     }
 }
 
-/// shmget(2): EINVAL (size), ENOENT, EEXIST, EACCES, ENOSPC, ENOMEM (huge pages: there are none).
+/// shmget(2): EINVAL (size), ENOENT, EEXIST, EACCES, ENOSPC, ENOMEM; EPERM for huge pages.
 pub fn sys_shmget(key: i32, size: usize, flags: i32) -> SysResult {
     loop {
         let existing = {
@@ -148,6 +243,18 @@ pub fn sys_shmget(key: i32, size: usize, flags: i32) -> SysResult {
     }
 }
 
+/// Why there are no huge pages: EINVAL for a size that is none, EPERM for who may not have any, else ENOMEM, as on a machine
+/// that keeps none ready.
+fn no_huge_pages(flags: i32) -> Errno {
+    // The default of 2 MiB, 64 KiB, 2 MiB, 32 MiB, 1 GiB.
+    if !matches!(flags as u32 >> SHM_HUGE_SHIFT, 0 | 16 | 21 | 25 | 30) {
+        return Errno::EINVAL;
+    }
+    // vm.hugetlb_shm_group is 0.
+    let creds = current().creds();
+    if creds.has_cap(cap::IPC_LOCK) || creds.in_group(0) { Errno::ENOMEM } else { Errno::EPERM }
+}
+
 /// Makes a segment; `None` when the key exists by now.
 fn create(key: i32, size: u64, flags: i32) -> Result<Option<i32>, Errno> {
     if size < 1 || size > SHMMAX.load(Ordering::Relaxed) {
@@ -163,13 +270,21 @@ fn create(key: i32, size: u64, flags: i32) -> Result<Option<i32>, Errno> {
         return Err(Errno::ENOSPC);
     }
     if flags & SHM_HUGETLB != 0 {
-        return Err(Errno::ENOMEM);
+        return Err(no_huge_pages(flags));
     }
-    crate::mm::map::check_commit(pages)?;
+    if size > i64::MAX as u64 {
+        return Err(Errno::EINVAL);
+    }
+    let is_promised = flags & SHM_NORESERVE == 0;
+    if is_promised {
+        crate::mm::map::check_commit(pages)?;
+    }
     let object = MemObject::anonymous(pages * PAGE);
     let permissions = with_caller(|caller| Permissions::new(caller, flags as u32));
     let now = now_seconds();
     let pid = current().process.pid;
+    let creator = current_arc();
+    creator.ipc.has_made_segments.store(true, Ordering::Relaxed);
     let mut table = TABLE.lock();
     if key != IPC_PRIVATE && table.by_key(key).is_some() {
         return Ok(None);
@@ -182,6 +297,7 @@ fn create(key: i32, size: u64, flags: i32) -> Result<Option<i32>, Errno> {
             size,
             object,
             creator_pid: pid,
+            is_promised,
             state: SpinLock::new(State {
                 permissions,
                 attached: 0,
@@ -190,7 +306,8 @@ fn create(key: i32, size: u64, flags: i32) -> Result<Option<i32>, Errno> {
                 change_time: now,
                 last_pid: 0,
                 doomed: false,
-                locked: false,
+                locked: None,
+                creator: Arc::downgrade(&creator),
             }),
         });
         segment.object.set_observer(Box::new(Counter(Arc::downgrade(&segment))));
@@ -199,7 +316,9 @@ fn create(key: i32, size: u64, flags: i32) -> Result<Option<i32>, Errno> {
     })?;
     if made.is_some() {
         TOTAL_PAGES.fetch_add(pages, Ordering::Relaxed);
-        stats::COMMITTED.add(pages as i64);
+        if is_promised {
+            stats::COMMITTED.add(pages as i64);
+        }
     }
     Ok(Some(id))
 }
@@ -213,8 +332,9 @@ pub fn sys_shmat(id: i32, addr: UserAddr, flags: i32) -> SysResult {
     if id < 0 {
         return Err(Errno::EINVAL);
     }
-    let mut addr = addr.untagged().0;
-    if addr != 0 {
+    let mut addr = addr.0;
+    let is_fixed = addr != 0;
+    if is_fixed {
         if !addr.is_multiple_of(PAGE) {
             if flags & SHM_RND == 0 {
                 return Err(Errno::EINVAL);
@@ -238,23 +358,27 @@ pub fn sys_shmat(id: i32, addr: UserAddr, flags: i32) -> SysResult {
     let segment = find(id)?;
     with_caller(|caller| segment.state.lock().permissions.check(caller, wanted))?;
     let mut map_flags = MapFlags::SHARED;
-    if addr != 0 {
-        let end = addr.checked_add(segment.size).filter(|end| *end <= USER_END).ok_or(Errno::EINVAL)?;
-        map_flags |= MapFlags::FIXED;
-        if flags & SHM_REMAP == 0 && !current().address_space().is_free(addr..end) {
+    if is_fixed {
+        let replaces = flags & SHM_REMAP != 0 || addr == 0;
+        map_flags |= if replaces { MapFlags::FIXED } else { MapFlags::FIXED_NOREPLACE };
+        if !replaces && addr.checked_add(segment.size).is_none() {
             return Err(Errno::EINVAL);
         }
     }
     let mut may = AreaFlags::MAY_ALL;
     may.set(AreaFlags::MAY_WRITE, !read_only);
     let source = Source { object: Some((segment.object.clone(), 0)), file: None, name: None, may };
-    let at = current().address_space().map_source(addr, segment.size, prot, map_flags, source)?;
-    Ok(at as usize)
+    match current().address_space().map_source(addr, segment.size, prot, map_flags, source) {
+        Ok(at) => Ok(at as usize),
+        // Something is there.
+        Err(Errno::EEXIST) => Err(Errno::EINVAL),
+        Err(error) => Err(error),
+    }
 }
 
 /// shmdt(2): EINVAL.
 pub fn sys_shmdt(addr: UserAddr) -> SysResult {
-    let addr = addr.untagged().0;
+    let addr = addr.0;
     if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
@@ -307,7 +431,7 @@ fn describe(segment: &Segment, key: i32) -> ShmidDs {
     if state.doomed {
         extra |= SHM_DEST;
     }
-    if state.locked {
+    if state.locked.is_some() {
         extra |= SHM_LOCKED;
     }
     ShmidDs {
@@ -323,7 +447,7 @@ fn describe(segment: &Segment, key: i32) -> ShmidDs {
     }
 }
 
-/// shmctl(2): EINVAL, EACCES, EPERM, EFAULT.
+/// shmctl(2): EINVAL, EACCES, EPERM, EFAULT; ENOMEM for SHM_LOCK.
 pub fn sys_shmctl(id: i32, command: i32, buf: UserAddr) -> SysResult {
     if id < 0 || command < 0 {
         return Err(Errno::EINVAL);
@@ -397,15 +521,24 @@ pub fn sys_shmctl(id: i32, command: i32, buf: UserAddr) -> SysResult {
         SHM_LOCK | SHM_UNLOCK => {
             let segment = find(id)?;
             let creds = current().creds();
+            let limit_bytes = current().process.limit(rlimit::MEMLOCK);
             let mut state = segment.state.lock();
+            let mut limit = u64::MAX;
             if !creds.has_cap(cap::IPC_LOCK) {
                 let owner = creds.euid == state.permissions.uid || creds.euid == state.permissions.creator_uid;
-                if !owner || command == SHM_LOCK && current().process.limit(rlimit::MEMLOCK) == 0 {
+                if !owner || command == SHM_LOCK && limit_bytes == 0 {
                     return Err(Errno::EPERM);
                 }
+                limit = limit_bytes / PAGE;
             }
             // There is no swap: a segment's pages stay anyway.
-            state.locked = command == SHM_LOCK;
+            if command == SHM_UNLOCK {
+                let unlocked = state.locked.take();
+                drop(state);
+                drop(unlocked);
+            } else if state.locked.is_none() {
+                state.locked = Some(LockedPages::new(creds.uid, segment.pages(), limit)?);
+            }
             Ok(0)
         }
         _ => Err(Errno::EINVAL),

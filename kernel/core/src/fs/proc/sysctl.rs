@@ -67,7 +67,7 @@ const KERNEL: &[(&str, Fixed)] = &[
     ("randomize_va_space", Fixed::Text(|| line(2))),
     ("sched_rr_timeslice_ms", Fixed::Text(|| line(100))),
     ("sem", Fixed::Setting(sem::limits_line, sem::set_limits)),
-    ("shm_rmid_forced", Fixed::Text(|| line(0))),
+    ("shm_rmid_forced", Fixed::Setting(|| line(u8::from(shm::is_rmid_forced())), shm::set_rmid_forced)),
     ("shmall", Fixed::Setting(|| line(shm::SHMALL.load(Ordering::Relaxed)), |text| shm::set_limit(&shm::SHMALL, text))),
     ("shmmax", Fixed::Setting(|| line(shm::SHMMAX.load(Ordering::Relaxed)), |text| shm::set_limit(&shm::SHMMAX, text))),
     ("shmmni", Fixed::Setting(|| line(shm::SHMMNI.load(Ordering::Relaxed)), |text| shm::set_limit(&shm::SHMMNI, text))),

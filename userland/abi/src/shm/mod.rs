@@ -1,5 +1,7 @@
 //! System V shared memory.
 
+mod rules;
+
 use crate::harness::{Tests, child_dies_of, child_succeeds, errno, expect_errno};
 use libc::*;
 use std::ptr::{null, null_mut};
@@ -17,6 +19,17 @@ pub const TESTS: Tests = &[
     ("info_commands", info_commands),
     ("shmdt_errors_and_parts", shmdt_parts),
     ("proc_sysvipc_shm", proc_table),
+    ("shm_sizes", rules::sizes),
+    ("shm_key_order", rules::key_order),
+    ("shm_huge_pages", rules::huge_pages),
+    ("shm_addresses", rules::addresses),
+    ("shm_rights", rules::rights),
+    ("shm_attachments", rules::attachments),
+    ("shm_removed_but_attached", rules::removed_but_attached),
+    ("shmctl_errors", rules::shmctl_errors),
+    ("shm_lock_limits", rules::lock_limits),
+    ("shm_limits", rules::limits),
+    ("shm_removal_is_forced", rules::removal_is_forced),
 ];
 
 const PAGE: usize = 4096;
