@@ -54,13 +54,32 @@ pub fn set_owner(file: &OpenFile, kind: i32, pid: u32) -> Result<(), Errno> {
         }
         _ => return Err(Errno::EINVAL),
     };
-    let mut owner = owner_of(file).lock();
+    let shared = owner_of(file);
+    if let Some(socket) = file.ops.as_socket() {
+        socket.common().set_owner(shared);
+    }
+    let mut owner = shared.lock();
     owner.kind = kind;
     owner.pid = pid;
     let old = core::mem::replace(&mut owner.target, target);
     drop(owner);
     drop(old);
     Ok(())
+}
+
+/// F_SETOWN and FIOSETOWN: a process, or a group when negative. EINVAL, ESRCH.
+pub fn set_owner_number(file: &OpenFile, id: i32) -> Result<(), Errno> {
+    if id == i32::MIN {
+        return Err(Errno::EINVAL);
+    }
+    let kind = if id < 0 { F_OWNER_PGRP } else { F_OWNER_PID };
+    set_owner(file, kind, id.unsigned_abs())
+}
+
+/// F_GETOWN and FIOGETOWN.
+pub fn owner_number(file: &OpenFile) -> i32 {
+    let (kind, pid) = owner(file);
+    if kind == F_OWNER_PGRP { -(pid as i32) } else { pid as i32 }
 }
 
 /// Kind and number of the owner, (F_OWNER_PID, 0) when there is none.
@@ -102,19 +121,37 @@ pub fn deliver(owner: &SharedOwner, fd: i32, events: PollEvents) {
         (2, PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND)
     };
     let info = match owner.signal {
+        // Of urgent data SIGURG tells, whether or not the file is O_ASYNC.
+        0 if code == 5 => return,
         0 => SigInfo::kernel(signal::SIGIO),
         number => SigInfo::poll(number, code, u64::from(band.bits()), fd),
     };
-    match &owner.target {
+    send(&owner.target, info);
+}
+
+/// SIGURG for data that came out of order.
+pub fn urgent(owner: &SharedOwner) {
+    let target = owner.lock().target.clone();
+    send(&target, SigInfo::kernel(signal::SIGURG));
+}
+
+fn send(target: &Target, info: SigInfo) {
+    // When no more can be queued there is SIGIO instead, without the information.
+    let instead = SigInfo::kernel(signal::SIGIO);
+    match target {
         Target::None => {}
         Target::Task(task) => {
-            if let Some(task) = task.upgrade() {
-                signal::send_to_task(&task, info);
+            if let Some(task) = task.upgrade()
+                && signal::try_send_to_task(&task, info).is_err()
+            {
+                signal::send_to_task(&task, instead);
             }
         }
         Target::Process(process) => {
-            if let Some(process) = process.upgrade() {
-                signal::send_to_process(&process, info);
+            if let Some(process) = process.upgrade()
+                && signal::try_send_to_process(&process, info).is_err()
+            {
+                signal::send_to_process(&process, instead);
             }
         }
         Target::Group(pgid) => signal::send_to_group(*pgid, info),

@@ -1,9 +1,11 @@
 //! SOL_SOCKET: the options that every family keeps in the same way.
 
 use super::socket::Socket;
+use crate::file::signal_io::{self, SharedOwner};
 use crate::prelude::*;
 use crate::time::Timeval;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use spin::Once;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 pub const SOL_SOCKET: i32 = 1;
@@ -127,6 +129,8 @@ pub struct Common {
     linger_off_seconds: AtomicI32,
     /// SO_BINDTODEVICE: the interface's index; 0 is any.
     pub device: AtomicU32,
+    /// Whom F_SETOWN named, for SIGURG.
+    owner: Once<SharedOwner>,
 }
 
 impl Common {
@@ -145,6 +149,17 @@ impl Common {
             linger: AtomicI32::new(-1),
             linger_off_seconds: AtomicI32::new(0),
             device: AtomicU32::new(0),
+            owner: Once::new(),
+        }
+    }
+    /// The socket's file has got an owner record, the same from now on.
+    pub fn set_owner(&self, owner: &SharedOwner) {
+        self.owner.call_once(|| owner.clone());
+    }
+    /// SIGURG to the owner, if there is one.
+    pub fn send_sigurg(&self) {
+        if let Some(owner) = self.owner.get() {
+            signal_io::urgent(owner);
         }
     }
     /// A copy for a connection that a listener made.

@@ -152,7 +152,8 @@ pub fn force_fault_with_esr(info: SigInfo, esr: u64) {
         exit::exit_group(signal | core);
     }
     task.signal.fault_esr.store(esr, Ordering::Relaxed);
-    task.signal.pending.push(info);
+    // A standard signal of the kernel's is never refused.
+    let _ = task.signal.pending.push(info, &task.process.signal, None);
     task.set_attention(crate::process::task::attention::SIGNAL);
 }
 

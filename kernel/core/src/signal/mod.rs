@@ -1,6 +1,6 @@
 //! Signals: generation, pending sets, delivery, stops.
 //!
-//! [`state`]: what threads and processes keep · [`send`]: generation · [`deliver`]: before user mode · [`frame`]: handler
+//! [`state`]: what threads and processes keep · [`user`]: how much of it · [`send`]: generation · [`deliver`]: before user mode · [`frame`]: handler
 //! frames · [`stop`]: job control · [`syscall`], [`signalfd`]: calls. Everything a sender touches is under interrupt-safe
 //! locks: timers and terminals send from interrupts.
 
@@ -12,6 +12,7 @@ pub mod state;
 pub mod stop;
 pub mod syscall;
 pub mod trampoline;
+pub mod user;
 
 pub const SIGHUP: u32 = 1;
 pub const SIGINT: u32 = 2;
@@ -134,6 +135,6 @@ impl SigInfo {
 pub use deliver::{deliver, end_temporary_mask, force_fault, force_fault_with_esr, set_restart, set_temporary_mask};
 pub use send::{
     check_orphaned_groups, ignores_children, is_blocked_or_ignored, may_signal, send_timer, send_to_group,
-    send_to_process, send_to_task,
+    send_to_process, send_to_task, try_send_to_process, try_send_to_task,
 };
 pub use state::{ProcessSignal, TaskSignal, on_exec, on_thread_exit};

@@ -1,6 +1,7 @@
 //! Generation: who gets a signal, whether it counts at all, and waking whoever takes it.
 
 use super::state::{Action, SIG_DFL, SIG_IGN, bit, sa};
+use super::user::Slot;
 use super::{
     SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SigInfo, SigSet, stop,
 };
@@ -72,34 +73,39 @@ fn has_no_effect(process: &Process, target: Option<&Task>, signal: u32) -> bool 
     }
 }
 
-/// Answers false when the signal is ignored: nobody will ever take it.
-fn send(process: &Arc<Process>, target: Option<&Arc<Task>>, info: SigInfo) -> bool {
+/// Answers false when the signal is ignored: nobody will ever take it. EAGAIN: see [`PendingSet::push`].
+fn send(
+    process: &Arc<Process>,
+    target: Option<&Arc<Task>>,
+    info: SigInfo,
+    timer: Option<&Arc<Slot>>,
+) -> Result<bool, Errno> {
     let signal = info.signo as u32;
     if !(1..=64).contains(&signal) {
-        return false;
+        return Ok(false);
     }
     cancel_opposites(process, signal);
     if has_no_effect(process, target.map(|task| &**task), signal) {
-        return false;
+        return Ok(false);
     }
     if signal == SIGKILL {
         kill(process);
-        return true;
+        return Ok(true);
     }
     match target {
         Some(task) => {
-            task.signal.pending.push(info);
+            task.signal.pending.push(info, &process.signal, timer)?;
             wake_if_wanted(task, signal);
         }
         None => {
-            process.signal.pending.push(info);
+            process.signal.pending.push(info, &process.signal, timer)?;
             if let Some(task) = choose(process, signal) {
                 wake_if_wanted(&task, signal);
             }
         }
     }
     process.signal.poll.notify(crate::file::PollEvents::IN);
-    true
+    Ok(true)
 }
 
 fn waits_for(task: &Task, signal: u32) -> bool {
@@ -126,17 +132,27 @@ fn choose(process: &Process, signal: u32) -> Option<Arc<Task>> {
 
 /// Sends to a process (any thread takes it). No permission check: see `may_signal`. Callable in IRQ context.
 pub fn send_to_process(process: &Arc<Process>, info: SigInfo) {
-    send(process, None, info);
+    let _ = try_send_to_process(process, info);
+}
+
+/// As [`send_to_process`]: EAGAIN at RLIMIT_SIGPENDING.
+pub fn try_send_to_process(process: &Arc<Process>, info: SigInfo) -> Result<(), Errno> {
+    send(process, None, info, None).map(drop)
 }
 
 /// Sends a POSIX timer's signal, to one thread or to the process; answers false when it is ignored. For IRQ context.
-pub fn send_timer(process: &Arc<Process>, target: Option<&Arc<Task>>, info: SigInfo) -> bool {
-    send(process, target, info)
+pub fn send_timer(process: &Arc<Process>, target: Option<&Arc<Task>>, info: SigInfo, slot: &Arc<Slot>) -> bool {
+    send(process, target, info, Some(slot)) == Ok(true)
 }
 
 /// Sends to one thread. Callable in IRQ context.
 pub fn send_to_task(task: &Arc<Task>, info: SigInfo) {
-    send(&task.process, Some(task), info);
+    let _ = try_send_to_task(task, info);
+}
+
+/// As [`send_to_task`]: EAGAIN at RLIMIT_SIGPENDING.
+pub fn try_send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<(), Errno> {
+    send(&task.process, Some(task), info, None).map(drop)
 }
 
 /// Sends to every process of a group (terminal signals). Callable in IRQ context.

@@ -1,9 +1,11 @@
 //! What threads and processes keep of signals: actions, masks, pending sets.
 
+use super::user::{Held, Slot, UserQueue};
 use super::{SIGKILL, SIGSTOP, SigInfo, SigSet};
 use crate::file::PollSet;
 use crate::prelude::*;
 use crate::process::clone::flag;
+use crate::process::process::{initial_limits, rlimit};
 use crate::process::task::attention;
 use alloc::collections::VecDeque;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -40,11 +42,22 @@ pub struct Action {
 /// Handlers, shared with CLONE_SIGHAND.
 pub struct Actions(pub IrqSpinLock<[Action; 64]>);
 
+/// `si_code`s of kill(2) and of the kernel.
+const SI_USER: i32 = 0;
+const SI_KERNEL: i32 = 0x80;
+/// The first signal that is queued rather than merged.
+const FIRST_QUEUED: u32 = 32;
+
 /// Signals sent and not yet taken, oldest first.
 #[derive(Default)]
 pub struct Pending {
     pub set: u64,
-    queue: VecDeque<SigInfo>,
+    queue: VecDeque<Queued>,
+}
+
+struct Queued {
+    info: SigInfo,
+    _held: Held,
 }
 
 /// A pending set that can be looked at without its lock: senders add, then (fence) look at the receiver's state; receivers
@@ -70,13 +83,32 @@ impl PendingSet {
     pub fn set(&self) -> u64 {
         self.set.load(Ordering::Acquire)
     }
-    pub fn len(&self) -> usize {
-        self.pending.lock().len()
-    }
-    pub fn push(&self, info: SigInfo) {
-        self.change(|pending| pending.push(info));
+    /// Adds a signal for a process (or one of its threads) with the state `owner`; a POSIX timer's comes with the timer's place.
+    /// Beyond RLIMIT_SIGPENDING a signal is pending without its information, and a real-time one that carries some is refused:
+    /// EAGAIN.
+    pub fn push(&self, info: SigInfo, owner: &ProcessSignal, timer: Option<&Arc<Slot>>) -> Result<(), Errno> {
+        let is_standard = (info.signo as u32) < FIRST_QUEUED;
+        // One that is pending still is the same one, though it may be taken at this moment.
+        if is_standard && timer.is_none() && SigSet(self.set()).contains(info.signo as u32) {
+            fence(Ordering::SeqCst);
+            return Ok(());
+        }
+        let held = match timer {
+            Some(slot) => Some(Held::Timer(slot.clone())),
+            None => {
+                // What the kernel or kill(2) sends of the standard ones is not held back.
+                let limit = if is_standard && info.code >= 0 { None } else { Some(owner.limit()) };
+                let slot = owner.user().slot(limit);
+                if slot.is_none() && !is_standard && info.code != SI_USER && info.code != SI_KERNEL {
+                    return Err(Errno::EAGAIN);
+                }
+                slot.map(Held::Own)
+            }
+        };
+        self.change(|pending| pending.push(info, held));
         // Who sends looks next at masks and at who waits; who changes those looks here after a fence.
         fence(Ordering::SeqCst);
+        Ok(())
     }
     /// See [`Pending::take`].
     #[inline]
@@ -110,17 +142,14 @@ const SYNCHRONOUS: u64 = bit(11) | bit(7) | bit(4) | bit(5) | bit(8) | bit(31);
 
 impl Pending {
     /// Adds a signal; a standard one that is pending already is not queued again (but a POSIX timer's always is: each
-    /// timer has at most one on its way).
-    pub fn push(&mut self, info: SigInfo) {
+    /// timer has at most one on its way). What holds no place is pending without its information.
+    fn push(&mut self, info: SigInfo, held: Option<Held>) {
         let signal = info.signo as u32;
-        if signal < 32 && info.code != super::SI_TIMER && self.set & bit(signal) != 0 {
-            return;
-        }
+        let is_merged = signal < FIRST_QUEUED && !matches!(held, Some(Held::Timer(_))) && self.set & bit(signal) != 0;
         self.set |= bit(signal);
-        self.queue.push_back(info);
-    }
-    pub fn len(&self) -> usize {
-        self.queue.len()
+        if let Some(held) = held.filter(|_| !is_merged) {
+            self.queue.push_back(Queued { info, _held: held });
+        }
     }
     /// Takes the signal of `wanted` that goes first: synchronous ones, then by number, then by age.
     pub fn take(&mut self, wanted: u64) -> Option<SigInfo> {
@@ -128,25 +157,26 @@ impl Pending {
         if ready == 0 {
             return None;
         }
-        if self.queue.len() == 1 {
+        if self.queue.len() == 1 && self.set.is_power_of_two() {
             // As nearly always: it is the one.
             self.set = 0;
-            return self.queue.pop_front();
+            return self.queue.pop_front().map(|queued| queued.info);
         }
         let first = if ready & SYNCHRONOUS != 0 { ready & SYNCHRONOUS } else { ready };
         let signal = first.trailing_zeros() + 1;
-        let at = self.queue.iter().position(|info| info.signo as u32 == signal);
-        let info = at.and_then(|at| self.queue.remove(at));
-        if !self.queue.iter().any(|info| info.signo as u32 == signal) {
+        let is_it = |queued: &Queued| queued.info.signo as u32 == signal;
+        let at = self.queue.iter().position(is_it);
+        let found = at.and_then(|at| self.queue.remove(at));
+        if !self.queue.iter().any(is_it) {
             self.set &= !bit(signal);
         }
-        info
+        Some(found.map_or_else(|| SigInfo::user(signal, SI_USER, 0, 0, 0), |queued| queued.info))
     }
     /// Forgets the signals of `set`.
     pub fn discard(&mut self, set: u64) {
         if self.set & set != 0 {
             self.set &= !set;
-            self.queue.retain(|info| !SigSet(set).contains(info.signo as u32));
+            self.queue.retain(|queued| !SigSet(set).contains(queued.info.signo as u32));
         }
     }
 }
@@ -232,26 +262,52 @@ pub struct ProcessSignal {
     pub pending: PendingSet,
     /// signalfd pollers.
     pub poll: PollSet,
+    user: IrqSpinLock<Arc<UserQueue>>,
+    /// RLIMIT_SIGPENDING, where interrupts may read it.
+    limit: AtomicU64,
 }
 
 impl ProcessSignal {
     pub fn new() -> Self {
-        Self::with_actions(Arc::new(Actions(IrqSpinLock::new([Action::default(); 64]))))
+        let limit = initial_limits()[rlimit::SIGPENDING].current;
+        Self::with(Arc::new(Actions(IrqSpinLock::new([Action::default(); 64]))), UserQueue::of(0), limit)
     }
-    fn with_actions(actions: Arc<Actions>) -> Self {
-        Self { actions: IrqSpinLock::new(actions), pending: PendingSet::new(), poll: PollSet::new() }
+    fn with(actions: Arc<Actions>, user: Arc<UserQueue>, limit: u64) -> Self {
+        Self {
+            actions: IrqSpinLock::new(actions),
+            pending: PendingSet::new(),
+            poll: PollSet::new(),
+            user: IrqSpinLock::new(user),
+            limit: AtomicU64::new(limit),
+        }
     }
     /// A new process's: handlers shared with CLONE_SIGHAND, default with CLONE_CLEAR_SIGHAND, else copied.
     pub fn fork(parent: &Self, clone_flags: u64) -> Self {
         let actions = parent.actions();
+        let with = |actions| Self::with(actions, parent.user(), parent.limit());
         if clone_flags & flag::SIGHAND != 0 {
-            return Self::with_actions(actions);
+            return with(actions);
         }
         let copy = copy_of(&actions);
         if clone_flags & flag::CLEAR_SIGHAND != 0 {
             reset_handlers(&mut copy.0.lock());
         }
-        Self::with_actions(copy)
+        with(copy)
+    }
+    /// The queue of the process's real user.
+    pub fn user(&self) -> Arc<UserQueue> {
+        self.user.lock().clone()
+    }
+    /// The process's real user is another one from now on.
+    pub fn set_user(&self, uid: u32) {
+        let old = core::mem::replace(&mut *self.user.lock(), UserQueue::of(uid));
+        drop(old);
+    }
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
     pub fn actions(&self) -> Arc<Actions> {
         self.actions.lock().clone()

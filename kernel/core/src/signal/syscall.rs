@@ -1,11 +1,8 @@
 //! Signal calls: sigaction(2), sigprocmask(2), kill(2) and their kin.
 
-use super::state::{
-    Action, AltStack, PendingSet, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UNBLOCKABLE, refresh, sa,
-};
-use super::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo, SigSet, frame, may_signal, send, send_to_process, send_to_task};
+use super::state::{Action, AltStack, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UNBLOCKABLE, refresh, sa};
+use super::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo, frame, may_signal, send, try_send_to_process, try_send_to_task};
 use crate::prelude::*;
-use crate::process::process::rlimit;
 use crate::process::{find_process, find_task, process_group};
 use crate::sync::{Park, WaitError, WaitReason};
 use crate::time::Timespec;
@@ -36,33 +33,10 @@ fn from_user(signal: u32, code: i32) -> SigInfo {
     SigInfo::user(signal, code, own.process.pid, own.credentials.with(|own| own.uid), 0)
 }
 
-/// The first signal that is queued rather than merged.
-const FIRST_QUEUED: u32 = 32;
-
-/// RLIMIT_SIGPENDING. Beyond it kill(2) still marks the signal but adds no second entry (false), and what carries information
-/// is EAGAIN.
-fn has_room(pending: &PendingSet, process: &Process, info: &SigInfo) -> Result<bool, Errno> {
-    let signal = info.signo as u32;
-    if signal < FIRST_QUEUED {
-        return Ok(true);
-    }
-    let limit = process.limit(rlimit::SIGPENDING);
-    if (pending.len() as u64) < limit {
-        return Ok(true);
-    }
-    if info.code != 0 && info.code != SI_TKILL {
-        return Err(Errno::EAGAIN);
-    }
-    Ok(!SigSet(pending.set()).contains(signal))
-}
-
 /// Sends to a process the caller may signal: EPERM, EAGAIN.
 pub fn kill_one(process: &Arc<Process>, signal: u32, info: SigInfo) -> Result<(), Errno> {
     may_signal(process, signal)?;
-    if signal != 0 && has_room(&process.signal.pending, process, &info)? {
-        send_to_process(process, info);
-    }
-    Ok(())
+    if signal == 0 { Ok(()) } else { try_send_to_process(process, info) }
 }
 
 /// Sends to several: succeeds when one could be sent; EPERM when all were refused, ESRCH when there was none.
@@ -110,8 +84,8 @@ fn thread_kill(tgid: Option<i32>, tid: i32, sig: i32, info: Option<SigInfo>) -> 
     }
     may_signal(&task.process, signal)?;
     let info = info.unwrap_or_else(|| from_user(signal, SI_TKILL));
-    if signal != 0 && has_room(&task.signal.pending, &task.process, &info)? {
-        send_to_task(&task, info);
+    if signal != 0 {
+        try_send_to_task(&task, info)?;
     }
     Ok(0)
 }

@@ -8,7 +8,6 @@ use super::alarm::{Alarm, Itimerspec, Source, expiry_on};
 use super::clock;
 use crate::prelude::*;
 use crate::process::credentials::cap;
-use crate::process::process::rlimit;
 use crate::process::{current_arc, find_process, find_task};
 use crate::signal::{self, SIGALRM, SigInfo};
 use alloc::collections::BTreeMap;
@@ -63,16 +62,13 @@ impl PosixTimers {
         self.timers.lock().0.get(&id).cloned().ok_or(Errno::EINVAL)
     }
     /// Numbers rise and are used again only after a wrap.
-    fn reserve(&self) -> Result<i32, Errno> {
+    fn reserve(&self) -> i32 {
         let mut timers = self.timers.lock();
-        if timers.0.len() as u64 >= current().process.limit(rlimit::SIGPENDING) {
-            return Err(Errno::EAGAIN);
-        }
         loop {
             let id = timers.1;
             timers.1 = id.checked_add(1).unwrap_or(0);
             if !timers.0.contains_key(&id) {
-                return Ok(id);
+                return id;
             }
         }
     }
@@ -162,7 +158,9 @@ pub fn sys_timer_create(clockid: i32, sevp: UserAddr, timerid: UserAddr) -> SysR
     };
     let cpu_source = cpu_source(clockid)?;
     let timers = &current().process.timers.posix;
-    let id = timers.reserve()?;
+    let queue = &current().process.signal;
+    let slot = Arc::new(queue.user().slot(Some(queue.limit())).ok_or(Errno::EAGAIN)?);
+    let id = timers.reserve();
     let event = event.unwrap_or(Sigevent {
         value: id as u64,
         signo: SIGALRM as i32,
@@ -176,10 +174,10 @@ pub fn sys_timer_create(clockid: i32, sevp: UserAddr, timerid: UserAddr) -> SysR
         let is_on_its_way = match &receiver {
             Receiver::Nobody => false,
             Receiver::Process(process) => {
-                process.upgrade().is_some_and(|process| signal::send_timer(&process, None, info))
+                process.upgrade().is_some_and(|process| signal::send_timer(&process, None, info, &slot))
             }
             Receiver::Thread(task) => {
-                task.upgrade().is_some_and(|task| signal::send_timer(&task.process, Some(&task), info))
+                task.upgrade().is_some_and(|task| signal::send_timer(&task.process, Some(&task), info, &slot))
             }
         };
         if !is_on_its_way {

@@ -8,6 +8,8 @@ mod ready;
 mod stream;
 mod support;
 
+pub use support::lo_up;
+
 use crate::harness::Tests;
 
 pub const TESTS: Tests = &[

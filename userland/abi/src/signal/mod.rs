@@ -1,6 +1,7 @@
 //! Signals: delivery order, masks, flags of sigaction, frames, restart rules, waiting, stops, faults.
 
 mod group;
+mod limit;
 mod restart;
 mod rules;
 mod stack;
@@ -27,6 +28,9 @@ pub const TESTS: Tests = &[
     ("sigtimedwait", sigtimedwait),
     ("sigqueue_values", sigqueue_values),
     ("pending_limit", pending_limit),
+    ("pending_of_a_user", limit::pending_of_a_user),
+    ("beyond_the_limit", limit::beyond_the_limit),
+    ("timers_and_files_at_the_limit", limit::timers_and_files),
     ("errors", errors),
     ("ignored_are_dropped", ignored_are_dropped),
     ("thread_directed", thread_directed),

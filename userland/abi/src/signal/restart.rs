@@ -191,6 +191,73 @@ fn inet_socket(kind: i32) -> i32 {
     }
 }
 
+/// Where a socket bound to any address is to be found on this machine.
+fn local_address(fd: i32) -> sockaddr_in {
+    unsafe {
+        let mut address: sockaddr_in = zeroed();
+        let mut len = size_of::<sockaddr_in>() as u32;
+        assert_eq!(getsockname(fd, (&raw mut address).cast(), &mut len), 0);
+        address.sin_addr.s_addr = u32::from_be_bytes([127, 0, 0, 1]).to_be();
+        address
+    }
+}
+
+fn connect_to(fd: i32, address: &sockaddr_in) -> i64 {
+    i64::from(unsafe { connect(fd, std::ptr::from_ref(address).cast(), size_of::<sockaddr_in>() as u32) })
+}
+
+/// A connection of TCP: both ends.
+fn tcp_pair() -> [i32; 2] {
+    crate::inet::lo_up();
+    unsafe {
+        let listener = inet_socket(SOCK_STREAM);
+        let client = socket(AF_INET, SOCK_STREAM, 0);
+        assert_eq!(connect_to(client, &local_address(listener)), 0);
+        [client, accept(listener, null_mut(), null_mut())]
+    }
+}
+
+/// One end of a connection whose buffers are full.
+fn full_tcp() -> i32 {
+    progress().store(0, SeqCst);
+    let [a, _] = tcp_pair();
+    let bytes = [0u8; 65536];
+    // What is on its way arrives, until nothing moves any more.
+    let mut quiet = 0;
+    while quiet < 5 {
+        match unsafe { send(a, bytes.as_ptr().cast(), bytes.len(), MSG_DONTWAIT) } {
+            -1 => quiet += 1,
+            _ => quiet = 0,
+        }
+        unsafe { usleep(20_000) };
+    }
+    progress().store(2, SeqCst);
+    a
+}
+
+/// Connects to a listener that takes no more.
+fn crowded_connect(timeout: bool) -> i64 {
+    progress().store(0, SeqCst);
+    crate::inet::lo_up();
+    let listener = unsafe { socket(AF_INET, SOCK_STREAM, 0) };
+    let new = || unsafe { socket(AF_INET, SOCK_STREAM, 0) };
+    unsafe {
+        let any: sockaddr_in = sockaddr_in { sin_family: AF_INET as u16, ..zeroed() };
+        assert_eq!(bind(listener, (&raw const any).cast(), size_of::<sockaddr_in>() as u32), 0);
+        assert_eq!(listen(listener, 0), 0);
+    }
+    let address = local_address(listener);
+    assert_eq!(connect_to(new(), &address), 0);
+    let fd = if timeout { set_timeout(new(), SO_SNDTIMEO) } else { new() };
+    progress().store(2, SeqCst);
+    connect_to(fd, &address)
+}
+
+/// The CPU time of the process, far from now.
+fn much_cpu_time(absolute: i32) -> i64 {
+    unsafe { syscall(SYS_clock_nanosleep, CLOCK_PROCESS_CPUTIME_ID, absolute, &long(), 0usize) }
+}
+
 /// A time on CLOCK_REALTIME that is far away.
 fn late() -> timespec {
     unsafe {
@@ -291,6 +358,14 @@ const SOCKETS: &[Case] = &[
     ("send to a stream", Restarts, || unsafe { send(full_socket(), b"x".as_ptr().cast(), 1, 0) as i64 }),
     ("recv of UDP", Restarts, || read_one(inet_socket(SOCK_DGRAM))),
     ("accept of TCP", Restarts, || unsafe { i64::from(accept(inet_socket(SOCK_STREAM), null_mut(), null_mut())) }),
+    ("connect of TCP", Restarts, || crowded_connect(false)),
+    ("connect of TCP with SO_SNDTIMEO", Always, || crowded_connect(true)),
+    ("recv of TCP", Restarts, || read_one(tcp_pair()[0])),
+    ("recv of TCP with SO_RCVTIMEO", Always, || read_one(set_timeout(tcp_pair()[0], SO_RCVTIMEO))),
+    ("send of TCP", Restarts, || unsafe { send(full_tcp(), b"x".as_ptr().cast(), 1, 0) as i64 }),
+    ("send of TCP with SO_SNDTIMEO", Always, || unsafe {
+        send(set_timeout(full_tcp(), SO_SNDTIMEO), b"x".as_ptr().cast(), 1, 0) as i64
+    }),
     ("recv of netlink", Restarts, || unsafe { read_one(socket(AF_NETLINK, SOCK_RAW, 0)) }),
     ("recv of UDP with SO_RCVTIMEO", Always, || read_one(set_timeout(inet_socket(SOCK_DGRAM), SO_RCVTIMEO))),
     ("accept of TCP with SO_RCVTIMEO", Always, || unsafe {
@@ -336,6 +411,8 @@ const PROCESSES: &[Case] = &[
     ("clock_nanosleep, absolute", Handler, || unsafe {
         syscall(SYS_clock_nanosleep, CLOCK_REALTIME, TIMER_ABSTIME, &late(), 0usize)
     }),
+    ("clock_nanosleep of CPU time", Handler, || much_cpu_time(0)),
+    ("clock_nanosleep of CPU time, absolute", Handler, || much_cpu_time(TIMER_ABSTIME)),
     ("waitid of a pidfd", Restarts, || unsafe {
         let fd = syscall(SYS_pidfd_open, sleeping_child(), 0);
         let mut info: siginfo_t = zeroed();

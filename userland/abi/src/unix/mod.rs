@@ -6,6 +6,7 @@ mod flight;
 mod limits;
 mod options;
 mod rules;
+mod urgent;
 
 use crate::harness::{Tests, child_succeeds, errno};
 use libc::*;
@@ -45,6 +46,12 @@ pub const TESTS: Tests = &[
     ("backlog", rules::backlog),
     ("halves", rules::halves),
     ("names", rules::names),
+    ("urgent_byte", urgent::urgent_byte),
+    ("urgent_inline", urgent::urgent_inline),
+    ("urgent_errors", urgent::urgent_errors),
+    ("urgent_signals", urgent::urgent_signals),
+    ("urgent_wakes", urgent::urgent_wakes),
+    ("peer_security", options::peer_security),
 ];
 
 #[track_caller]

@@ -139,3 +139,19 @@ pub fn peek_offsets() {
         assert_eq!(peek(b, 10), Ok(b"nd".to_vec()));
     }
 }
+
+/// SO_PEERSEC, where no security module names the peer: ENOPROTOOPT for streams and packets, whatever the buffer.
+pub fn peer_security() {
+    const SO_PEERSEC: i32 = 31;
+    for kind in [SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM] {
+        let [a, _b] = pair_of(kind);
+        for mut room in [0u32, 64] {
+            let mut label = [0u8; 64];
+            let result = unsafe { getsockopt(a, SOL_SOCKET, SO_PEERSEC, label.as_mut_ptr().cast(), &mut room) };
+            assert_eq!(errno_of(result), ENOPROTOOPT);
+        }
+        let value = 1i32;
+        let result = unsafe { setsockopt(a, SOL_SOCKET, SO_PEERSEC, (&raw const value).cast(), 4) };
+        assert_eq!(errno_of(result), ENOPROTOOPT);
+    }
+}

@@ -1,7 +1,7 @@
 //! Descriptors: dup, fcntl, ioctl, close, close_range; eventfd2 and pipe2.
 
 use crate::file::eventfd::EventFd;
-use crate::file::signal_io::{self, F_OWNER_PGRP, F_OWNER_PID};
+use crate::file::signal_io;
 use crate::file::table::{closed, file, file_or_path, install};
 use crate::file::{FdFlags, FdTable, OpenFile, OpenFlags, pipe};
 use crate::prelude::*;
@@ -145,18 +145,10 @@ pub fn sys_fcntl(fd: i32, cmd: u32, arg: u64) -> SysResult {
         F_SETFL => set_flags(&file, fd, OpenFlags::from_bits_retain(arg as u32)),
         F_GETLK..=F_SETLKW | F_OFD_GETLK..=F_OFD_SETLKW => fs::lock::fcntl_lock(&file, cmd, UserAddr(arg)),
         F_SETOWN => {
-            let id = arg as i32;
-            if id == i32::MIN {
-                return Err(Errno::EINVAL);
-            }
-            let kind = if id < 0 { F_OWNER_PGRP } else { F_OWNER_PID };
-            signal_io::set_owner(&file, kind, id.unsigned_abs())?;
+            signal_io::set_owner_number(&file, arg as i32)?;
             Ok(0)
         }
-        F_GETOWN => {
-            let (kind, pid) = signal_io::owner(&file);
-            Ok(if kind == F_OWNER_PGRP { -(pid as i32) as isize as usize } else { pid as usize })
-        }
+        F_GETOWN => Ok(signal_io::owner_number(&file) as isize as usize),
         F_SETOWN_EX => {
             let owner = UserPtr::<OwnerEx>::new(UserAddr(arg)).read()?;
             if owner.pid < 0 {
@@ -217,6 +209,10 @@ const FIONBIO: u32 = 0x5421;
 const FIONCLEX: u32 = 0x5450;
 const FIOCLEX: u32 = 0x5451;
 const FIOASYNC: u32 = 0x5452;
+const FIOSETOWN: u32 = 0x8901;
+const SIOCSPGRP: u32 = 0x8902;
+const FIOGETOWN: u32 = 0x8903;
+const SIOCGPGRP: u32 = 0x8904;
 const FIOQSIZE: u32 = 0x5460;
 const FIGETBSZ: u32 = 2;
 
@@ -254,6 +250,14 @@ pub fn sys_ioctl(fd: i32, cmd: u32, arg: u64) -> SysResult {
             }
             None => file.ops.ioctl(&file, cmd, arg),
         },
+        FIOSETOWN | SIOCSPGRP if file.ops.as_socket().is_some() => {
+            signal_io::set_owner_number(&file, argument.read()?)?;
+            Ok(0)
+        }
+        FIOGETOWN | SIOCGPGRP if file.ops.as_socket().is_some() => {
+            argument.write(&signal_io::owner_number(&file))?;
+            Ok(0)
+        }
         FIOQSIZE => {
             let inode = file.inode().filter(|inode| {
                 matches!(inode.file_type(), fs::FileType::Regular | fs::FileType::Directory | fs::FileType::Symlink)

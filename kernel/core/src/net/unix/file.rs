@@ -15,6 +15,7 @@ use zerocopy::IntoBytes;
 /// SIOCINQ and SIOCOUTQ.
 const FIONREAD: u32 = 0x541b;
 const TIOCOUTQ: u32 = 0x5411;
+const SIOCATMARK: u32 = 0x8905;
 
 impl UnixSocket {
     fn poll_events(&self) -> PollEvents {
@@ -31,8 +32,15 @@ impl UnixSocket {
         if ended {
             events |= PollEvents::RDHUP;
         }
-        if ended || !self.inbox.lock().messages.is_empty() {
+        let (is_empty, has_urgent) = {
+            let inbox = self.inbox.lock();
+            (inbox.messages.is_empty(), inbox.urgent.is_some())
+        };
+        if ended || !is_empty {
             events |= PollEvents::IN | PollEvents::RDNORM;
+        }
+        if has_urgent {
+            events |= PollEvents::PRI;
         }
         if self.reset.load(Ordering::Acquire) {
             events |= PollEvents::ERR;
@@ -108,7 +116,7 @@ impl Socket for UnixSocket {
     }
     fn send(&self, src: &mut UserReader<'_>, out: Outgoing<'_>, how: How) -> SysResult {
         let ancillary = Ancillary::read(out.control)?;
-        if how.flags.contains(MsgFlags::OOB) {
+        if how.flags.contains(MsgFlags::OOB) && (self.kind != Kind::Stream || src.remaining() == 0) {
             return Err(Errno::EOPNOTSUPP);
         }
         let to = match out.to {
@@ -121,7 +129,8 @@ impl Socket for UnixSocket {
     }
     fn receive(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Received, Errno> {
         if how.flags.contains(MsgFlags::OOB) {
-            return Err(Errno::EOPNOTSUPP);
+            let len = self.receive_urgent(dst, how.peeks())?;
+            return Ok(Received { len, flags: MsgFlags::OOB, ..Received::default() });
         }
         let taken = self.receive_bytes(dst, how)?;
         let mut received = Received { len: taken.len, full_len: taken.full_len, ..Received::default() };
@@ -193,6 +202,7 @@ impl FileOps for UnixSocket {
         let value = match command {
             FIONREAD => self.unread()?,
             TIOCOUTQ => self.used.load(Ordering::Acquire),
+            SIOCATMARK => usize::from(self.is_at_mark()?),
             _ => return Err(Errno::ENOTTY),
         };
         UserPtr::<i32>::new(UserAddr(argument)).write(&(value as i32))?;

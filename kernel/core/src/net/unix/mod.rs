@@ -4,8 +4,8 @@
 //! it has been received, up to SO_SNDBUF. A reader takes messages out under `reading`, so that what does not fit can be put back
 //! in order.
 //!
-//! Map: [`name`] binding and finding · [`connect`] listen, connect, accept · [`send`] · [`receive`] · [`flight`] descriptors in
-//! messages, and the sockets among them that nobody can reach any more · [`file`] the socket as a file.
+//! Map: [`name`] binding and finding · [`connect`] listen, connect, accept · [`send`] · [`receive`] · [`urgent`] MSG_OOB ·
+//! [`flight`] descriptors in messages, and the sockets among them that nobody can reach any more · [`file`] the socket as a file.
 //!
 //! Lock order: `reading` (sleeping) → `flight` → `state` (two of them by address) → `inbox`; the table of names alone. Nothing
 //! spins while bytes are copied, and no message is dropped under a spin lock.
@@ -16,6 +16,7 @@ mod flight;
 mod name;
 mod receive;
 mod send;
+mod urgent;
 
 use super::options::Common;
 use super::socket::{self, AF_UNIX};
@@ -84,6 +85,10 @@ impl Drop for Charge {
 }
 
 struct Message {
+    /// Its place in the order of all that came into this inbox.
+    serial: u64,
+    /// Sent with MSG_OOB: one byte.
+    is_urgent: bool,
     bytes: Vec<u8>,
     /// A stream's bytes before this one have been received.
     start: usize,
@@ -98,6 +103,10 @@ struct Message {
 struct Inbox {
     messages: VecDeque<Message>,
     bytes: usize,
+    /// The serial of the message that came last.
+    last: u64,
+    /// The serial of the urgent byte, a message by itself, until it has been received or a later one has taken its place.
+    urgent: Option<u64>,
 }
 
 #[derive(Default)]
@@ -264,7 +273,7 @@ impl UnixSocket {
         if self.kind != Kind::Datagram
             && let Some(peer) = peer.and_then(|peer| peer.upgrade())
         {
-            if embryo || !unread.is_empty() {
+            if embryo || urgent::is_unread(&unread) {
                 peer.reset.store(true, Ordering::Release);
             }
             peer.hung_up.store(true, Ordering::Release);

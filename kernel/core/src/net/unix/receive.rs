@@ -23,7 +23,18 @@ pub(super) struct Taken {
 }
 
 /// Pieces that a receive used up: one, as a rule, for which no list is allocated (130 instructions).
-type UsedUp = SmallVec<[Message; 1]>;
+pub(super) type UsedUp = SmallVec<[Message; 1]>;
+
+/// What one look into the inbox came to.
+#[derive(Default)]
+struct Step {
+    /// There was something.
+    progress: bool,
+    /// The call ends here, whatever it waits for.
+    stop: bool,
+    /// Messages that have left the inbox.
+    used_up: UsedUp,
+}
 
 impl UnixSocket {
     /// EINVAL and ENOTCONN for a socket that is not connected; EAGAIN, ECONNRESET, EFAULT.
@@ -40,6 +51,8 @@ impl UnixSocket {
         let low_water = self.common.receive_low_water.load(Ordering::Relaxed).max(1) as usize;
         let wanted = if how.flags.contains(MsgFlags::WAITALL) { usize::MAX } else { low_water };
         let wanted = wanted.min(dst.remaining()).max(1);
+        // Up to which message a look found nothing that it may see.
+        let mut seen = None;
         loop {
             // A stream tells of a reset behind what had come before, the others at once.
             if self.kind != Kind::Stream
@@ -52,7 +65,11 @@ impl UnixSocket {
                 let is_there = {
                     let inbox = self.inbox.leaf();
                     let passed = peek.unwrap_or(0);
-                    if passed == 0 { !inbox.messages.is_empty() } else { inbox.bytes > passed }
+                    match seen {
+                        Some(seen) => inbox.last != seen,
+                        None if passed == 0 => !inbox.messages.is_empty(),
+                        None => inbox.bytes > passed,
+                    }
                 };
                 if is_there {
                     return Some(Ok(true));
@@ -75,7 +92,8 @@ impl UnixSocket {
             }
             let reading = self.reading.lock();
             let before = taken.len;
-            let (progress, used_up) = if self.kind == Kind::Stream {
+            let last = how.peeks().then(|| self.inbox.leaf().last);
+            let Step { progress, stop, used_up } = if self.kind == Kind::Stream {
                 self.take_stream(dst, peek, &mut taken)?
             } else {
                 self.take_packet(dst, peek, &mut taken)?
@@ -84,16 +102,35 @@ impl UnixSocket {
                 self.move_peek_offset(how.peeks(), taken.len - before, taken.full_len);
             }
             drop(reading);
-            if !how.peeks() && progress {
+            if how.peeks() {
+                // Who only looks passes the wake on.
+                self.readable.wake_all();
+                seen = last;
+            } else if progress {
                 self.made_room();
             }
+            let has_dropped = !progress && !used_up.is_empty();
             // Senders hear of room, and descriptors are counted down, with no lock held.
-            drop(used_up);
+            if used_up.iter().any(|message| message.flying.is_some()) {
+                flight::discard(used_up);
+            } else {
+                drop(used_up);
+            }
             let is_enough = taken.len >= wanted || how.peeks() || !taken.files.is_empty();
-            // What comes next is of another sender than what was taken: it is not waited behind.
-            let is_cut = !progress && taken.len > 0 && self.common.is_on(Switches::PASS_CRED);
-            if progress && (self.kind != Kind::Stream || is_enough) || is_cut {
+            if progress && (self.kind != Kind::Stream || is_enough) || stop {
                 return Ok(taken);
+            }
+            // What an urgent byte left behind was all there was for this read, even if more has come.
+            if has_dropped {
+                if let Some(reset) = self.take_reset() {
+                    return Err(reset);
+                }
+                if self.end_of_input.load(Ordering::Acquire) {
+                    return Ok(taken);
+                }
+                if how.nonblocking {
+                    return Err(Errno::EAGAIN);
+                }
             }
         }
     }
@@ -117,40 +154,57 @@ impl UnixSocket {
         self.peek_offset.store(new, Ordering::Relaxed);
     }
 
-    /// Bytes of a stream, up to the end of a piece that carried descriptors, and of one sender when senders are told. Answers
-    /// whether there was anything, and the pieces that are used up. `peek`: they stay, and so many bytes are passed over.
+    /// Bytes of a stream, up to the end of a piece that carried descriptors, before an urgent byte, and of one sender when senders
+    /// are told. `peek`: they stay, and so many bytes are passed over.
     fn take_stream(
         &self,
         dst: &mut UserWriter<'_>,
         peek: Option<usize>,
         taken: &mut Taken,
-    ) -> Result<(bool, UsedUp), Errno> {
-        let mut progress = false;
-        let (mut peeked, mut used_up) = (Vec::new(), UsedUp::new());
+    ) -> Result<Step, Errno> {
+        let mut step = Step::default();
+        let mut peeked = Vec::new();
         let tells = self.common.is_on(Switches::PASS_CRED);
         let mut skip = peek.unwrap_or(0);
+        // What is reached by passing over a piece is not looked at again, as on Linux.
+        let mut is_passing = false;
         let result = loop {
-            let Some(mut message) = self.pop() else { break Ok(()) };
-            let other_sender = tells && taken.creds.is_some_and(|creds| creds != message.creds);
-            if !taken.files.is_empty() || other_sender || dst.remaining() == 0 {
-                self.push_back(message);
+            if !taken.files.is_empty() || dst.remaining() == 0 {
                 break Ok(());
             }
+            let Some(mut message) = self.pop() else { break Ok(()) };
+            if message.is_urgent && !is_passing {
+                message = match self.mind_urgent(message, peek.is_some(), taken.len, &mut peeked, &mut step.used_up) {
+                    Some(message) => message,
+                    None => {
+                        step.stop = taken.len > 0;
+                        break Ok(());
+                    }
+                };
+            }
             let rest = &message.bytes[message.start..];
-            if skip >= rest.len() && skip != 0 {
+            if skip >= rest.len() {
                 skip -= rest.len();
+                is_passing = true;
                 peeked.push(message);
                 continue;
             }
+            // Another sender's bytes are not waited behind.
+            if tells && taken.creds.is_some_and(|creds| creds != message.creds) {
+                step.stop = taken.len > 0;
+                self.push_back(message);
+                break Ok(());
+            }
+            is_passing = false;
             let rest = &rest[core::mem::take(&mut skip)..];
             let n = match dst.write(&rest[..rest.len().min(dst.remaining())]) {
                 Ok(n) => n,
                 Err(error) => {
                     self.push_back(message);
-                    break if progress { Ok(()) } else { Err(error) };
+                    break if step.progress { Ok(()) } else { Err(error) };
                 }
             };
-            progress = true;
+            step.progress = true;
             taken.len += n;
             taken.creds = Some(message.creds);
             taken.from = message.from.clone();
@@ -169,12 +223,12 @@ impl UnixSocket {
                 self.push_back(message);
                 break Ok(());
             }
-            used_up.push(message);
+            step.used_up.push(message);
         };
         for message in peeked.into_iter().rev() {
             self.push_back(message);
         }
-        result.map(|()| (progress, used_up))
+        result.map(|()| step)
     }
 
     /// One packet: what does not fit into `dst` is lost. `peek`: it stays, and so many bytes are passed over.
@@ -183,7 +237,7 @@ impl UnixSocket {
         dst: &mut UserWriter<'_>,
         peek: Option<usize>,
         taken: &mut Taken,
-    ) -> Result<(bool, UsedUp), Errno> {
+    ) -> Result<Step, Errno> {
         let mut skip = peek.unwrap_or(0);
         let mut passed = Vec::new();
         let found = loop {
@@ -196,7 +250,7 @@ impl UnixSocket {
         };
         let Some(mut message) = found else {
             passed.into_iter().rev().for_each(|message| self.push_back(message));
-            return Ok((false, UsedUp::new()));
+            return Ok(Step::default());
         };
         let rest = &message.bytes[skip..];
         let n = rest.len().min(dst.remaining());
@@ -219,16 +273,16 @@ impl UnixSocket {
             }
             used_up.push(message);
         }
-        copied.map(|_| (true, used_up))
+        copied.map(|_| Step { progress: true, stop: false, used_up })
     }
 
-    fn pop(&self) -> Option<Message> {
+    pub(super) fn pop(&self) -> Option<Message> {
         let mut inbox = self.inbox.leaf();
         let message = inbox.messages.pop_front()?;
         inbox.bytes -= message.bytes.len() - message.start;
         Some(message)
     }
-    fn push_back(&self, message: Message) {
+    pub(super) fn push_back(&self, message: Message) {
         let mut inbox = self.inbox.lock();
         inbox.bytes += message.bytes.len() - message.start;
         inbox.messages.push_front(message);

@@ -2,7 +2,7 @@
 
 use super::super::message::{Control, SCM_CREDENTIALS, SCM_RIGHTS};
 use super::super::options::SOL_SOCKET;
-use super::super::socket::{How, deadline, wait_error};
+use super::super::socket::{How, MsgFlags, deadline, wait_error};
 use super::{Charge, Flying, Kind, Message, Ucred, UnixSocket};
 use crate::file::table::file_or_path;
 use crate::file::{OpenFile, PollEvents, pipe};
@@ -158,14 +158,20 @@ impl UnixSocket {
             return Err(Errno::EPIPE);
         }
         let mut sent = 0;
+        // The last byte of MSG_OOB goes by itself.
+        let nr_urgent = usize::from(how.flags.contains(MsgFlags::OOB));
         while src.remaining() != 0 {
-            let len = src.remaining().min(stream_piece(self.send_limit()));
+            let ordinary = src.remaining().saturating_sub(nr_urgent);
+            let urgent = ordinary == 0;
+            let len = ordinary.min(stream_piece(self.send_limit())).max(1);
             let mut step = || -> SysResult {
                 let charge = self.charge(stream_cost(len), how.nonblocking, until)?;
                 let bytes = read_bytes(src, len)?;
                 let copied = bytes.len();
                 let beside = Ancillary { creds: ancillary.creds, flying: ancillary.flying.take() };
-                self.deliver(&target, self.message(bytes, beside, charge), how.nonblocking, until)?;
+                let mut message = self.message(bytes, beside, charge);
+                message.is_urgent = urgent;
+                self.deliver(&target, message, how.nonblocking, until)?;
                 Ok(copied)
             };
             match step() {
@@ -184,7 +190,7 @@ impl UnixSocket {
 
     fn message(&self, bytes: Vec<u8>, ancillary: Ancillary, charge: Charge) -> Message {
         let Ancillary { creds, flying } = ancillary;
-        Message { bytes, start: 0, creds, flying, from: self.own_name(), _charge: charge }
+        Message { serial: 0, is_urgent: false, bytes, start: 0, creds, flying, from: self.own_name(), _charge: charge }
     }
 
     /// Takes `bytes` of the send buffer, waiting until there is any room at all: EAGAIN, EPIPE.
@@ -216,6 +222,7 @@ impl UnixSocket {
     /// Puts a message into `target`'s inbox, waiting for room there. EPIPE when it takes no more, ECONNREFUSED when it is gone.
     fn deliver(&self, target: &Self, message: Message, nonblocking: bool, until: Deadline) -> Result<(), Errno> {
         let is_limited = self.kind == Kind::Datagram && !core::ptr::eq(target, self) && !target.is_peer(self);
+        let is_urgent = message.is_urgent;
         let mut message = Some(message);
         let attempt = || -> Option<Result<(), Errno>> {
             let mut inbox = target.inbox.lock();
@@ -229,14 +236,16 @@ impl UnixSocket {
                 drop(inbox);
                 return nonblocking.then_some(Err(Errno::EAGAIN));
             }
-            inbox.bytes += message.as_ref().map_or(0, |message| message.bytes.len());
-            inbox.messages.extend(message.take());
+            inbox.put(message.take());
             Some(Ok(()))
         };
         let reason = WaitReason::on("unix_send", target.id);
         match target.room.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))? {
             Err(Errno::ECONNREFUSED) if self.is_peer(target) => return Err(self.peer_is_gone()),
             result => result?,
+        }
+        if is_urgent {
+            target.tell_urgent();
         }
         target.readable.wake_one();
         target.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);

@@ -29,6 +29,9 @@ fn commit(mut new: Credentials) -> SysResult {
     if old.euid != new.euid || old.egid != new.egid || old.fsuid != new.fsuid || old.fsgid != new.fsgid {
         task.process.life.dumpable.store(0, core::sync::atomic::Ordering::Relaxed);
     }
+    if old.uid != new.uid {
+        task.process.signal.set_user(new.uid);
+    }
     drop(task.credentials.replace(Arc::new(new)));
     Ok(0)
 }

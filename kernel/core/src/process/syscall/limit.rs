@@ -33,6 +33,9 @@ fn set(process: &Arc<Process>, resource: usize, new: Rlimit) -> Result<(), Errno
     limits[resource] = new;
     let copy = *limits;
     drop(limits);
+    if resource == rlimit::SIGPENDING {
+        process.signal.set_limit(new.current);
+    }
     if resource == rlimit::CPU {
         crate::time::timers::set_cpu_limit(process, new);
     }
