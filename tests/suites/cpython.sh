@@ -1,5 +1,5 @@
 #!/bin/sh
-# CPython 3.11's own tests of what a kernel does (Debian's libpython3.11-testsuite), each bounded; run in the guest. "ok NAME: ran N" or
+# CPython 3.11's own tests of what a kernel does (Debian's libpython3.11-testsuite), each bounded; run in the guest. "ok NAME: N passed" or
 # "FAILED NAME: status S" with the failing cases. Arguments choose modules.
 limit=${LIMIT:-240}
 export HOME=/tmp LC_ALL=C.UTF-8
@@ -16,10 +16,13 @@ for name in $all; do
     timeout -s KILL "$limit" python3.11 -m test.regrtest -v --timeout $((limit - 20)) "$name" < /dev/null > /tmp/out 2>&1
     status=$?
     ran=$(grep -aoE '^Ran [0-9]+ tests?' /tmp/out | busybox awk '{s += $2} END {print s + 0}')
+    skipped=$(grep -acE '\.\.\. skipped' /tmp/out)
+    failed=$(grep -aE '^(FAIL|ERROR):' /tmp/out | sort -u | grep -c .)
+    passed=$((ran - skipped - failed))
     if [ $status = 0 ]; then
-        echo "ok $name: ran $ran, $(grep -acE '\.\.\. skipped' /tmp/out) skipped"
+        echo "ok $name: $passed passed, $skipped skipped"
     else
-        echo "FAILED $name: status $status, ran $ran"
+        echo "FAILED $name: status $status, $passed passed, $failed failed, $skipped skipped"
         grep -aE '^(FAIL|ERROR):|\.\.\. (FAIL|ERROR)' /tmp/out | sort -u | head -n 20 | sed 's/^/    /'
         grep -aE '^[A-Za-z]*(Error|Exception|Killed|Timeout)' /tmp/out | sort | uniq -c | sort -rn | head -n 12 | sed 's/^/    /'
         [ -n "$(grep -a '^FAIL\|^ERROR' /tmp/out)" ] || tail -n 5 /tmp/out | sed 's/^/    | /'

@@ -156,12 +156,7 @@ impl UnixSocket {
 
     /// Bytes of a stream, up to the end of a piece that carried descriptors, before an urgent byte, and of one sender when senders
     /// are told. `peek`: they stay, and so many bytes are passed over.
-    fn take_stream(
-        &self,
-        dst: &mut UserWriter<'_>,
-        peek: Option<usize>,
-        taken: &mut Taken,
-    ) -> Result<Step, Errno> {
+    fn take_stream(&self, dst: &mut UserWriter<'_>, peek: Option<usize>, taken: &mut Taken) -> Result<Step, Errno> {
         let mut step = Step::default();
         let mut peeked = Vec::new();
         let tells = self.common.is_on(Switches::PASS_CRED);
@@ -232,12 +227,7 @@ impl UnixSocket {
     }
 
     /// One packet: what does not fit into `dst` is lost. `peek`: it stays, and so many bytes are passed over.
-    fn take_packet(
-        &self,
-        dst: &mut UserWriter<'_>,
-        peek: Option<usize>,
-        taken: &mut Taken,
-    ) -> Result<Step, Errno> {
+    fn take_packet(&self, dst: &mut UserWriter<'_>, peek: Option<usize>, taken: &mut Taken) -> Result<Step, Errno> {
         let mut skip = peek.unwrap_or(0);
         let mut passed = Vec::new();
         let found = loop {
