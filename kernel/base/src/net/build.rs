@@ -1,6 +1,6 @@
 //! Packets that we make ourselves: IP headers, UDP datagrams, resets, ICMP messages.
 
-use super::packet::{ACK, Header, PROTO_TCP, PROTO_UDP, RST, SYN, Tcp, pseudo_sum, sum};
+use super::packet::{ACK, Header, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE, RST, SYN, Tcp, pseudo_sum, sum};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -86,6 +86,20 @@ pub fn udp_header(datagram: &mut [u8], ip: &Ip, src_port: u16, dst_port: u16, wi
     } else {
         put16(datagram, 6, pseudo as u16);
     }
+}
+
+/// The UDP-Lite header in front of a payload that is in place already; the checksum is of the first `covered` bytes. 0 says "all"
+/// and goes into the header so; else all there are is what more than there are means.
+pub fn udplite_header(datagram: &mut [u8], ip: &Ip, src_port: u16, dst_port: u16, covered: usize) {
+    let len = datagram.len();
+    let said = covered.min(len);
+    let covered = if covered == 0 { len } else { said };
+    put16(datagram, 0, src_port);
+    put16(datagram, 2, dst_port);
+    put16(datagram, 4, said as u16);
+    put16(datagram, 6, 0);
+    let made = complement(sum(&datagram[..covered], pseudo_sum(ip.src, ip.dst, PROTO_UDPLITE, len)));
+    put16(datagram, 6, if made == 0 { 0xffff } else { made });
 }
 
 /// Puts the pseudo header's sum where TCP's or UDP's checksum goes, for the device to complete; answers the field's offset.

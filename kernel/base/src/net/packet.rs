@@ -10,6 +10,7 @@ pub const PROTO_UDP: u8 = 17;
 pub const PROTO_FRAGMENT: u8 = 44;
 pub const PROTO_ICMPV6: u8 = 58;
 pub const PROTO_NONE: u8 = 59;
+pub const PROTO_UDPLITE: u8 = 136;
 
 /// Headers between IPv6's own and the upper layer's that we are willing to skip.
 const MAX_EXTENSIONS: usize = 8;
@@ -247,12 +248,14 @@ fn sum_is_good(header: &Header, bytes: &[u8]) -> bool {
     sum(bytes, pseudo_sum(header.src, header.dst, header.protocol, bytes.len())) == 0xffff
 }
 
-/// A UDP datagram's ports and its length with the header.
+/// A UDP or UDP-Lite datagram's ports and its length with the header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Udp {
     pub src_port: u16,
     pub dst_port: u16,
     pub len: usize,
+    /// How many bytes, the header's with them, the checksum is of: all, but for UDP-Lite.
+    pub covered: usize,
 }
 
 /// `None` when malformed, or with its sum wrong when that is to be looked at.
@@ -264,7 +267,19 @@ pub fn parse_udp(header: &Header, datagram: &[u8], verify: bool) -> Option<Udp> 
     if verify && (sent != 0 || header.src.is_ipv6()) && !sum_is_good(header, bytes) {
         return None;
     }
-    Some(Udp { src_port: be16(bytes, 0)?, dst_port: be16(bytes, 2)?, len })
+    Some(Udp { src_port: be16(bytes, 0)?, dst_port: be16(bytes, 2)?, len, covered: len })
+}
+
+/// A UDP-Lite datagram (RFC 3828): where UDP says its length, this says how much the checksum, which must be there, covers.
+pub fn parse_udplite(header: &Header, datagram: &[u8]) -> Option<Udp> {
+    let len = datagram.len();
+    let covered = match usize::from(be16(datagram, 4)?) {
+        0 => len,
+        covered => covered,
+    };
+    let bytes = datagram.get(..covered).filter(|bytes| bytes.len() >= 8)?;
+    let is_good = be16(bytes, 6)? != 0 && sum(bytes, pseudo_sum(header.src, header.dst, PROTO_UDPLITE, len)) == 0xffff;
+    is_good.then_some(Udp { src_port: be16(bytes, 0)?, dst_port: be16(bytes, 2)?, len, covered })
 }
 
 /// Whether an ICMP or ICMPv6 message is long enough and its sum is right.

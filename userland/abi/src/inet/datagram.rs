@@ -317,6 +317,18 @@ pub fn shut_down() {
     });
     assert_eq!(get(client, 1, 0).unwrap(), b"");
     waker.join().unwrap();
+    // A failed shutdown(2) has shut what was asked for all the same; what comes is received, and who does not wait is told so.
+    assert_eq!(get(server, 1, 0).unwrap(), b"");
+    assert_eq!(get(server, 1, MSG_DONTWAIT), Err(EAGAIN));
+    assert_eq!(events(server, POLLIN | POLLRDHUP | POLLHUP, 0), POLLIN | POLLRDHUP);
+    let other = new(AF_INET, SOCK_DGRAM);
+    assert_eq!(put_to(other, b"still", LOCAL, port), Ok(5));
+    assert_eq!(get(server, 9, 0).unwrap(), b"still");
+    assert_eq!(errno_of(unsafe { shutdown(server, SHUT_WR) }), ENOTCONN);
+    assert_eq!(put_to(server, b"x", LOCAL, name_v4(other).1), Err(EPIPE));
+    assert_eq!(events(server, POLLIN | POLLRDHUP, 0), POLLIN | POLLRDHUP | POLLHUP);
+    // No SIGPIPE goes with a datagram's EPIPE.
+    assert_eq!(errno_of(unsafe { send(client, b"x".as_ptr().cast(), 1, 0) }), EPIPE);
 }
 
 fn sum(bytes: &[u8]) -> u16 {

@@ -7,6 +7,7 @@ mod options;
 mod ready;
 mod stream;
 mod support;
+mod udplite;
 
 pub use support::lo_up;
 
@@ -68,6 +69,8 @@ pub const TESTS: Tests = &[
     ("udp_multicast", datagram::multicast),
     ("udp_broadcast", datagram::broadcast_needs_leave),
     ("udp_shutdown", datagram::shut_down),
+    ("udplite_echo", udplite::echo),
+    ("udplite_coverage", udplite::coverage),
     ("icmp_ping", datagram::ping),
     ("raw_icmp", datagram::raw_icmp),
     ("raw_udp", datagram::raw_udp),

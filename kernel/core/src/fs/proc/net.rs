@@ -30,11 +30,14 @@ pub const NET: &[(&str, Fixed)] = &[
     ("tcp6", Fixed::Text(|| sockets(AF_INET6, Table::Tcp))),
     ("udp", Fixed::Text(|| sockets(AF_INET, Table::Udp))),
     ("udp6", Fixed::Text(|| sockets(AF_INET6, Table::Udp))),
+    ("udplite", Fixed::Text(|| sockets(AF_INET, Table::UdpLite))),
+    ("udplite6", Fixed::Text(|| sockets(AF_INET6, Table::UdpLite))),
     ("unix", Fixed::Text(unix::format_table)),
 ];
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const UDPLITE: u8 = 136;
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_TIME_WAIT: u8 = 6;
 const TCP_CLOSE_WAIT: u8 = 8;
@@ -43,6 +46,7 @@ const TCP_CLOSE_WAIT: u8 = 8;
 enum Table {
     Tcp,
     Udp,
+    UdpLite,
     Raw,
 }
 
@@ -51,6 +55,7 @@ impl Table {
         match self {
             Table::Tcp => socket.protocol == TCP && !socket.is_raw,
             Table::Udp => socket.protocol == UDP && !socket.is_raw,
+            Table::UdpLite => socket.protocol == UDPLITE && !socket.is_raw,
             Table::Raw => socket.is_raw,
         }
     }

@@ -6,7 +6,7 @@ use super::{raw, tcp, udp};
 use crate::net::iface;
 use crate::prelude::*;
 use base::net::build::{self, Ip};
-use base::net::packet::{self, Header, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
+use base::net::packet::{self, Header, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -71,7 +71,7 @@ fn report(quoted: &[u8], trouble: Trouble) {
     let upper = quoted.get(header.payload_at..).unwrap_or(&[]);
     match header.protocol {
         PROTO_TCP => tcp::icmp_error(&header, src_port, dst_port, upper, trouble),
-        PROTO_UDP => udp::icmp_error(&header, src_port, dst_port, trouble),
+        PROTO_UDP | PROTO_UDPLITE => udp::icmp_error(&header, src_port, dst_port, trouble),
         PROTO_ICMP | PROTO_ICMPV6 => raw::icmp_error(&header, upper, trouble),
         _ => {}
     }

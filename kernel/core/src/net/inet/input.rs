@@ -6,7 +6,9 @@ use super::packet::Frame;
 use super::{arp, config, icmp, multicast, raw, tcp, udp};
 use crate::net::iface;
 use crate::prelude::*;
-use base::net::packet::{self, Header, PROTO_ICMP, PROTO_ICMPV6, PROTO_IGMP, PROTO_NONE, PROTO_TCP, PROTO_UDP};
+use base::net::packet::{
+    self, Header, PROTO_ICMP, PROTO_ICMPV6, PROTO_IGMP, PROTO_NONE, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE,
+};
 use base::net::reassembly::Reassembly;
 use core::net::IpAddr;
 
@@ -122,8 +124,10 @@ fn upper(interface: u32, header: &Header, bytes: &[u8], arrival: Arrival<'_>, qu
     let body = &bytes[header.payload_at..];
     let had_raw = raw::input(interface, header, bytes);
     let of = header.src;
-    let is_known =
-        matches!(header.protocol, PROTO_TCP | PROTO_UDP | PROTO_ICMP | PROTO_ICMPV6 | PROTO_IGMP | PROTO_NONE);
+    let is_known = matches!(
+        header.protocol,
+        PROTO_TCP | PROTO_UDP | PROTO_UDPLITE | PROTO_ICMP | PROTO_ICMPV6 | PROTO_IGMP | PROTO_NONE
+    );
     counters::one(of, if is_known || had_raw { Of::InDelivers } else { Of::InUnknownProtos });
     match header.protocol {
         PROTO_TCP => {
@@ -147,6 +151,11 @@ fn upper(interface: u32, header: &Header, bytes: &[u8], arrival: Arrival<'_>, qu
                 }
             }
         },
+        PROTO_UDPLITE => {
+            if let Some(datagram) = packet::parse_udplite(header, body) {
+                udp::input(interface, header, bytes, &datagram, queue);
+            }
+        }
         PROTO_ICMP | PROTO_ICMPV6 if header.src.is_ipv4() == (header.protocol == PROTO_ICMP) => {
             if packet::icmp_is_good(header, body) {
                 counters::icmp_in(of, body[0]);

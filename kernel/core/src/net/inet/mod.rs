@@ -21,6 +21,7 @@ pub mod ports;
 pub mod raw;
 pub mod tcp;
 pub mod udp;
+pub mod udplite;
 
 use super::iface::{self, SocketInfo};
 use super::options::Common;
@@ -28,7 +29,7 @@ use super::socket::{AF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM};
 use crate::file::FileOps;
 use crate::prelude::*;
 use crate::process::credentials::cap;
-use base::net::packet::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP};
+use base::net::packet::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
 use core::sync::atomic::Ordering;
 
 /// Boot: before the first device is attached.
@@ -45,8 +46,9 @@ pub fn create(domain: u16, kind: i32, protocol: i32) -> Result<Arc<dyn FileOps>,
     match (kind, protocol) {
         (SOCK_STREAM, 0) => Ok(tcp::create(domain)),
         (SOCK_STREAM, proto) if proto == i32::from(PROTO_TCP) => Ok(tcp::create(domain)),
-        (SOCK_DGRAM, 0) => Ok(udp::create(domain)),
-        (SOCK_DGRAM, proto) if proto == i32::from(PROTO_UDP) => Ok(udp::create(domain)),
+        (SOCK_DGRAM, 0) => Ok(udp::create(domain, PROTO_UDP)),
+        (SOCK_DGRAM, proto) if proto == i32::from(PROTO_UDP) => Ok(udp::create(domain, PROTO_UDP)),
+        (SOCK_DGRAM, proto) if proto == i32::from(PROTO_UDPLITE) => Ok(udp::create(domain, PROTO_UDPLITE)),
         (SOCK_DGRAM, proto) if proto == icmp => Ok(raw::create(domain, proto as u8, true)),
         (SOCK_RAW, 0) => Err(Errno::EPROTONOSUPPORT),
         (SOCK_RAW, proto) => {

@@ -1,4 +1,4 @@
-//! UDP sockets: one queue of datagrams each, found by port.
+//! UDP sockets: one queue of datagrams each, found by port. [`super::udplite`] says what is different with UDP-Lite's.
 //!
 //! Lock order: `TABLE` alone; a socket's `state` alone. Datagrams are copied to and from the program with no lock held.
 
@@ -10,6 +10,7 @@ use super::options::{self, Arrival, IpOptions, Switch};
 use super::output::{self, Queue};
 use super::packet::Packet;
 use super::ports::{Claim, Ports, check_bind};
+use super::udplite::Coverage;
 use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
 use crate::net::iface::{self, SocketInfo};
 use crate::net::message::{Address, Control};
@@ -21,7 +22,7 @@ use crate::prelude::*;
 use crate::sync::WaitReason;
 use alloc::collections::VecDeque;
 use base::net::build::{self, Ip};
-use base::net::packet::{Header, PROTO_UDP, Udp};
+use base::net::packet::{Header, PROTO_UDP, PROTO_UDPLITE, Udp};
 use core::any::Any;
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -68,8 +69,11 @@ pub struct UdpSocket {
     id: u64,
     own: Weak<UdpSocket>,
     domain: u16,
+    /// PROTO_UDP or PROTO_UDPLITE.
+    protocol: u8,
     common: Common,
     ip: IpOptions,
+    coverage: Coverage,
     state: SpinLock<State>,
     drops: AtomicU32,
     uid: u32,
@@ -78,20 +82,27 @@ pub struct UdpSocket {
 }
 
 type Table = HashMap<u16, SmallVec<[Arc<UdpSocket>; 1]>, Keyed>;
-static TABLE: Once<SpinLock<Table>> = Once::new();
-static PORTS: Ports = Ports::new(false);
+/// UDP's sockets and ports, and UDP-Lite's.
+static TABLES: [Once<SpinLock<Table>>; 2] = [const { Once::new() }; 2];
+static PORTS: [Ports; 2] = [const { Ports::new(false) }; 2];
 
-fn table() -> &'static SpinLock<Table> {
-    TABLE.call_once(|| SpinLock::new(HashMap::with_hasher(Keyed::new())))
+fn which(protocol: u8) -> usize {
+    usize::from(protocol == PROTO_UDPLITE)
 }
 
-pub fn create(domain: u16) -> Arc<UdpSocket> {
+fn table(protocol: u8) -> &'static SpinLock<Table> {
+    TABLES[which(protocol)].call_once(|| SpinLock::new(HashMap::with_hasher(Keyed::new())))
+}
+
+pub fn create(domain: u16, protocol: u8) -> Arc<UdpSocket> {
     Arc::new_cyclic(|own| UdpSocket {
         id: socket::new_id(),
         own: own.clone(),
         domain,
+        protocol,
         common: Common::new(),
         ip: IpOptions::new(),
+        coverage: Coverage::new(),
         state: SpinLock::new(State {
             local: Endpoint::unspecified(domain),
             remote: None,
@@ -148,7 +159,7 @@ impl UdpSocket {
         let limit = self.common.receive_buffer.load(Ordering::Relaxed) as usize;
         {
             let mut state = self.state.lock();
-            if state.shut_read || state.inbox.bytes + bytes.len() + OVERHEAD > limit.max(bytes.len() + OVERHEAD) {
+            if state.inbox.bytes + bytes.len() + OVERHEAD > limit.max(bytes.len() + OVERHEAD) {
                 drop(state);
                 self.lost(from);
                 return;
@@ -170,8 +181,19 @@ impl UdpSocket {
     /// There was no room for a datagram.
     fn lost(&self, from: Endpoint) {
         self.drops.fetch_add(1, Ordering::Relaxed);
-        counters::one(from.ip, Of::UdpBufferErrors);
-        counters::one(from.ip, Of::UdpInErrors);
+        self.count(from.ip, Of::UdpBufferErrors);
+        self.count(from.ip, Of::UdpInErrors);
+    }
+
+    /// Counts for /proc/net/snmp, which has no place for UDP-Lite.
+    fn count(&self, of: IpAddr, counter: Of) {
+        if self.protocol == PROTO_UDP {
+            counters::one(of, counter);
+        }
+    }
+
+    fn ports(&self) -> &'static Ports {
+        &PORTS[which(self.protocol)]
     }
 
     fn fail(&self, errno: Errno) {
@@ -183,15 +205,15 @@ impl UdpSocket {
     /// Claims a port and joins the table.
     fn claim(&self, endpoint: Endpoint) -> Result<u16, Errno> {
         let claim = Claim::new(endpoint, self.domain, &self.common, &self.ip);
-        let port = PORTS.claim(self.id, endpoint.port, claim)?;
+        let port = self.ports().claim(self.id, endpoint.port, claim)?;
         let own = self.own.upgrade().ok_or(Errno::EBADF)?;
-        table().lock().entry(port).or_default().push(own);
+        table(self.protocol).lock().entry(port).or_default().push(own);
         Ok(port)
     }
 
     fn release_port(&self, port: u16) {
         let gone = {
-            let mut table = table().lock();
+            let mut table = table(self.protocol).lock();
             let gone = table.get_mut(&port).and_then(|sockets| {
                 let at = sockets.iter().position(|socket| socket.id == self.id)?;
                 Some(sockets.remove(at))
@@ -201,7 +223,7 @@ impl UdpSocket {
             }
             gone
         };
-        PORTS.release(self.id, port);
+        self.ports().release(self.id, port);
         drop(gone);
     }
 
@@ -264,7 +286,8 @@ impl UdpSocket {
         };
         let target = explicit.or(remote).ok_or(Errno::EDESTADDRREQ)?;
         if shut_write {
-            return if how.signals() { crate::file::pipe::broken_pipe() } else { Err(Errno::EPIPE) };
+            // SIGPIPE is for streams.
+            return Err(Errno::EPIPE);
         }
         let chosen = options::read_send_control(self.domain, control)?;
         if remote.is_some()
@@ -335,7 +358,7 @@ impl UdpSocket {
         let ip = Ip {
             src: source,
             dst: target.ip,
-            protocol: PROTO_UDP,
+            protocol: self.protocol,
             hop_limit: chosen.hop_limit.unwrap_or_else(|| self.ip.hop_limit(target.ip)),
             traffic_class: chosen.traffic_class.unwrap_or_else(|| self.ip.traffic_class()),
             id: 0,
@@ -344,12 +367,18 @@ impl UdpSocket {
         let port = self.state.lock().local.port;
         let head = build::ip_header_len(source);
         build::ip_header(packet.bytes_mut(), &ip);
-        build::udp_header(&mut packet.bytes_mut()[head..], &ip, port, target.port, false);
-        packet.needs_checksum = true;
+        let datagram = &mut packet.bytes_mut()[head..];
+        if self.protocol == PROTO_UDP {
+            build::udp_header(datagram, &ip, port, target.port, false);
+        } else {
+            build::udplite_header(datagram, &ip, port, target.port, self.coverage.sent());
+        }
+        // No device knows UDP-Lite's.
+        packet.needs_checksum = self.protocol == PROTO_UDP;
         packet.interface = interface;
         packet.dont_fragment = self.ip.forbids_fragments();
         packet.no_loop = !self.ip.is_on(Switch::MULTICAST_LOOP);
-        counters::one(target.ip, Of::UdpOut);
+        self.count(target.ip, Of::UdpOut);
         output::send_checked(packet)
     }
 
@@ -403,8 +432,8 @@ impl UdpSocket {
             };
             match next {
                 Some(datagram) => Some(Ok(Some(datagram))),
-                None if state.shut_read => Some(Ok(None)),
-                None => how.nonblocking.then_some(Err(Errno::EAGAIN)),
+                None if how.nonblocking => Some(Err(Errno::EAGAIN)),
+                None => state.shut_read.then_some(Ok(None)),
             }
         };
         let until = deadline(self.common.receive_timeout());
@@ -413,7 +442,7 @@ impl UdpSocket {
             self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         let Some(datagram) = taken else { return Ok(Received::default()) };
         if !how.peeks() {
-            counters::one(datagram.from.ip, Of::UdpIn);
+            self.count(datagram.from.ip, Of::UdpIn);
         }
         let n = datagram.bytes.len().min(dst.remaining());
         let copied = if n == 0 { 0 } else { dst.write(&datagram.bytes[..n])? };
@@ -441,7 +470,7 @@ impl UdpSocket {
         };
         let any = Endpoint::unspecified(self.domain).ip;
         if port != 0 && !self.state.lock().address_is_bound {
-            PORTS.change(self.id, port, |claim| claim.ip = any);
+            self.ports().change(self.id, port, |claim| claim.ip = any);
         }
     }
 
@@ -449,7 +478,7 @@ impl UdpSocket {
         let state = self.state.lock();
         SocketInfo {
             family: self.domain,
-            protocol: PROTO_UDP,
+            protocol: self.protocol,
             is_raw: false,
             local: state.local.shown(self.domain),
             remote: state.remote.unwrap_or(Endpoint::unspecified(self.domain)).shown(self.domain),
@@ -481,7 +510,7 @@ impl UdpSocket {
     }
 }
 
-/// Takes a datagram whose sum is right.
+/// Takes a datagram of either protocol whose sum is right.
 pub fn input(interface: u32, header: &Header, packet: &[u8], udp: &Udp, queue: &mut Queue) {
     let scope = if interface == iface::LOOPBACK { 0 } else { interface };
     let from = Endpoint { ip: header.src, port: udp.src_port, scope };
@@ -494,11 +523,12 @@ pub fn input(interface: u32, header: &Header, packet: &[u8], udp: &Udp, queue: &
         traffic_class: header.traffic_class,
         realtime_ns: crate::time::realtime_ns(),
     };
-    let sockets = table().lock().get(&udp.dst_port).cloned().unwrap_or_default();
+    let sockets = table(header.protocol).lock().get(&udp.dst_port).cloned().unwrap_or_default();
     let for_all = header.dst.is_multicast() || iface::address::is_broadcast(header.dst);
     if for_all {
         for socket in &sockets {
-            if socket.hears_group(interface, header.dst) && socket.score_group(interface, from, to) {
+            let hears = socket.hears_group(interface, header.dst) && socket.coverage.accepts(udp);
+            if hears && socket.score_group(interface, from, to) {
                 socket.deliver(payload, from, arrival);
             }
         }
@@ -529,12 +559,20 @@ pub fn input(interface: u32, header: &Header, packet: &[u8], udp: &Udp, queue: &
         _ => best.last().copied(),
     };
     match chosen {
-        Some(socket) => socket.deliver(payload, from, arrival),
+        Some(socket) if socket.coverage.accepts(udp) => socket.deliver(payload, from, arrival),
+        Some(_) => {}
         None => {
-            counters::one(header.src, Of::UdpNoPorts);
+            if header.protocol == PROTO_UDP {
+                counters::one(header.src, Of::UdpNoPorts);
+            }
             icmp::unreachable(header, packet, icmp::Reason::Port, queue);
         }
     }
+}
+
+/// SOL_UDP and SOL_UDPLITE, which either protocol's sockets take.
+fn is_own_level(level: i32) -> bool {
+    level == i32::from(PROTO_UDP) || level == i32::from(PROTO_UDPLITE)
 }
 
 /// A number from an address, to spread senders.
@@ -566,7 +604,7 @@ impl UdpSocket {
 
 /// An ICMP error about a datagram of ours: connected sockets hear of it, others when they asked to (IP_RECVERR).
 pub fn icmp_error(header: &Header, src_port: u16, dst_port: u16, trouble: Trouble) {
-    let sockets = table().lock().get(&src_port).cloned().unwrap_or_default();
+    let sockets = table(header.protocol).lock().get(&src_port).cloned().unwrap_or_default();
     for socket in &sockets {
         let wants_all = socket.ip.is_on(Switch::RECVERR) || socket.ip.is_on(Switch::RECVERR6);
         let concerned = {
@@ -584,7 +622,8 @@ pub fn icmp_error(header: &Header, src_port: u16, dst_port: u16, trouble: Troubl
 }
 
 pub fn sockets() -> Vec<SocketInfo> {
-    let all: Vec<Arc<UdpSocket>> = table().lock().values().flatten().cloned().collect();
+    let mut all: Vec<Arc<UdpSocket>> = table(PROTO_UDP).lock().values().flatten().cloned().collect();
+    all.extend(table(PROTO_UDPLITE).lock().values().flatten().cloned());
     all.iter().map(|socket| socket.info()).collect()
 }
 
@@ -599,7 +638,7 @@ impl Socket for UdpSocket {
         SOCK_DGRAM
     }
     fn protocol(&self) -> i32 {
-        i32::from(PROTO_UDP)
+        i32::from(self.protocol)
     }
     fn bind(&self, bytes: &[u8]) -> Result<(), Errno> {
         let endpoint = address::parse_bind(self.domain, bytes)?;
@@ -653,24 +692,22 @@ impl Socket for UdpSocket {
         self.receive_datagram(dst, how)
     }
     fn shutdown(&self, read: bool, write: bool) -> Result<(), Errno> {
-        let mut state = self.state.lock();
-        if state.remote.is_none() {
-            // As on Linux, the error comes and the halves are shut all the same.
-            (state.shut_read, state.shut_write) = (state.shut_read, state.shut_write);
-            return Err(Errno::ENOTCONN);
-        }
-        state.shut_read |= read;
-        state.shut_write |= write;
-        drop(state);
+        let is_connected = {
+            let mut state = self.state.lock();
+            state.shut_read |= read;
+            state.shut_write |= write;
+            state.remote.is_some()
+        };
         self.readable.wake_all();
         self.poll_set.notify(PollEvents::IN | PollEvents::RDHUP | PollEvents::HUP);
-        Ok(())
+        // As on Linux, the halves are shut all the same.
+        if is_connected { Ok(()) } else { Err(Errno::ENOTCONN) }
     }
     fn take_error(&self) -> Option<Errno> {
         self.take_pending()
     }
     fn set_option(&self, level: i32, name: i32, value: OptionIn) -> Option<Result<(), Errno>> {
-        if level == i32::from(PROTO_UDP) {
+        if is_own_level(level) {
             let on = match value.int() {
                 Ok(on) => on,
                 Err(error) => return Some(Err(error)),
@@ -688,6 +725,7 @@ impl Socket for UdpSocket {
                     }
                 }
                 UDP_GRO => Ok(()),
+                _ if self.protocol == PROTO_UDPLITE => self.coverage.set(name, on),
                 _ => Err(Errno::ENOPROTOOPT),
             });
         }
@@ -695,10 +733,14 @@ impl Socket for UdpSocket {
         options::set(&self.ip, &self.common.device, self.domain, is_bound, level, name, value)
     }
     fn option(&self, level: i32, name: i32, room: usize) -> Option<Result<Vec<u8>, Errno>> {
-        if level == i32::from(PROTO_UDP) {
+        if is_own_level(level) {
             let number = match name {
                 UDP_CORK => i32::from(self.state.lock().is_corked),
                 UDP_SEGMENT | UDP_GRO => 0,
+                _ if self.protocol == PROTO_UDPLITE => match self.coverage.get(name) {
+                    Ok(number) => number,
+                    Err(error) => return Some(Err(error)),
+                },
                 _ => return Some(Err(Errno::ENOPROTOOPT)),
             };
             return Some(Ok(number.to_ne_bytes().to_vec()));
