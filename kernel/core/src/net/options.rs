@@ -36,8 +36,10 @@ pub const SO_SNDBUFFORCE: i32 = 32;
 pub const SO_RCVBUFFORCE: i32 = 33;
 pub const SO_TIMESTAMPNS: i32 = 35;
 pub const SO_MARK: i32 = 36;
+pub const SO_TIMESTAMPING: i32 = 37;
 pub const SO_PROTOCOL: i32 = 38;
 pub const SO_DOMAIN: i32 = 39;
+pub const SO_RXQ_OVFL: i32 = 40;
 /// Where MSG_PEEK begins; negative: at the first byte, always.
 pub const SO_PEEK_OFF: i32 = 42;
 pub const SO_BUSY_POLL: i32 = 46;
@@ -45,6 +47,8 @@ pub const SO_INCOMING_CPU: i32 = 49;
 /// The other side's supplementary groups; ERANGE, with the length there is, when they do not fit.
 pub const SO_PEERGROUPS: i32 = 59;
 pub const SO_COOKIE: i32 = 57;
+pub const SO_TXTIME: i32 = 61;
+pub const SO_RCVMARK: i32 = 75;
 
 /// net.core.wmem_default and rmem_default.
 pub const DEFAULT_BUFFER: u32 = 212_992;
@@ -92,6 +96,28 @@ pub struct Linger {
 }
 
 bitflags! {
+    /// SOF_TIMESTAMPING_ flags.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Stamping: u32 {
+        const RX_SOFTWARE = 1 << 3;
+        const SOFTWARE = 1 << 4;
+        const OPT_TSONLY = 1 << 11;
+        const OPT_STATS = 1 << 12;
+        const BIND_PHC = 1 << 15;
+        /// The others that there are. No packet that leaves is stamped: there is none of TX_ in the error queue.
+        const OTHERS = 0x67e7;
+    }
+}
+
+/// `struct sock_txtime`.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct TxTime {
+    clock: i32,
+    flags: u32,
+}
+
+bitflags! {
     /// Options that are on or off.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Switches: u32 {
@@ -106,6 +132,9 @@ bitflags! {
         const TIMESTAMP = 1 << 8;
         const TIMESTAMP_NS = 1 << 9;
         const DEBUG = 1 << 10;
+        const COUNT_LOST = 1 << 11;
+        const RECEIVE_MARK = 1 << 12;
+        const TX_TIME = 1 << 13;
     }
 }
 
@@ -123,7 +152,11 @@ pub struct Common {
     pub receive_buffer_is_set: AtomicBool,
     pub receive_low_water: AtomicI32,
     priority: AtomicI32,
-    mark: AtomicI32,
+    pub mark: AtomicI32,
+    /// SO_TIMESTAMPING's [`Stamping`].
+    stamping: AtomicU32,
+    /// SO_TXTIME: kept, and each packet leaves at once, as without a queueing discipline that knows of times.
+    tx_time: SpinLock<TxTime>,
     /// Seconds; negative: SO_LINGER is off.
     linger: AtomicI32,
     linger_off_seconds: AtomicI32,
@@ -146,6 +179,8 @@ impl Common {
             receive_low_water: AtomicI32::new(1),
             priority: AtomicI32::new(0),
             mark: AtomicI32::new(0),
+            stamping: AtomicU32::new(0),
+            tx_time: SpinLock::new(TxTime::default()),
             linger: AtomicI32::new(-1),
             linger_off_seconds: AtomicI32::new(0),
             device: AtomicU32::new(0),
@@ -173,6 +208,8 @@ impl Common {
         new.send_buffer_is_set.store(self.send_buffer_is_set.load(Ordering::Relaxed), Ordering::Relaxed);
         new.receive_buffer_is_set.store(self.receive_buffer_is_set.load(Ordering::Relaxed), Ordering::Relaxed);
         new.receive_low_water.store(self.receive_low_water.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy(&new.stamping, &self.stamping);
+        new.mark.store(self.mark.load(Ordering::Relaxed), Ordering::Relaxed);
         new.priority.store(self.priority.load(Ordering::Relaxed), Ordering::Relaxed);
         new.linger.store(self.linger.load(Ordering::Relaxed), Ordering::Relaxed);
         for (to, from) in
@@ -192,6 +229,9 @@ impl Common {
         } else {
             self.switches.fetch_and(!switch.bits(), Ordering::Relaxed);
         }
+    }
+    pub fn stamping(&self) -> Stamping {
+        Stamping::from_bits_retain(self.stamping.load(Ordering::Relaxed))
     }
     /// SO_LINGER's seconds when it is on.
     pub fn linger_seconds(&self) -> Option<u32> {
@@ -219,6 +259,8 @@ fn switch_of(name: i32) -> Option<Switches> {
         SO_PASSCRED => Switches::PASS_CRED,
         SO_TIMESTAMP => Switches::TIMESTAMP,
         SO_TIMESTAMPNS => Switches::TIMESTAMP_NS,
+        SO_RXQ_OVFL => Switches::COUNT_LOST,
+        SO_RCVMARK => Switches::RECEIVE_MARK,
         _ => return None,
     })
 }
@@ -282,7 +324,7 @@ pub fn set(socket: &dyn Socket, name: i32, value: OptionIn) -> Result<(), Errno>
                     common.priority.store(number, Ordering::Relaxed);
                 }
                 SO_MARK => {
-                    if !admin() {
+                    if !admin() && !current().creds().has_cap(crate::process::credentials::cap::NET_RAW) {
                         return Err(Errno::EPERM);
                     }
                     common.mark.store(number, Ordering::Relaxed);
@@ -296,6 +338,28 @@ pub fn set(socket: &dyn Socket, name: i32, value: OptionIn) -> Result<(), Errno>
                 SO_RCVLOWAT => {
                     let mark = if number < 0 { i32::MAX } else { number.max(1) };
                     common.receive_low_water.store(mark, Ordering::Relaxed);
+                }
+                SO_TIMESTAMPING => {
+                    let flags = Stamping::from_bits(number as u32).ok_or(Errno::EINVAL)?;
+                    if flags.contains(Stamping::OPT_STATS) && !flags.contains(Stamping::OPT_TSONLY) {
+                        return Err(Errno::EINVAL);
+                    }
+                    if flags.contains(Stamping::BIND_PHC) {
+                        return Err(Errno::EOPNOTSUPP);
+                    }
+                    common.stamping.store(flags.bits(), Ordering::Relaxed);
+                }
+                SO_TXTIME => {
+                    const MONOTONIC: i32 = 1;
+                    let chosen: TxTime = value.get()?;
+                    if value.len != size_of::<TxTime>() || chosen.flags & !3 != 0 {
+                        return Err(Errno::EINVAL);
+                    }
+                    if chosen.clock != MONOTONIC && !admin() {
+                        return Err(Errno::EPERM);
+                    }
+                    *common.tx_time.lock() = chosen;
+                    common.switch(Switches::TX_TIME, true);
                 }
                 SO_BUSY_POLL | SO_INCOMING_CPU => {}
                 _ => return Err(Errno::ENOPROTOOPT),
@@ -325,6 +389,9 @@ pub fn get(socket: &dyn Socket, name: i32) -> Result<Vec<u8>, Errno> {
         SO_SNDLOWAT => number(1),
         SO_PRIORITY => number(common.priority.load(Ordering::Relaxed)),
         SO_MARK => number(common.mark.load(Ordering::Relaxed)),
+        // `struct so_timestamping`: the flags, and no clock.
+        SO_TIMESTAMPING => Ok([common.stamping().bits(), 0].as_bytes().to_vec()),
+        SO_TXTIME => Ok(common.tx_time.lock().as_bytes().to_vec()),
         SO_BUSY_POLL => number(0),
         SO_INCOMING_CPU => number(hal::cpu::id() as i32),
         SO_RCVTIMEO => time(common.receive_timeout()),

@@ -3,6 +3,7 @@
 mod connect;
 mod counters;
 mod datagram;
+mod messages;
 mod options;
 mod ready;
 mod stream;
@@ -71,6 +72,14 @@ pub const TESTS: Tests = &[
     ("udp_shutdown", datagram::shut_down),
     ("udplite_echo", udplite::echo),
     ("udplite_coverage", udplite::coverage),
+    ("udp_timestamping", messages::timestamping),
+    ("udp_marks", messages::marks),
+    ("udp_lost", messages::lost),
+    ("udp_tx_time", messages::tx_time),
+    ("udp_original_v6", messages::original_v6),
+    ("udp_segments", messages::segments),
+    ("udp_errors", messages::errors),
+    ("udp_errors_v6", messages::errors_v6),
     ("icmp_ping", datagram::ping),
     ("raw_icmp", datagram::raw_icmp),
     ("raw_udp", datagram::raw_udp),

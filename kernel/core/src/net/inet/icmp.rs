@@ -18,11 +18,17 @@ const ERRORS_PER_SECOND: u64 = 1000;
 pub struct Trouble {
     pub errno: Errno,
     pub is_hard: bool,
+    pub kind: u8,
+    pub code: u8,
+    /// What the message says beside: a path's MTU, or where a header is wrong.
+    pub info: u32,
+    /// Who sent the message.
+    pub offender: IpAddr,
 }
 
 /// What an ICMP error means; `None` for what is no error.
-fn meaning(protocol: u8, kind: u8, code: u8) -> Option<Trouble> {
-    let (errno, is_hard) = match (protocol, kind, code) {
+fn meaning(protocol: u8, kind: u8, code: u8) -> Option<(Errno, bool)> {
+    let meaning = match (protocol, kind, code) {
         (PROTO_ICMP, 3, 0) => (Errno::ENETUNREACH, false),
         (PROTO_ICMP, 3, 1) => (Errno::EHOSTUNREACH, false),
         (PROTO_ICMP, 3, 2) => (Errno::ENOPROTOOPT, true),
@@ -41,7 +47,18 @@ fn meaning(protocol: u8, kind: u8, code: u8) -> Option<Trouble> {
         (PROTO_ICMPV6, 4, _) => (Errno::EPROTO, true),
         _ => return None,
     };
-    Some(Trouble { errno, is_hard })
+    Some(meaning)
+}
+
+/// What a message with the error carries in its second word.
+fn information(protocol: u8, kind: u8, code: u8, word: [u8; 4]) -> u32 {
+    let whole = u32::from_be_bytes(word);
+    match (protocol, kind, code) {
+        (PROTO_ICMP, 3, 4) => whole & 0xffff,
+        (PROTO_ICMP, 12, _) => whole >> 24,
+        (PROTO_ICMP, ..) => 0,
+        _ => whole,
+    }
 }
 
 /// Takes a message whose sum is right.
@@ -56,10 +73,12 @@ pub fn input(interface: u32, header: &Header, message: &[u8], queue: &mut Queue)
         (PROTO_ICMP, 0) | (PROTO_ICMPV6, 129) => raw::echo_reply(interface, header, message),
         (PROTO_ICMPV6, 130) => super::multicast::report_all(interface, true),
         _ => {
-            if let Some(trouble) = meaning(header.protocol, kind, code)
-                && let Some(quoted) = message.get(8..)
+            if let Some((errno, is_hard)) = meaning(header.protocol, kind, code)
+                && let Some((head, quoted)) = message.split_first_chunk::<8>()
             {
-                report(quoted, trouble);
+                let word = [head[4], head[5], head[6], head[7]];
+                let info = information(header.protocol, kind, code, word);
+                report(quoted, Trouble { errno, is_hard, kind, code, info, offender: header.src });
             }
         }
     }
@@ -71,15 +90,19 @@ fn report(quoted: &[u8], trouble: Trouble) {
     let upper = quoted.get(header.payload_at..).unwrap_or(&[]);
     match header.protocol {
         PROTO_TCP => tcp::icmp_error(&header, src_port, dst_port, upper, trouble),
-        PROTO_UDP | PROTO_UDPLITE => udp::icmp_error(&header, src_port, dst_port, trouble),
+        PROTO_UDP | PROTO_UDPLITE => udp::icmp_error(&header, src_port, dst_port, upper, trouble),
         PROTO_ICMP | PROTO_ICMPV6 => raw::icmp_error(&header, upper, trouble),
         _ => {}
     }
+    raw::icmp_error_of_raw(&header, upper, trouble);
 }
 
 /// A packet of ours reached nobody: its sender hears of it as if a router had said so.
 pub fn host_unreachable(packet: &Packet) {
-    report(packet.bytes(), Trouble { errno: Errno::EHOSTUNREACH, is_hard: false });
+    let Some(header) = packet::parse(packet.bytes()) else { return };
+    let (kind, code) = if header.src.is_ipv4() { (3, 1) } else { (1, 3) };
+    let errno = Errno::EHOSTUNREACH;
+    report(packet.bytes(), Trouble { errno, is_hard: false, kind, code, info: 0, offender: header.src });
 }
 
 fn echo(header: &Header, message: &[u8], kind: u8, queue: &mut Queue) {

@@ -21,13 +21,17 @@ static REASSEMBLY: SpinLock<Reassembly> = SpinLock::new(Reassembly::new());
 pub struct Arrival<'a> {
     /// TCP's and UDP's checksums need no look.
     pub sums_good: bool,
+    /// SO_MARK of the socket of this machine that it comes from.
+    pub mark: u32,
     /// Whether the next one is of the same stream, and who waits for it.
     pub held: Option<&'a mut Held>,
 }
 
 impl Arrival<'_> {
     /// From this machine itself.
-    pub const LOCAL: Self = Self { sums_good: true, held: None };
+    pub fn local(mark: u32) -> Self {
+        Self { sums_good: true, mark, held: None }
+    }
 }
 
 /// A connection that answers the segments of one burst together: it has taken some and is to be let go
@@ -58,7 +62,7 @@ pub fn frame(mut frame: Frame, held: &mut Held, queue: &mut Queue) {
             config::dhcp_input(frame.interface, &frame.bytes)
         }
         [0x08, 0x00] | [0x86, 0xdd] => {
-            let arrival = Arrival { sums_good: frame.meta.checksum_good, held: Some(held) };
+            let arrival = Arrival { sums_good: frame.meta.checksum_good, mark: 0, held: Some(held) };
             ip(frame.interface, &mut frame.bytes[14..], arrival, queue)
         }
         _ => {}
@@ -111,7 +115,7 @@ pub fn ip(interface: u32, bytes: &mut [u8], arrival: Arrival<'_>, queue: &mut Qu
             && let Some(header) = packet::parse(&whole).filter(|header| header.fragment.is_none())
         {
             counters::one(of, Of::ReasmOks);
-            upper(interface, &header, &whole, Arrival { sums_good: false, held: None }, queue);
+            upper(interface, &header, &whole, Arrival { sums_good: false, mark: 0, held: None }, queue);
         }
         return;
     }
@@ -119,7 +123,7 @@ pub fn ip(interface: u32, bytes: &mut [u8], arrival: Arrival<'_>, queue: &mut Qu
 }
 
 fn upper(interface: u32, header: &Header, bytes: &[u8], arrival: Arrival<'_>, queue: &mut Queue) {
-    let Arrival { sums_good, held } = arrival;
+    let Arrival { sums_good, mark, held } = arrival;
     let bytes = &bytes[..header.end];
     let body = &bytes[header.payload_at..];
     let had_raw = raw::input(interface, header, bytes);
@@ -143,7 +147,7 @@ fn upper(interface: u32, header: &Header, bytes: &[u8], arrival: Arrival<'_>, qu
             }
         }
         PROTO_UDP => match packet::parse_udp(header, body, !sums_good) {
-            Some(datagram) => udp::input(interface, header, bytes, &datagram, queue),
+            Some(datagram) => udp::input(interface, header, bytes, &datagram, mark, queue),
             None => {
                 counters::one(of, Of::UdpInErrors);
                 if packet::parse_udp(header, body, false).is_some() {
@@ -153,7 +157,7 @@ fn upper(interface: u32, header: &Header, bytes: &[u8], arrival: Arrival<'_>, qu
         },
         PROTO_UDPLITE => {
             if let Some(datagram) = packet::parse_udplite(header, body) {
-                udp::input(interface, header, bytes, &datagram, queue);
+                udp::input(interface, header, bytes, &datagram, mark, queue);
             }
         }
         PROTO_ICMP | PROTO_ICMPV6 if header.src.is_ipv4() == (header.protocol == PROTO_ICMP) => {

@@ -2,13 +2,14 @@
 //!
 //! A packet's way in: [`bottom_half`] (a kernel thread) → [`input`] → [`tcp`], [`udp`], [`icmp`], [`raw`]. Its way out: those →
 //! [`output`] → `iface` for the route → [`arp`] or [`nd`] for the neighbour → the device, or around through `lo` back into `input`.
-//! [`config`] gives interfaces their addresses. [`ports`], [`options`], [`address`] and [`multicast`] are what sockets share; [`counters`] count.
+//! [`config`] gives interfaces their addresses. [`ports`], [`options`], [`errors`], [`address`] and [`multicast`] are what sockets share; [`counters`] count.
 
 pub mod address;
 pub mod arp;
 pub mod bottom_half;
 pub mod config;
 pub mod counters;
+pub mod errors;
 pub mod hash;
 pub mod icmp;
 pub mod input;
@@ -21,7 +22,6 @@ pub mod ports;
 pub mod raw;
 pub mod tcp;
 pub mod udp;
-pub mod udplite;
 
 use super::iface::{self, SocketInfo};
 use super::options::Common;

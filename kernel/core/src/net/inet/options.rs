@@ -3,13 +3,18 @@
 use super::address::Endpoint;
 use super::multicast;
 use crate::net::iface;
-use crate::net::message::{Control, ControlItem};
-use crate::net::options::{OptionIn, SO_BINDTODEVICE, SOL_SOCKET};
+use crate::net::message::{Control, ControlItem, SCM_CREDENTIALS, SCM_RIGHTS};
+use crate::net::options::{
+    Common, OptionIn, SO_BINDTODEVICE, SO_MARK, SO_RXQ_OVFL, SO_TIMESTAMP, SO_TIMESTAMPING, SO_TIMESTAMPNS, SO_TXTIME,
+    SOL_SOCKET, Stamping, Switches,
+};
 use crate::net::socket::{AF_INET, AF_INET6};
 use crate::prelude::*;
 use crate::process::credentials::cap;
+use crate::time::{Timespec, Timeval};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use smallvec::SmallVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 pub const IPPROTO_IP: i32 = 0;
@@ -22,7 +27,7 @@ const IP_OPTIONS: i32 = 4;
 const IP_RECVOPTS: i32 = 6;
 const IP_PKTINFO: i32 = 8;
 const IP_MTU_DISCOVER: i32 = 10;
-const IP_RECVERR: i32 = 11;
+pub const IP_RECVERR: i32 = 11;
 const IP_RECVTTL: i32 = 12;
 const IP_RECVTOS: i32 = 13;
 const IP_MTU: i32 = 14;
@@ -45,19 +50,21 @@ const IPV6_JOIN_GROUP: i32 = 20;
 const IPV6_LEAVE_GROUP: i32 = 21;
 const IPV6_MTU_DISCOVER: i32 = 23;
 const IPV6_MTU: i32 = 24;
-const IPV6_RECVERR: i32 = 25;
+pub const IPV6_RECVERR: i32 = 25;
 const IPV6_V6ONLY: i32 = 26;
 const IPV6_RECVPKTINFO: i32 = 49;
 const IPV6_PKTINFO: i32 = 50;
 const IPV6_RECVHOPLIMIT: i32 = 51;
 const IPV6_HOPLIMIT: i32 = 52;
+const IPV6_DONTFRAG: i32 = 62;
 const IPV6_RECVTCLASS: i32 = 66;
 const IPV6_TCLASS: i32 = 67;
 const IPV6_AUTOFLOWLABEL: i32 = 70;
+const IPV6_RECVORIGDSTADDR: i32 = 74;
 const IPV6_FREEBIND: i32 = 78;
-
-const SO_TIMESTAMP: i32 = 29;
-const SO_TIMESTAMPNS: i32 = 35;
+/// A control message of SOL_UDP: the length of the datagrams that one send makes.
+pub const SOL_UDP: i32 = 17;
+pub const UDP_SEGMENT: i32 = 103;
 
 bitflags! {
     /// Options that are on or off.
@@ -80,6 +87,8 @@ bitflags! {
         const RECVOPTS = 1 << 14;
         const ORIGDST = 1 << 15;
         const MULTICAST_ALL = 1 << 16;
+        const ORIGDST6 = 1 << 17;
+        const DONTFRAG6 = 1 << 18;
     }
 }
 
@@ -142,9 +151,9 @@ impl IpOptions {
     pub fn traffic_class(&self) -> u8 {
         self.tos.load(Ordering::Relaxed) as u8
     }
-    /// IP_PMTUDISC_DO and _PROBE: never fragment.
-    pub fn forbids_fragments(&self) -> bool {
-        matches!(self.mtu_discover.load(Ordering::Relaxed), 2 | 3)
+    /// IP_PMTUDISC_DO and _PROBE, or IPV6_DONTFRAG: never fragment a packet to `to`.
+    pub fn forbids_fragments(&self, to: IpAddr) -> bool {
+        matches!(self.mtu_discover.load(Ordering::Relaxed), 2 | 3) || to.is_ipv6() && self.is_on(Switch::DONTFRAG6)
     }
     pub fn multicast_interface(&self) -> u32 {
         self.multicast_interface.load(Ordering::Relaxed)
@@ -157,7 +166,8 @@ impl IpOptions {
             .union(Switch::PKTINFO6)
             .union(Switch::RECVHOPLIMIT6)
             .union(Switch::RECVTCLASS6)
-            .union(Switch::ORIGDST);
+            .union(Switch::ORIGDST)
+            .union(Switch::ORIGDST6);
         self.is_on(WANTED)
     }
     /// Leaves every group: the socket is closed.
@@ -366,6 +376,8 @@ fn set_v6(options: &IpOptions, is_bound: bool, name: i32, value: OptionIn) -> Re
         IPV6_RECVPKTINFO => Switch::PKTINFO6,
         IPV6_RECVHOPLIMIT => Switch::RECVHOPLIMIT6,
         IPV6_RECVTCLASS => Switch::RECVTCLASS6,
+        IPV6_RECVORIGDSTADDR => Switch::ORIGDST6,
+        IPV6_DONTFRAG => Switch::DONTFRAG6,
         IPV6_RECVERR => Switch::RECVERR6,
         IPV6_MULTICAST_LOOP => Switch::MULTICAST_LOOP,
         IPV6_FREEBIND => Switch::FREEBIND,
@@ -486,6 +498,8 @@ fn get_v6(options: &IpOptions, peer: Option<Endpoint>, name: i32) -> Result<i32,
         IPV6_RECVPKTINFO => Switch::PKTINFO6,
         IPV6_RECVHOPLIMIT => Switch::RECVHOPLIMIT6,
         IPV6_RECVTCLASS => Switch::RECVTCLASS6,
+        IPV6_RECVORIGDSTADDR => Switch::ORIGDST6,
+        IPV6_DONTFRAG => Switch::DONTFRAG6,
         IPV6_RECVERR => Switch::RECVERR6,
         IPV6_MULTICAST_LOOP => Switch::MULTICAST_LOOP,
         IPV6_FREEBIND => Switch::FREEBIND,
@@ -512,6 +526,10 @@ pub struct Arrival {
     pub hop_limit: u8,
     pub traffic_class: u8,
     pub realtime_ns: u64,
+    /// SO_MARK of the sender on this machine.
+    pub mark: u32,
+    /// How many before it found no room.
+    pub lost: u32,
 }
 
 /// The control messages that a socket with these options wants of a packet.
@@ -556,22 +574,38 @@ pub fn arrival_control(options: &IpOptions, domain: u16, arrival: &Arrival) -> V
         if options.is_on(Switch::RECVTCLASS6) {
             items.push(ControlItem::new(IPPROTO_IPV6, IPV6_TCLASS, &i32::from(arrival.traffic_class)));
         }
+        if options.is_on(Switch::ORIGDST6) {
+            let data = SmallVec::from_slice(&arrival.to.to_address(AF_INET6));
+            items.push(ControlItem::Bytes { level: IPPROTO_IPV6, kind: IPV6_RECVORIGDSTADDR, data });
+        }
     }
     items
 }
 
-/// The time stamp that SO_TIMESTAMP or SO_TIMESTAMPNS asks for.
-pub fn timestamp_control(common: &crate::net::options::Common, realtime_ns: u64) -> Option<ControlItem> {
-    use crate::net::options::Switches;
+/// The control messages of SOL_SOCKET: time stamps, how many packets were lost, the sender's mark.
+pub fn common_control(common: &Common, arrival: &Arrival) -> SmallVec<[ControlItem; 2]> {
+    let mut items = SmallVec::new();
     if common.is_on(Switches::TIMESTAMP) {
-        let time = crate::time::Timeval::from_ns(realtime_ns);
-        return Some(ControlItem::new(SOL_SOCKET, SO_TIMESTAMP, &time));
+        let time = Timeval::from_ns(arrival.realtime_ns);
+        items.push(ControlItem::new(SOL_SOCKET, SO_TIMESTAMP, &time));
     }
     if common.is_on(Switches::TIMESTAMP_NS) {
-        let time = crate::time::Timespec::from_ns(realtime_ns);
-        return Some(ControlItem::new(SOL_SOCKET, SO_TIMESTAMPNS, &time));
+        let time = Timespec::from_ns(arrival.realtime_ns);
+        items.push(ControlItem::new(SOL_SOCKET, SO_TIMESTAMPNS, &time));
     }
-    None
+    if common.stamping().contains(Stamping::SOFTWARE | Stamping::RX_SOFTWARE) {
+        // `struct scm_timestamping`: ours, one that is not used, the device's.
+        let none = Timespec::from_ns(0);
+        let times = [Timespec::from_ns(arrival.realtime_ns), none, none];
+        items.push(ControlItem::new(SOL_SOCKET, SO_TIMESTAMPING, &times));
+    }
+    if common.is_on(Switches::COUNT_LOST) && arrival.lost != 0 {
+        items.push(ControlItem::new(SOL_SOCKET, SO_RXQ_OVFL, &arrival.lost));
+    }
+    if common.is_on(Switches::RECEIVE_MARK) {
+        items.push(ControlItem::new(SOL_SOCKET, SO_MARK, &arrival.mark));
+    }
+    items
 }
 
 /// What one send chooses for itself.
@@ -581,10 +615,33 @@ pub struct SendControl {
     pub source: Option<IpAddr>,
     pub hop_limit: Option<u8>,
     pub traffic_class: Option<u8>,
+    pub dont_fragment: bool,
+    pub mark: Option<u32>,
+    /// UDP_SEGMENT: the length of the datagrams to make of the bytes.
+    pub segment: Option<u16>,
 }
 
-/// Reads the control messages of a send: EINVAL.
-pub fn read_send_control(domain: u16, control: &[Control]) -> Result<SendControl, Errno> {
+/// SO_MARK, SO_TIMESTAMPING and SO_TXTIME for one packet; the rights and credentials of UNIX sockets are no concern: EINVAL, EPERM.
+fn read_common_control(chosen: &mut SendControl, common: &Common, message: &Control) -> Result<(), Errno> {
+    let word = || message.data.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL);
+    match message.kind {
+        SCM_RIGHTS | SCM_CREDENTIALS => Ok(()),
+        SO_MARK => {
+            let creds = current().creds();
+            if !creds.has_cap(cap::NET_RAW) && !creds.has_cap(cap::NET_ADMIN) {
+                return Err(Errno::EPERM);
+            }
+            chosen.mark = Some(word()?);
+            Ok(())
+        }
+        SO_TIMESTAMPING => word().map(|_| ()),
+        SO_TXTIME if common.is_on(Switches::TX_TIME) && message.data.len() == 8 => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Reads the control messages of a send: EINVAL, EPERM.
+pub fn read_send_control(domain: u16, common: &Common, control: &[Control]) -> Result<SendControl, Errno> {
     let mut chosen = SendControl::default();
     let int = |data: &[u8]| data.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL);
     for message in control {
@@ -625,7 +682,13 @@ pub fn read_send_control(domain: u16, control: &[Control]) -> Result<SendControl
                 }
                 chosen.traffic_class = u8::try_from(class).ok();
             }
-            (SOL_SOCKET, _) => return Err(Errno::EINVAL),
+            (IPPROTO_IPV6, IPV6_DONTFRAG) if domain == AF_INET6 => chosen.dont_fragment = int(&message.data)? != 0,
+            (SOL_UDP, UDP_SEGMENT) => {
+                let bytes = message.data.first_chunk().filter(|_| message.data.len() == 2).ok_or(Errno::EINVAL)?;
+                chosen.segment = Some(u16::from_ne_bytes(*bytes));
+            }
+            (SOL_UDP, _) => return Err(Errno::EINVAL),
+            (SOL_SOCKET, _) => read_common_control(&mut chosen, common, message)?,
             (IPPROTO_IP, _) => return Err(Errno::EINVAL),
             _ => {}
         }

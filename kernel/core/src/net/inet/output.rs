@@ -70,14 +70,15 @@ fn transmit(mut packet: Packet, queue: &mut Queue) -> Result<(), Errno> {
     if via.kind == Kind::Loopback {
         iface::LOOPBACK_COUNTS.add(packet.len());
         if packet.interface == 0 || packet.interface == iface::LOOPBACK || !to.is_multicast() {
-            input::ip(iface::LOOPBACK, packet.bytes_mut(), input::Arrival::LOCAL, queue);
+            let arrival = input::Arrival::local(packet.mark);
+            input::ip(iface::LOOPBACK, packet.bytes_mut(), arrival, queue);
         }
         return Ok(());
     }
     let is_group = to.is_multicast() || iface::address::is_broadcast(to);
     if is_group && !packet.no_loop && (!to.is_multicast() || multicast::is_member(via.interface, to)) {
         let mut copy = packet.bytes().to_vec();
-        input::ip(via.interface, &mut copy, input::Arrival::LOCAL, queue);
+        input::ip(via.interface, &mut copy, input::Arrival::local(packet.mark), queue);
     }
     if packet.len() > via.mtu as usize && packet.segment_bytes.is_none() {
         return fragment(packet, &via);

@@ -21,6 +21,8 @@ pub struct Packet {
     pub dont_fragment: bool,
     /// A multicast packet that local members must not see (IP_MULTICAST_LOOP off).
     pub no_loop: bool,
+    /// SO_MARK of the socket it comes from.
+    pub mark: u32,
 }
 
 impl Packet {

@@ -2,6 +2,7 @@
 //! under an identifier of their own).
 
 use super::address::{self, Endpoint};
+use super::errors::ErrorQueue;
 use super::icmp::Trouble;
 use super::options::{self, Arrival, IpOptions, Switch};
 use super::output;
@@ -56,6 +57,7 @@ pub struct RawSocket {
     common: Common,
     ip: IpOptions,
     state: SpinLock<State>,
+    errors: ErrorQueue,
     /// ICMP_FILTER: a bit for each type that is not wanted.
     filter: AtomicU32,
     /// ICMP6_FILTER: a bit for each type that is not wanted.
@@ -87,6 +89,7 @@ pub fn create(domain: u16, protocol: u8, is_ping: bool) -> Arc<RawSocket> {
             shut_read: false,
             shut_write: false,
         }),
+        errors: ErrorQueue::new(),
         filter: AtomicU32::new(0),
         filter6: SpinLock::new([0; 8]),
         drops: AtomicU32::new(0),
@@ -126,6 +129,8 @@ impl RawSocket {
             hop_limit: header.hop_limit,
             traffic_class: header.traffic_class,
             realtime_ns: crate::time::realtime_ns(),
+            mark: 0,
+            lost: self.drops.load(Ordering::Relaxed),
         };
         {
             let mut state = self.state.lock();
@@ -196,7 +201,7 @@ impl RawSocket {
         if self.state.lock().shut_write {
             return if how.signals() { crate::file::pipe::broken_pipe() } else { Err(Errno::EPIPE) };
         }
-        let chosen = options::read_send_control(self.domain, control)?;
+        let chosen = options::read_send_control(self.domain, &self.common, control)?;
         if iface::address::is_broadcast(target.ip) && !self.common.is_on(Switches::BROADCAST) {
             return Err(Errno::EACCES);
         }
@@ -239,11 +244,12 @@ impl RawSocket {
             hop_limit: chosen.hop_limit.unwrap_or_else(|| self.ip.hop_limit(target.ip)),
             traffic_class: chosen.traffic_class.unwrap_or_else(|| self.ip.traffic_class()),
             id: super::hash::random_u64() as u16,
-            dont_fragment: self.ip.forbids_fragments(),
+            dont_fragment: chosen.dont_fragment || self.ip.forbids_fragments(target.ip),
         };
         build::ip_header(packet.bytes_mut(), &ip);
         packet.interface = interface;
-        packet.dont_fragment = self.ip.forbids_fragments();
+        packet.dont_fragment = ip.dont_fragment;
+        packet.mark = chosen.mark.unwrap_or_else(|| self.common.mark.load(Ordering::Relaxed) as u32);
         packet.no_loop = !self.ip.is_on(Switch::MULTICAST_LOOP);
         output::send_checked(packet)?;
         Ok(len)
@@ -278,7 +284,11 @@ impl RawSocket {
 
     fn receive_packet(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Received, Errno> {
         if how.flags.contains(MsgFlags::ERRQUEUE) {
-            return Err(Errno::EAGAIN);
+            let (received, pending) = self.errors.receive(self.domain, dst)?;
+            if let Some(error) = pending {
+                self.state.lock().error = error;
+            }
+            return Ok(received);
         }
         let attempt = || -> Option<Result<Option<Datagram>, Errno>> {
             let mut state = self.state.lock();
@@ -310,7 +320,7 @@ impl RawSocket {
         let mut received = Received { len: n, full_len: datagram.bytes.len(), ..Received::default() };
         received.flags.set(MsgFlags::TRUNC, n < datagram.bytes.len());
         received.from = datagram.from.to_address(self.domain);
-        received.control.extend(options::timestamp_control(&self.common, datagram.arrival.realtime_ns));
+        received.control.extend(options::common_control(&self.common, &datagram.arrival));
         if self.ip.wants_control() {
             received.control.extend(options::arrival_control(&self.ip, self.domain, &datagram.arrival));
         }
@@ -364,16 +374,41 @@ pub fn echo_reply(interface: u32, header: &Header, message: &[u8]) {
     }
 }
 
+impl RawSocket {
+    /// An ICMP error about a packet of ours that began with `payload`: who asked for all hears of it and may read what it says.
+    fn icmp(&self, header: &Header, payload: &[u8], trouble: Trouble, tells_hard: bool) {
+        let switch = if header.dst.is_ipv4() { Switch::RECVERR } else { Switch::RECVERR6 };
+        let wants_all = self.ip.is_on(switch);
+        if !wants_all && !(trouble.is_hard && tells_hard) {
+            return;
+        }
+        if wants_all {
+            let limit = self.common.receive_buffer.load(Ordering::Relaxed);
+            self.errors.push_icmp(&trouble, Endpoint::new(header.dst, 0), payload, limit);
+        }
+        self.state.lock().error = Some(trouble.errno);
+        self.readable.wake_all();
+        self.poll_set.notify(PollEvents::ERR | PollEvents::IN);
+    }
+}
+
 /// An ICMP error about an echo of a ping socket.
 pub fn icmp_error(header: &Header, quoted: &[u8], trouble: Trouble) {
     let Some(id) = quoted.get(4..6).map(|id| u16::from_be_bytes([id[0], id[1]])) else { return };
     for socket in listed(|socket| socket.is_ping && socket.protocol == header.protocol) {
-        let wants = socket.ip.is_on(Switch::RECVERR) || socket.ip.is_on(Switch::RECVERR6);
         let concerned = socket.state.lock().id == id;
-        if concerned && (wants || trouble.is_hard) {
-            socket.state.lock().error = Some(trouble.errno);
-            socket.readable.wake_all();
-            socket.poll_set.notify(PollEvents::ERR | PollEvents::IN);
+        if concerned {
+            socket.icmp(header, quoted, trouble, true);
+        }
+    }
+}
+
+/// An ICMP error about a packet that a raw socket may have sent: connected ones hear of those that end a connection.
+pub fn icmp_error_of_raw(header: &Header, quoted: &[u8], trouble: Trouble) {
+    for socket in listed(|socket| !socket.is_ping && socket.protocol == header.protocol) {
+        if socket.fits(0, header.dst, header.src) {
+            let is_connected = socket.state.lock().remote.is_some();
+            socket.icmp(header, quoted, trouble, is_connected);
         }
     }
 }
@@ -467,7 +502,11 @@ impl Socket for RawSocket {
         if matches!(level, SOL_RAW | 41) && name == IPV6_CHECKSUM && self.domain == AF_INET6 {
             return Some(value.int().map(|_| ()));
         }
-        options::set(&self.ip, &self.common.device, self.domain, false, level, name, value)
+        let result = options::set(&self.ip, &self.common.device, self.domain, false, level, name, value);
+        if !self.ip.is_on(Switch::RECVERR | Switch::RECVERR6) {
+            self.errors.clear();
+        }
+        result
     }
     fn option(&self, level: i32, name: i32, room: usize) -> Option<Result<Vec<u8>, Errno>> {
         if (level, name) == (SOL_SOCKET, SO_BINDTODEVICE) {
@@ -497,7 +536,7 @@ impl FileOps for RawSocket {
         if !state.inbox.is_empty() || state.shut_read {
             events |= PollEvents::IN | PollEvents::RDNORM;
         }
-        if state.error.is_some() {
+        if state.error.is_some() || !self.errors.is_empty() {
             events |= PollEvents::ERR;
         }
         events

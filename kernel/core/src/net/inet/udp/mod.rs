@@ -1,16 +1,21 @@
-//! UDP sockets: one queue of datagrams each, found by port. [`super::udplite`] says what is different with UDP-Lite's.
+//! UDP sockets: one queue of datagrams each, found by port.
+//!
+//! [`lite`] says what is different with UDP-Lite's; [`segment`] makes many datagrams of one send.
 //!
 //! Lock order: `TABLE` alone; a socket's `state` alone. Datagrams are copied to and from the program with no lock held.
 
+mod lite;
+mod segment;
+
 use super::address::{self, Endpoint};
 use super::counters::{self, Of};
+use super::errors::ErrorQueue;
 use super::hash::Keyed;
 use super::icmp::{self, Trouble};
-use super::options::{self, Arrival, IpOptions, Switch};
+use super::options::{self, Arrival, IpOptions, Switch, UDP_SEGMENT};
 use super::output::{self, Queue};
 use super::packet::Packet;
 use super::ports::{Claim, Ports, check_bind};
-use super::udplite::Coverage;
 use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
 use crate::net::iface::{self, SocketInfo};
 use crate::net::message::{Address, Control};
@@ -27,6 +32,7 @@ use core::any::Any;
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hashbrown::HashMap;
+use lite::Coverage;
 use smallvec::SmallVec;
 use spin::Once;
 
@@ -36,7 +42,6 @@ const MAX_PAYLOAD_V6: usize = 65_527;
 /// What a datagram in a queue costs beside its bytes.
 const OVERHEAD: usize = 576;
 const UDP_CORK: i32 = 1;
-const UDP_SEGMENT: i32 = 103;
 const UDP_GRO: i32 = 104;
 
 struct Datagram {
@@ -74,6 +79,9 @@ pub struct UdpSocket {
     common: Common,
     ip: IpOptions,
     coverage: Coverage,
+    /// UDP_SEGMENT; 0 is off.
+    segment_bytes: AtomicU32,
+    errors: ErrorQueue,
     state: SpinLock<State>,
     drops: AtomicU32,
     uid: u32,
@@ -103,6 +111,8 @@ pub fn create(domain: u16, protocol: u8) -> Arc<UdpSocket> {
         common: Common::new(),
         ip: IpOptions::new(),
         coverage: Coverage::new(),
+        segment_bytes: AtomicU32::new(0),
+        errors: ErrorQueue::new(),
         state: SpinLock::new(State {
             local: Endpoint::unspecified(domain),
             remote: None,
@@ -155,7 +165,8 @@ impl UdpSocket {
     }
 
     /// Puts a datagram into the queue; a full one drops it.
-    fn deliver(&self, bytes: &[u8], from: Endpoint, arrival: Arrival) {
+    fn deliver(&self, bytes: &[u8], from: Endpoint, mut arrival: Arrival) {
+        arrival.lost = self.drops.load(Ordering::Relaxed);
         let limit = self.common.receive_buffer.load(Ordering::Relaxed) as usize;
         {
             let mut state = self.state.lock();
@@ -289,7 +300,7 @@ impl UdpSocket {
             // SIGPIPE is for streams.
             return Err(Errno::EPIPE);
         }
-        let chosen = options::read_send_control(self.domain, control)?;
+        let chosen = options::read_send_control(self.domain, &self.common, control)?;
         if remote.is_some()
             && let Some(error) = self.take_pending()
         {
@@ -314,6 +325,10 @@ impl UdpSocket {
             (named, _) => named,
         };
         let source = self.source(target.ip, interface, chosen.source, local)?;
+        if let Some(bytes) = self.segment_of(&chosen) {
+            self.send_segments(&src.read_all()?, bytes, target, source, interface, &chosen)?;
+            return Ok(len);
+        }
         let head = build::ip_header_len(source);
         let mut packet = Packet::new(head + 8 + len);
         let copied = if len == 0 { 0 } else { src.read(&mut packet.bytes_mut()[head + 8..])? };
@@ -362,7 +377,7 @@ impl UdpSocket {
             hop_limit: chosen.hop_limit.unwrap_or_else(|| self.ip.hop_limit(target.ip)),
             traffic_class: chosen.traffic_class.unwrap_or_else(|| self.ip.traffic_class()),
             id: 0,
-            dont_fragment: self.ip.forbids_fragments(),
+            dont_fragment: chosen.dont_fragment || self.ip.forbids_fragments(target.ip),
         };
         let port = self.state.lock().local.port;
         let head = build::ip_header_len(source);
@@ -376,10 +391,25 @@ impl UdpSocket {
         // No device knows UDP-Lite's.
         packet.needs_checksum = self.protocol == PROTO_UDP;
         packet.interface = interface;
-        packet.dont_fragment = self.ip.forbids_fragments();
+        packet.dont_fragment = ip.dont_fragment;
+        packet.mark = chosen.mark.unwrap_or_else(|| self.common.mark.load(Ordering::Relaxed) as u32);
         packet.no_loop = !self.ip.is_on(Switch::MULTICAST_LOOP);
         self.count(target.ip, Of::UdpOut);
-        output::send_checked(packet)
+        let result = output::send_checked(packet);
+        if result == Err(Errno::EMSGSIZE) && self.wants_errors(target.ip) {
+            let only = (interface != 0).then_some(interface);
+            let mtu = iface::route::lookup_on(target.ip, only).map_or(0, |via| via.mtu);
+            let port = self.state.lock().remote.map_or(0, |remote| remote.port);
+            let limit = self.common.receive_buffer.load(Ordering::Relaxed);
+            self.errors.push_too_long(Endpoint { port, ..target }, mtu, limit);
+            self.poll_set.notify(PollEvents::ERR);
+        }
+        result
+    }
+
+    /// IP_RECVERR or IPV6_RECVERR: errors about packets to `to` are to be told, and kept.
+    fn wants_errors(&self, to: IpAddr) -> bool {
+        self.ip.is_on(if to.is_ipv4() { Switch::RECVERR } else { Switch::RECVERR6 })
     }
 
     /// Keeps bytes for one datagram; sends it when nothing more is to come.
@@ -412,7 +442,11 @@ impl UdpSocket {
 
     fn receive_datagram(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Received, Errno> {
         if how.flags.contains(MsgFlags::ERRQUEUE) {
-            return Err(Errno::EAGAIN);
+            let (received, pending) = self.errors.receive(self.domain, dst)?;
+            if let Some(error) = pending {
+                self.state.lock().error = error;
+            }
+            return Ok(received);
         }
         let attempt = || -> Option<Result<Option<Datagram>, Errno>> {
             let mut state = self.state.lock();
@@ -452,7 +486,7 @@ impl UdpSocket {
         let mut received = Received { len: n, full_len: datagram.bytes.len(), ..Received::default() };
         received.flags.set(MsgFlags::TRUNC, n < datagram.bytes.len());
         received.from = datagram.from.to_address(self.domain);
-        received.control.extend(options::timestamp_control(&self.common, datagram.arrival.realtime_ns));
+        received.control.extend(options::common_control(&self.common, &datagram.arrival));
         if self.ip.wants_control() {
             received.control.extend(options::arrival_control(&self.ip, self.domain, &datagram.arrival));
         }
@@ -503,7 +537,7 @@ impl UdpSocket {
         if state.shut_read && state.shut_write {
             events |= PollEvents::HUP;
         }
-        if state.error.is_some() {
+        if state.error.is_some() || !self.errors.is_empty() {
             events |= PollEvents::ERR;
         }
         events
@@ -511,7 +545,7 @@ impl UdpSocket {
 }
 
 /// Takes a datagram of either protocol whose sum is right.
-pub fn input(interface: u32, header: &Header, packet: &[u8], udp: &Udp, queue: &mut Queue) {
+pub fn input(interface: u32, header: &Header, packet: &[u8], udp: &Udp, mark: u32, queue: &mut Queue) {
     let scope = if interface == iface::LOOPBACK { 0 } else { interface };
     let from = Endpoint { ip: header.src, port: udp.src_port, scope };
     let to = Endpoint { ip: header.dst, port: udp.dst_port, scope };
@@ -522,6 +556,8 @@ pub fn input(interface: u32, header: &Header, packet: &[u8], udp: &Udp, queue: &
         hop_limit: header.hop_limit,
         traffic_class: header.traffic_class,
         realtime_ns: crate::time::realtime_ns(),
+        mark,
+        lost: 0,
     };
     let sockets = table(header.protocol).lock().get(&udp.dst_port).cloned().unwrap_or_default();
     let for_all = header.dst.is_multicast() || iface::address::is_broadcast(header.dst);
@@ -602,11 +638,12 @@ impl UdpSocket {
     }
 }
 
-/// An ICMP error about a datagram of ours: connected sockets hear of it, others when they asked to (IP_RECVERR).
-pub fn icmp_error(header: &Header, src_port: u16, dst_port: u16, trouble: Trouble) {
+/// An ICMP error about a datagram of ours, of which `quoted` is what came back: connected sockets hear of it, others when they asked
+/// to (IP_RECVERR).
+pub fn icmp_error(header: &Header, src_port: u16, dst_port: u16, quoted: &[u8], trouble: Trouble) {
     let sockets = table(header.protocol).lock().get(&src_port).cloned().unwrap_or_default();
     for socket in &sockets {
-        let wants_all = socket.ip.is_on(Switch::RECVERR) || socket.ip.is_on(Switch::RECVERR6);
+        let wants_all = socket.wants_errors(header.dst);
         let concerned = {
             let state = socket.state.lock();
             (state.local.ip.is_unspecified() || state.local.ip == header.src)
@@ -615,9 +652,15 @@ pub fn icmp_error(header: &Header, src_port: u16, dst_port: u16, trouble: Troubl
                     None => wants_all,
                 }
         };
-        if concerned && (trouble.is_hard || wants_all) {
-            socket.fail(trouble.errno);
+        if !concerned || !(trouble.is_hard || wants_all) {
+            continue;
         }
+        if wants_all {
+            let limit = socket.common.receive_buffer.load(Ordering::Relaxed);
+            let to = Endpoint::new(header.dst, dst_port);
+            socket.errors.push_icmp(&trouble, to, quoted.get(8..).unwrap_or(&[]), limit);
+        }
+        socket.fail(trouble.errno);
     }
 }
 
@@ -725,18 +768,24 @@ impl Socket for UdpSocket {
                     }
                 }
                 UDP_GRO => Ok(()),
+                UDP_SEGMENT => self.set_segment(on),
                 _ if self.protocol == PROTO_UDPLITE => self.coverage.set(name, on),
                 _ => Err(Errno::ENOPROTOOPT),
             });
         }
         let is_bound = self.state.lock().local.port != 0;
-        options::set(&self.ip, &self.common.device, self.domain, is_bound, level, name, value)
+        let result = options::set(&self.ip, &self.common.device, self.domain, is_bound, level, name, value);
+        if !self.ip.is_on(Switch::RECVERR | Switch::RECVERR6) {
+            self.errors.clear();
+        }
+        result
     }
     fn option(&self, level: i32, name: i32, room: usize) -> Option<Result<Vec<u8>, Errno>> {
         if is_own_level(level) {
             let number = match name {
                 UDP_CORK => i32::from(self.state.lock().is_corked),
-                UDP_SEGMENT | UDP_GRO => 0,
+                UDP_SEGMENT => self.segment_bytes.load(Ordering::Relaxed) as i32,
+                UDP_GRO => 0,
                 _ if self.protocol == PROTO_UDPLITE => match self.coverage.get(name) {
                     Ok(number) => number,
                     Err(error) => return Some(Err(error)),

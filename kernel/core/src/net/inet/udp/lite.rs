@@ -1,6 +1,6 @@
 //! UDP-Lite (RFC 3828, udplite(7)): sockets as UDP's whose checksum covers as much of a datagram as a program asks for.
 //!
-//! [`Coverage`] is all that such a socket keeps beside a UDP one; the rest is in [`super::udp`].
+//! [`Coverage`] is all that such a socket keeps beside a UDP one; the rest is in [`super`].
 
 use crate::prelude::*;
 use base::net::packet::Udp;
