@@ -206,10 +206,10 @@ pub fn nonblocking(fd: i32) {
     unsafe { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) };
 }
 
-/// Runs `f` in a thread after a short while.
+/// Runs `f` in a thread once everybody else, the caller too, has blocked.
 pub fn soon(f: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        crate::harness::others_asleep();
         f();
     })
 }
