@@ -379,7 +379,7 @@ impl RawSocket {
     fn icmp(&self, header: &Header, payload: &[u8], trouble: Trouble, tells_hard: bool) {
         let switch = if header.dst.is_ipv4() { Switch::RECVERR } else { Switch::RECVERR6 };
         let wants_all = self.ip.is_on(switch);
-        if !wants_all && !(trouble.is_hard && tells_hard) {
+        if !(wants_all || trouble.is_hard && tells_hard) {
             return;
         }
         if wants_all {
