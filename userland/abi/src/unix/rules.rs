@@ -157,6 +157,11 @@ pub fn credentials_part_senders() {
     child_succeeds(|| assert_eq!(put(a, b"child"), 5));
     assert_eq!(get(b, 64, 0).unwrap(), b"parent");
     assert_eq!(get(b, 64, 0).unwrap(), b"child");
+    // Who waits for all gets what is one sender's too.
+    put(a, b"four");
+    child_succeeds(|| assert_eq!(put(a, b"more"), 4));
+    assert_eq!(get(b, 8, MSG_WAITALL).unwrap(), b"four");
+    assert_eq!(get(b, 4, MSG_WAITALL).unwrap(), b"more");
     // Credentials of others need privilege; a wrong size is refused.
     child_succeeds(|| {
         assert_eq!(unsafe { setresuid(4321, 4321, 4321) }, 0);
