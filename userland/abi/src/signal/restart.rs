@@ -248,6 +248,9 @@ fn crowded_connect(timeout: bool) -> i64 {
     }
     let address = local_address(listener);
     assert_eq!(connect_to(new(), &address), 0);
+    // Only when the first one waits to be accepted is there no room for a second.
+    let mut waiting = pollfd { fd: listener, events: POLLIN, revents: 0 };
+    assert_eq!(unsafe { poll(&mut waiting, 1, -1) }, 1);
     let fd = if timeout { set_timeout(new(), SO_SNDTIMEO) } else { new() };
     progress().store(2, SeqCst);
     connect_to(fd, &address)
