@@ -66,7 +66,10 @@ pub fn exit_thread(status: Status) -> ! {
         threads.is_empty()
     };
     tree::unregister_task(task.tid());
+    // Nobody takes what is pending any more; its user has the places back before anybody hears of the end.
+    task.signal.pending.discard(u64::MAX);
     if last {
+        process.signal.pending.discard(u64::MAX);
         process.life.set_status(status);
         exit_process(&process);
     } else {
