@@ -180,7 +180,18 @@ fn wrong_options_are_one_line() {
 
 /// `crannog run` of a program that does not end by itself, once it runs.
 fn endless(output: Stdio) -> Child {
-    Command::new(artifacts().join("crannog"))
+    use std::os::unix::process::CommandExt;
+    let mut command = Command::new(artifacts().join("crannog"));
+    // A shell starts what runs in the background with these ignored.
+    // SAFETY: signal(2) is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            libc::signal(libc::SIGQUIT, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+    command
         .args(["run", "--quiet", "--timeout", "120", "--debs", "busybox-static", "--", "/bin/busybox", "yes"])
         .env("CRANNOG_ARTIFACTS", artifacts())
         .stdin(Stdio::null())
