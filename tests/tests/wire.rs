@@ -60,7 +60,9 @@ fn iperf3_both_ways() {
     let both = |server: Kernel, client: Kernel| {
         let server =
             Side { kernel: server, packages: "iperf3", options: BIG, script: "/usr/bin/iperf3 -s --forceflush" };
-        let script = "run() { /usr/bin/iperf3 -c server -t 1 --connect-timeout 20000 $* > /tmp/out 2>&1 || { cat /tmp/out; exit 1; }
+        // Between two runs the server does not listen for a moment.
+        let script = "run() { tries=0; until /usr/bin/iperf3 -c server -t 1 --connect-timeout 20000 $* > /tmp/out 2>&1; do
+                tries=$((tries + 1)); grep -q refused /tmp/out && [ $tries -lt 30 ] || { cat /tmp/out; exit 1; }; sleep 1; done
             grep -E 'receiver' /tmp/out; }
             run; run -R; run -P 4; run -u -b 10M; run -u -b 10M -R; echo done";
         let client = Side { kernel: client, packages: "iperf3", options: BIG, script };
