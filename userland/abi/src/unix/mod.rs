@@ -43,6 +43,7 @@ pub const TESTS: Tests = &[
     ("datagram_peers", rules::datagram_peers),
     ("receive_flags", rules::receive_flags),
     ("credentials_part_senders", rules::credentials_part_senders),
+    ("bad_buffers", rules::bad_buffers),
     ("backlog", rules::backlog),
     ("halves", rules::halves),
     ("names", rules::names),

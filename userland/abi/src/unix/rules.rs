@@ -172,6 +172,33 @@ pub fn credentials_part_senders() {
     });
 }
 
+/// A reader whose buffer is bad leaves what it could not take to the next who waits; what it had taken before, it has.
+pub fn bad_buffers() {
+    let [a, b] = pair_of(SOCK_STREAM);
+    let first = std::thread::spawn(move || errno_of(unsafe { recv(b, 8 as *mut c_void, 4, 0) } as i64));
+    crate::harness::others_asleep();
+    let second = std::thread::spawn(move || get(b, 4, 0).unwrap());
+    crate::harness::others_asleep();
+    put(a, b"data");
+    assert_eq!(second.join().unwrap(), b"data");
+    put(a, b"more");
+    assert_eq!(first.join().unwrap(), EFAULT);
+    let _ = get(b, 4, MSG_DONTWAIT);
+    unsafe {
+        let pages = mmap(std::ptr::null_mut(), 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        assert_eq!(munmap(pages.byte_add(4096), 4096), 0);
+        let at = pages.byte_add(4092) as usize;
+        let reader = std::thread::spawn(move || recv(b, at as *mut c_void, 8, MSG_WAITALL));
+        crate::harness::others_asleep();
+        put(a, b"four");
+        crate::harness::others_asleep();
+        put(a, b"rest");
+        assert_eq!(reader.join().unwrap(), 4);
+        assert_eq!(std::slice::from_raw_parts(at as *const u8, 4), b"four");
+    }
+    assert_eq!(get(b, 8, MSG_DONTWAIT).unwrap(), b"rest");
+}
+
 fn send_credentials(socket: i32, creds: ucred) -> i32 {
     let mut control = [0u64; 8];
     let mut byte = *b"c";

@@ -93,10 +93,19 @@ impl UnixSocket {
             let reading = self.reading.lock();
             let before = taken.len;
             let last = how.peeks().then(|| self.inbox.leaf().last);
-            let Step { progress, stop, used_up } = if self.kind == Kind::Stream {
-                self.take_stream(dst, peek, &mut taken)?
+            let looked = if self.kind == Kind::Stream {
+                self.take_stream(dst, peek, &mut taken)
             } else {
-                self.take_packet(dst, peek, &mut taken)?
+                self.take_packet(dst, peek, &mut taken)
+            };
+            let Step { progress, stop, used_up } = match looked {
+                Ok(step) => step,
+                Err(error) => {
+                    drop(reading);
+                    // What this one could not take is for another who waits.
+                    self.readable.wake_one();
+                    return if taken.len > 0 { Ok(taken) } else { Err(error) };
+                }
             };
             if progress {
                 self.move_peek_offset(how.peeks(), taken.len - before, taken.full_len);
