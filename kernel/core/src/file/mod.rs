@@ -1,5 +1,6 @@
 //! Open files and descriptors; the objects that are files without a file system (pipes, eventfd, epoll, terminals).
 
+mod attributes;
 pub mod device;
 pub mod epoll;
 pub mod eventfd;
@@ -13,6 +14,7 @@ pub mod syscall;
 pub mod table;
 pub mod tty;
 
+pub use attributes::Attributes;
 pub use ops::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
 pub use poll::{PollEvents, PollSet, PollTable};
 pub use table::{FdFlags, FdTable};

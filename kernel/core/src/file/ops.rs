@@ -144,6 +144,10 @@ pub trait FileOps: Any + Send + Sync {
     fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
         None
     }
+    /// What fchmod(2) and its like change, of objects without an inode; `None`: nothing can be changed.
+    fn attributes(&self) -> Option<&super::Attributes> {
+        None
+    }
     /// The socket it is, if it is one.
     fn as_socket(&self) -> Option<&dyn crate::net::Socket> {
         None

@@ -7,7 +7,8 @@
 //! Wakes: readers and writers wait in queues of their own and are woken one by one; who leaves something behind for the next
 //! one passes the wake on. Pollers hear of every write, and of a read that made room in a full pipe.
 
-use super::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
+use super::{Attributes, FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
+use crate::fs::FileType;
 use crate::prelude::*;
 use crate::process::credentials::cap;
 use crate::signal::{self, SigInfo};
@@ -63,6 +64,8 @@ pub struct Pipe {
     write_wait: WaitQueue,
     open_wait: WaitQueue,
     poll_set: PollSet,
+    /// Of a pipe; a FIFO has its inode's.
+    attributes: Attributes,
 }
 
 impl Pipe {
@@ -80,6 +83,7 @@ impl Pipe {
             write_wait: WaitQueue::new(),
             open_wait: WaitQueue::new(),
             poll_set: PollSet::new(),
+            attributes: Attributes::new(0o600),
         })
     }
 
@@ -369,6 +373,8 @@ impl PipeEnd {
 /// The two descriptions of pipe2(2); O_NONBLOCK and O_DIRECT of `flags` apply. ENFILE, ENOMEM.
 pub fn new_pair(flags: OpenFlags) -> Result<(Arc<OpenFile>, Arc<OpenFile>), Errno> {
     let pipe = Pipe::new();
+    pipe.attributes.give_to_caller();
+    pipe.attributes.start_times();
     let flags = flags & (OpenFlags::NONBLOCK | OpenFlags::DIRECT);
     pipe.add_reader();
     pipe.add_writer();
@@ -457,17 +463,17 @@ impl FileOps for PipeEnd {
         if self.is_fifo {
             return None;
         }
-        let creds = current().creds();
-        Some(crate::fs::Stat {
+        Some(self.pipe.attributes.complete(crate::fs::Stat {
             dev: 13,
             ino: self.pipe.id,
-            mode: 0o010600,
+            mode: FileType::Fifo.mode_bits(),
             nlink: 1,
-            uid: creds.fsuid,
-            gid: creds.fsgid,
             block_size: PAGE_SIZE as u32,
             ..Default::default()
-        })
+        }))
+    }
+    fn attributes(&self) -> Option<&Attributes> {
+        (!self.is_fifo).then_some(&self.pipe.attributes)
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -3,8 +3,9 @@
 //! [`inode`] what a file system gives · [`path`] dentries, mounts, contexts · [`walk`] the path walk · [`permission`] ·
 //! [`open`] open(2) · [`change`] creating, linking, renaming, removing · [`tmpfs`], [`devfs`], [`devpts`], [`proc`], [`sysfs`] file systems ·
 //! [`initramfs`] unpacking · [`lock`] file locks ·
-//! [`notify`], [`inotify`] events.
+//! [`notify`], [`inotify`] events · [`anonymous`] what has no path.
 
+pub mod anonymous;
 pub mod attributes;
 pub mod change;
 pub mod devfs;

@@ -2,7 +2,7 @@
 
 use super::path::Path;
 use super::permission;
-use super::{AT_FDCWD, FileType};
+use super::{AT_FDCWD, FileType, anonymous};
 use crate::file::table;
 use crate::prelude::*;
 
@@ -50,7 +50,12 @@ fn start(dirfd: i32, path: &[u8], flags: Walk) -> Result<Path, Errno> {
         if dirfd == AT_FDCWD {
             current().fs.with(|context| context.try_cwd()).ok_or(Errno::ENOENT)
         } else {
-            table::file_or_path(dirfd)?.path.clone().ok_or(Errno::ENOTDIR)
+            let file = table::file_or_path(dirfd)?;
+            match file.path.clone() {
+                Some(path) => Ok(path),
+                None if path.is_empty() => Ok(anonymous::place(file)),
+                None => Err(Errno::ENOTDIR),
+            }
         }
     };
     if flags.contains(Walk::IN_ROOT) {

@@ -3,10 +3,9 @@
 use super::area::AreaFlags;
 use super::object::MemObject;
 use crate::file::ops::{Advance, SeekFrom};
-use crate::file::{FileOps, OpenFile, OpenFlags};
-use crate::fs::Stat;
+use crate::file::{Attributes, FileOps, OpenFile, OpenFlags};
+use crate::fs::{FileType, Stat};
 use crate::prelude::*;
-use crate::time::Timespec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -87,35 +86,17 @@ pub fn get_seals(file: &OpenFile) -> SysResult {
     Ok(seals(&*sealable(file)?) as usize)
 }
 
-struct Attributes {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    atime: Timespec,
-    mtime: Timespec,
-    ctime: Timespec,
-}
-
 /// The file behind a memfd.
 pub struct MemFd {
     object: Arc<MemObject>,
     name: Vec<u8>,
     ino: u64,
-    attributes: SpinLock<Attributes>,
+    attributes: Attributes,
     /// Serialises writes, as an inode's lock does.
     write_lock: Mutex<()>,
 }
 
 static NEXT_INO: AtomicU64 = AtomicU64::new(1);
-
-impl MemFd {
-    fn touch_modified(&self) {
-        let now = crate::time::file_time();
-        let mut attributes = self.attributes.lock();
-        attributes.mtime = now;
-        attributes.ctime = now;
-    }
-}
 
 impl FileOps for MemFd {
     fn read(&self, _file: &OpenFile, offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
@@ -126,7 +107,7 @@ impl FileOps for MemFd {
         let offset = if file.flags().contains(OpenFlags::APPEND) { self.object.len() } else { offset };
         let moved = self.object.write(offset, src)?;
         file.append_position.store(offset + moved as u64, Ordering::Relaxed);
-        self.touch_modified();
+        self.attributes.touch_modified();
         Ok(moved)
     }
     fn advance(&self) -> Advance {
@@ -153,36 +134,31 @@ impl FileOps for MemFd {
     fn truncate(&self, _file: &OpenFile, len: u64) -> Result<(), Errno> {
         let _order = self.write_lock.lock();
         self.object.truncate(len)?;
-        self.touch_modified();
+        self.attributes.touch_modified();
         Ok(())
     }
     fn fallocate(&self, _file: &OpenFile, mode: u32, offset: u64, len: u64) -> Result<(), Errno> {
         let _order = self.write_lock.lock();
         self.object.fallocate(mode, offset, len)?;
-        self.touch_modified();
+        self.attributes.touch_modified();
         Ok(())
     }
     fn anonymous_name(&self) -> Option<String> {
         Some(alloc::format!("/memfd:{} (deleted)", String::from_utf8_lossy(&self.name)))
     }
     fn stat(&self, _file: &OpenFile) -> Option<Stat> {
-        let attributes = self.attributes.lock();
-        Some(Stat {
+        Some(self.attributes.complete(Stat {
             dev: 1,
             ino: self.ino,
-            mode: 0o100000 | attributes.mode,
-            nlink: 0,
-            uid: attributes.uid,
-            gid: attributes.gid,
-            rdev: 0,
+            mode: FileType::Regular.mode_bits(),
             size: self.object.len(),
             block_size: PAGE_SIZE as u32,
             blocks: self.object.nr_pages() as u64 * (PAGE_SIZE as u64 / 512),
-            atime: attributes.atime,
-            mtime: attributes.mtime,
-            ctime: attributes.ctime,
-            btime: attributes.ctime,
-        })
+            ..Stat::default()
+        }))
+    }
+    fn attributes(&self) -> Option<&Attributes> {
+        Some(&self.attributes)
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -198,22 +174,15 @@ pub fn sys_memfd_create(name: UserAddr, flags: u32) -> SysResult {
     let name = crate::user::read_cstring(name, NAME_MAX, Errno::EINVAL)?;
     let object = MemObject::anonymous(0);
     object.seals.store(if flags & MFD_ALLOW_SEALING != 0 { 0 } else { F_SEAL_SEAL }, Ordering::Release);
-    let now = crate::time::file_time();
-    let creds = current().creds();
     let memfd = Arc::new(MemFd {
         object,
         name,
         ino: NEXT_INO.fetch_add(1, Ordering::Relaxed),
-        attributes: SpinLock::new(Attributes {
-            mode: 0o777,
-            uid: creds.fsuid,
-            gid: creds.fsgid,
-            atime: now,
-            mtime: now,
-            ctime: now,
-        }),
+        attributes: Attributes::new(0o777),
         write_lock: Mutex::new(()),
     });
+    memfd.attributes.give_to_caller();
+    memfd.attributes.start_times();
     let file = OpenFile::anonymous(memfd, OpenFlags::RDWR | OpenFlags::LARGEFILE);
     crate::file::table::install(file, flags & MFD_CLOEXEC != 0)
 }

@@ -1,6 +1,7 @@
 //! SOL_SOCKET: the options that every family keeps in the same way.
 
 use super::socket::Socket;
+use crate::file::Attributes;
 use crate::file::signal_io::{self, SharedOwner};
 use crate::prelude::*;
 use crate::time::Timeval;
@@ -164,6 +165,8 @@ pub struct Common {
     pub device: AtomicU32,
     /// Whom F_SETOWN named, for SIGURG.
     owner: Once<SharedOwner>,
+    /// The inode's, as it were.
+    pub attributes: Attributes,
 }
 
 impl Common {
@@ -185,6 +188,7 @@ impl Common {
             linger_off_seconds: AtomicI32::new(0),
             device: AtomicU32::new(0),
             owner: Once::new(),
+            attributes: Attributes::new(0o777),
         }
     }
     /// The socket's file has got an owner record, the same from now on.

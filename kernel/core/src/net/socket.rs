@@ -3,6 +3,7 @@
 use super::message::{Address, Control, ControlItem};
 use super::options::{Common, OptionIn};
 use crate::file::{FileOps, OpenFile, OpenFlags};
+use crate::fs::{FileType, Stat};
 use crate::prelude::*;
 use crate::sync::{Deadline, WaitError};
 
@@ -141,8 +142,11 @@ pub trait Socket: FileOps {
     }
 }
 
-/// The open file of a socket.
+/// The open file of a socket that the caller has made or accepted.
 pub fn open_file(socket: Arc<dyn FileOps>, nonblocking: bool) -> Arc<OpenFile> {
+    if let Some(attributes) = socket.attributes() {
+        attributes.give_to_caller();
+    }
     let mut flags = OpenFlags::RDWR;
     flags.set(OpenFlags::NONBLOCK, nonblocking);
     OpenFile::anonymous(socket, flags)
@@ -156,8 +160,16 @@ pub fn new_id() -> u64 {
 }
 
 /// fstat of a socket.
-pub fn stat(id: u64) -> crate::fs::Stat {
-    crate::fs::Stat { dev: 9, ino: id, mode: 0o140_777, nlink: 1, block_size: PAGE_SIZE as u32, ..Default::default() }
+pub fn stat(id: u64, common: &Common) -> Stat {
+    let mode = FileType::Socket.mode_bits();
+    common.attributes.complete(Stat {
+        dev: 9,
+        ino: id,
+        mode,
+        nlink: 1,
+        block_size: PAGE_SIZE as u32,
+        ..Stat::default()
+    })
 }
 
 /// When a wait that begins now ends; 0 ns is never.

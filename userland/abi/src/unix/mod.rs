@@ -4,6 +4,7 @@
 
 mod flight;
 mod limits;
+mod mode;
 mod options;
 mod rules;
 mod urgent;
@@ -52,6 +53,10 @@ pub const TESTS: Tests = &[
     ("urgent_errors", urgent::urgent_errors),
     ("urgent_signals", urgent::urgent_signals),
     ("urgent_wakes", urgent::urgent_wakes),
+    ("mode_of_name", mode::mode_of_name),
+    ("mode_is_not_inherited", mode::mode_is_not_inherited),
+    ("owner_of_descriptor", mode::owner_of_descriptor),
+    ("unnamed_objects", mode::unnamed_objects),
     ("peer_security", options::peer_security),
 ];
 

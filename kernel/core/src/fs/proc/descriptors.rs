@@ -2,11 +2,10 @@
 
 use super::process::{Subject, owner_of};
 use super::{Directory, Listed, Node, number};
-use crate::file::{FileOps, OpenFile, OpenFlags, pipe};
-use crate::fs::inode::{FileType, Inode, Stat};
-use crate::fs::path::{Dentry, FileSystem, FsStat, Mount, MountFlags, Path};
+use crate::file::{OpenFile, OpenFlags};
+use crate::fs::anonymous;
+use crate::fs::inode::FileType;
 use crate::prelude::*;
-use core::any::Any;
 use core::fmt::Write;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,7 +55,7 @@ impl Directory for Descriptors {
             move || {
                 other.check_inspect()?;
                 let file = file_of(&other, fd)?;
-                Ok(file.path.clone().unwrap_or_else(|| anonymous_place(file)))
+                Ok(file.path.clone().unwrap_or_else(|| anonymous::place(file)))
             },
         ))
     }
@@ -87,69 +86,4 @@ fn describe(subject: &Subject, fd: i32) -> Result<Vec<u8>, Errno> {
     let _ = write!(out, "pos:\t{position}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{ino}\n");
     out.push_str(&file.ops.fdinfo(&file));
     Ok(out.into_bytes())
-}
-
-/// The mount that objects without a path seem to be on.
-struct NoFs;
-
-impl FileSystem for NoFs {
-    fn name(&self) -> &'static str {
-        "anon_inodefs"
-    }
-    fn root(&self) -> Arc<dyn Inode> {
-        super::ProcFs::instance().root()
-    }
-    fn stat(&self) -> FsStat {
-        FsStat { magic: 0x0904_1934, block_size: PAGE_SIZE as u64, ..Default::default() }
-    }
-}
-
-/// A place for an open file that has none, so that its link in /proc/PID/fd can be followed.
-fn anonymous_place(file: Arc<OpenFile>) -> Path {
-    static MOUNT: spin::Once<Arc<Mount>> = spin::Once::new();
-    let mount = MOUNT.call_once(|| {
-        let root = Dentry::new(b"", None, NoFs.root());
-        Mount::new(Arc::new(NoFs), root, "none", MountFlags::empty())
-    });
-    let name = file.ops.anonymous_name().unwrap_or_default();
-    Path { mount: mount.clone(), dentry: Dentry::new(name.as_bytes(), None, Arc::new(Anonymous { file })) }
-}
-
-/// The inode of an object without a path.
-struct Anonymous {
-    file: Arc<OpenFile>,
-}
-
-impl Inode for Anonymous {
-    fn stat(&self) -> Stat {
-        self.file.ops.stat(&self.file).unwrap_or(Stat {
-            mode: 0o600,
-            nlink: 1,
-            block_size: PAGE_SIZE as u32,
-            ..Default::default()
-        })
-    }
-    fn file_type(&self) -> FileType {
-        match self.stat().mode >> 12 & 0xf {
-            1 => FileType::Fifo,
-            12 => FileType::Socket,
-            _ => FileType::Regular,
-        }
-    }
-    /// Pipes get an end of their own, files without a name are shared; ENXIO for what cannot be opened by name.
-    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
-        if let Some(end) = self.file.downcast::<pipe::PipeEnd>() {
-            return Ok(end.reopen(flags));
-        }
-        if self.file.advance == crate::file::Advance::Position && self.file.ops.mem_object(&self.file).is_ok() {
-            return Ok(self.file.ops.clone());
-        }
-        Err(Errno::ENXIO)
-    }
-    fn is_volatile(&self) -> bool {
-        true
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }

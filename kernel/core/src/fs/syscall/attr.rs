@@ -6,7 +6,7 @@ use crate::fs::attributes::{S_ISGID, S_ISUID};
 use crate::fs::inode::SetAttr;
 use crate::fs::notify::{self, Event};
 use crate::fs::path::Path;
-use crate::fs::{FileType, permission};
+use crate::fs::{FileType, anonymous, permission};
 use crate::prelude::*;
 use crate::process::credentials::cap;
 use crate::time::{Timespec, file_time};
@@ -15,7 +15,8 @@ const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 const AT_EMPTY_PATH: u32 = 0x1000;
 
 fn place_of(fd: i32) -> Result<Path, Errno> {
-    table::file(fd)?.path.clone().ok_or(Errno::EINVAL)
+    let file = table::file(fd)?;
+    Ok(file.path.clone().unwrap_or_else(|| anonymous::place(file)))
 }
 
 fn check_writable(path: &Path) -> Result<(), Errno> {

@@ -8,7 +8,7 @@ use super::options::{self, Arrival, IpOptions, Switch};
 use super::output;
 use super::packet::Packet;
 use super::ports::check_bind;
-use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use crate::file::{Attributes, FileOps, OpenFile, PollEvents, PollSet, PollTable};
 use crate::net::iface::{self, SocketInfo};
 use crate::net::message::{Address, Control};
 use crate::net::options::{Common, OptionIn, SO_BINDTODEVICE, SOL_SOCKET, Switches};
@@ -563,7 +563,10 @@ impl FileOps for RawSocket {
         Some(alloc::format!("socket:[{}]", self.inode))
     }
     fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
-        Some(socket::stat(self.inode))
+        Some(socket::stat(self.inode, &self.common))
+    }
+    fn attributes(&self) -> Option<&Attributes> {
+        Some(&self.common.attributes)
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)

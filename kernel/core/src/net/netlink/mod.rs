@@ -12,7 +12,7 @@ use super::iface::{self, Change};
 use super::message::Address;
 use super::options::{Common, OptionIn};
 use super::socket::{self, How, MsgFlags, Outgoing, Received, SOCK_DGRAM, SOCK_RAW, Socket, deadline, wait_error};
-use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use crate::file::{Attributes, FileOps, OpenFile, PollEvents, PollSet, PollTable};
 use crate::prelude::*;
 use crate::process::credentials::cap;
 use crate::sync::WaitReason;
@@ -463,7 +463,10 @@ impl FileOps for NetlinkSocket {
         Some(alloc::format!("socket:[{}]", self.id))
     }
     fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
-        Some(socket::stat(self.id))
+        Some(socket::stat(self.id, &self.common))
+    }
+    fn attributes(&self) -> Option<&Attributes> {
+        Some(&self.common.attributes)
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)

@@ -5,7 +5,7 @@ use super::super::options::{Common, OptionIn, SO_PEEK_OFF, SO_PEERCRED, SO_PEERG
 use super::super::socket::{self, AF_UNIX, AF_UNSPEC, Accepted, How, MsgFlags, Outgoing, Received, Socket};
 use super::send::Ancillary;
 use super::{Kind, Ucred, UnixSocket, name};
-use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
+use crate::file::{Attributes, FileOps, OpenFile, PollEvents, PollTable};
 use crate::fs;
 use crate::prelude::*;
 use core::any::Any;
@@ -215,7 +215,10 @@ impl FileOps for UnixSocket {
         Some(alloc::format!("socket:[{}]", self.id))
     }
     fn stat(&self, _file: &OpenFile) -> Option<fs::Stat> {
-        Some(socket::stat(self.id))
+        Some(socket::stat(self.id, &self.common))
+    }
+    fn attributes(&self) -> Option<&Attributes> {
+        Some(&self.common.attributes)
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)

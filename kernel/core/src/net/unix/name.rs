@@ -76,7 +76,7 @@ impl UnixSocket {
             return Err(Errno::EINVAL);
         }
         let path = path_of(name);
-        let place = fs::create_socket_node(path, 0o777)?;
+        let place = fs::create_socket_node(path, self.common.attributes.mode())?;
         let mut bound = path.to_vec();
         bound.push(0);
         self.register(inode_key(&place), bound.into(), Some(place))

@@ -1,7 +1,7 @@
 //! A TCP socket as a file and as a socket.
 
 use super::{Endpoint, Tcp};
-use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
+use crate::file::{Attributes, FileOps, OpenFile, PollEvents, PollTable};
 use crate::net::inet::options as ip_options;
 use crate::net::message::Address;
 use crate::net::options::{
@@ -141,7 +141,10 @@ impl FileOps for Tcp {
         Some(alloc::format!("socket:[{}]", self.id))
     }
     fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
-        Some(socket::stat(self.id))
+        Some(socket::stat(self.id, &self.common))
+    }
+    fn attributes(&self) -> Option<&Attributes> {
+        Some(&self.common.attributes)
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)

@@ -16,7 +16,7 @@ use super::options::{self, Arrival, IpOptions, Switch, UDP_SEGMENT};
 use super::output::{self, Queue};
 use super::packet::Packet;
 use super::ports::{Claim, Ports, check_bind};
-use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use crate::file::{Attributes, FileOps, OpenFile, PollEvents, PollSet, PollTable};
 use crate::net::iface::{self, SocketInfo};
 use crate::net::message::{Address, Control};
 use crate::net::options::{Common, OptionIn, SO_BINDTODEVICE, SOL_SOCKET, Switches};
@@ -840,7 +840,10 @@ impl FileOps for UdpSocket {
         Some(alloc::format!("socket:[{}]", self.id))
     }
     fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
-        Some(socket::stat(self.id))
+        Some(socket::stat(self.id, &self.common))
+    }
+    fn attributes(&self) -> Option<&Attributes> {
+        Some(&self.common.attributes)
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)
