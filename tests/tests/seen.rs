@@ -1,11 +1,13 @@
 //! What the machine does is seen: the tools ps, top, waits and trace; and that what sleeps executes nothing.
 
 use machine_tests::machine::Scratch;
+use machine_tests::net::free_port;
 use machine_tests::programs::compile;
 use machine_tests::{artifacts, crannog, shell};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The line of `text` in which `word` stands by itself.
@@ -139,55 +141,137 @@ impl Monitor {
     }
 }
 
-/// With -icount virtual time is the count of instructions while a CPU runs, and real time while all wait.
+/// A machine that counts its instructions: with -icount virtual time is the count of instructions while a CPU runs, and real
+/// time while all wait.
+struct Counted {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    monitor: Monitor,
+    _scratch: Scratch,
+}
+
+impl Counted {
+    /// The demo's machine with `options`, which runs `script`.
+    fn start(name: &str, options: &[&str], script: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let socket = scratch.path("monitor");
+        let monitor = format!("--qemu-arg=unix:{},server=on,wait=off", socket.display());
+        let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/demo.toml");
+        let mut child = Command::new(artifacts().join("crannog"))
+            .args(["run", "--quiet", "--timeout", "120", "--qemu-arg=-icount", "--qemu-arg=shift=3"])
+            .args(["--qemu-arg=-qmp", &monitor, "--recipe", recipe])
+            .args(options)
+            .args(["--", "/bin/sh", "-c", script])
+            .env("CRANNOG_ARTIFACTS", artifacts())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let monitor = Monitor::connect(&socket);
+        Self { child, lines, monitor, _scratch: scratch }
+    }
+
+    #[track_caller]
+    fn line(&mut self) -> String {
+        self.lines.next().expect("a line").unwrap()
+    }
+
+    #[track_caller]
+    fn until(&mut self, word: &str) {
+        while self.line().trim() != word {}
+    }
+
+    /// Instructions executed in `time`.
+    fn instructions_in(&mut self, time: Duration) -> u64 {
+        let before = self.monitor.instructions();
+        assert!(before > 1_000_000, "the machine counts: {before}");
+        std::thread::sleep(time);
+        self.monitor.instructions() - before
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn who_sleeps_executes_nothing_and_who_spins_gets_all() {
-    let scratch = Scratch::new("idle");
-    let socket = scratch.path("monitor");
-    let monitor = format!("--qemu-arg=unix:{},server=on,wait=off", socket.display());
     // Asleep in many ways; then one that spins for as long as it is let.
     let script = "sleep 1000 | cat | cat & mkfifo /tmp/f; cat /tmp/f & (read x < /tmp/f) & \
         until [ $(grep -o '\"activity\":\"blocked\"' /proc/waits | wc -l) -ge 7 ]; do sleep 0.1; done; \
         echo asleep; sleep 11; \
         (while :; do :; done) & p=$!; echo spinning; sleep 3; cat /proc/$p/stat; cut -d' ' -f1 /proc/uptime; sleep 2; \
         cat /proc/$p/stat; cut -d' ' -f1 /proc/uptime";
-    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../images/demo.toml");
-    let mut child = Command::new(artifacts().join("crannog"))
-        .args(["run", "--quiet", "--timeout", "120", "--net", "none", "--qemu-arg=-icount", "--qemu-arg=shift=3"])
-        .args(["--qemu-arg=-qmp", &monitor, "--recipe", recipe, "--", "/bin/sh", "-c", script])
-        .env("CRANNOG_ARTIFACTS", artifacts())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let mut monitor = Monitor::connect(&socket);
-    let mut until = |word: &str| assert!(lines.any(|line| line.trim() == word), "{word} never came");
+    let mut machine = Counted::start("idle", &["--net", "none"], script);
 
-    until("asleep");
+    machine.until("asleep");
     std::thread::sleep(Duration::from_millis(500));
-    let before = monitor.instructions();
-    assert!(before > 1_000_000, "the machine counts: {before}");
-    std::thread::sleep(Duration::from_secs(10));
-    let slept = monitor.instructions() - before;
+    let slept = machine.instructions_in(Duration::from_secs(10));
     assert!(slept < 10_000, "{slept} instructions in 10 s in which every task slept");
 
-    until("spinning");
-    let before = monitor.instructions();
-    std::thread::sleep(Duration::from_secs(1));
-    let spun = monitor.instructions() - before;
+    machine.until("spinning");
+    let spun = machine.instructions_in(Duration::from_secs(1));
     assert!(spun > 1_000_000, "only {spun} instructions in a second of spinning");
 
     // The spinner's own time, and the machine's, in hundredths of a second.
     let mut sample = || {
-        let stat = lines.next().unwrap();
+        let stat = machine.line();
         let fields: Vec<&str> = stat[stat.rfind(')').unwrap()..].split_whitespace().collect();
         let own: f64 = fields[12].parse::<f64>().unwrap() + fields[13].parse::<f64>().unwrap();
-        let uptime: f64 = lines.next().unwrap().trim().parse().unwrap();
+        let uptime: f64 = machine.line().trim().parse().unwrap();
         (own, uptime * 100.0)
     };
     let (first, second) = (sample(), sample());
     let share = (second.0 - first.0) / (second.1 - first.1);
     assert!(share > 0.95, "the spinner had {share} of the CPU");
-    assert!(child.wait().unwrap().success());
+    assert!(machine.child.wait().unwrap().success());
+}
+
+/// A card with its lease, connections over the wire and over loopback, listeners and a UDP socket, and nothing said.
+#[test]
+fn a_network_at_rest_costs_no_timer_interrupts() {
+    let port = free_port();
+    let (published, programs) = (format!("{port}:7"), format!("{}:/sample", artifacts().display()));
+    // The 20 s are for what the first minute brings: the lease, routers asked for, neighbours that are forgotten.
+    let script = "/sample/sample-services & \
+        until ip route | grep -q ^default; do sleep 0.1; done; \
+        until netstat -ltn | grep -q ':7 '; do sleep 0.1; done; \
+        sleep 1000 | nc 127.0.0.1 7 & \
+        until [ $(netstat -tn | grep -c ESTABLISHED) = 3 ]; do sleep 0.1; done; \
+        netstat -un | grep -c ':7 '; sleep 20; \
+        grep arch_timer /proc/interrupts; echo quiet; sleep 12; grep arch_timer /proc/interrupts";
+    let options = ["--net", "user", "-p", &published, "-v", &programs];
+    let mut machine = Counted::start("quiet", &options, script);
+    let mut peer = loop {
+        let mut peer = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut byte = [0];
+        // QEMU takes connections before the guest listens.
+        if peer.write_all(b"!").is_ok() && peer.read_exact(&mut byte).is_ok() {
+            break peer;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let interrupts = |line: String| -> u64 { line.split_whitespace().nth(1).unwrap().parse().unwrap() };
+    let before = loop {
+        let line = machine.line();
+        if line.contains("arch_timer") {
+            break interrupts(line);
+        }
+    };
+    machine.until("quiet");
+    std::thread::sleep(Duration::from_millis(500));
+    let executed = machine.instructions_in(Duration::from_secs(10));
+    let timers = interrupts(machine.line()) - before;
+    // All is still there.
+    let mut byte = [0];
+    peer.write_all(b"?").unwrap();
+    peer.read_exact(&mut byte).unwrap();
+    assert!(executed < 10_000, "{executed} instructions in 10 s in which nothing was said");
+    // One ends the shell's sleep; the time slices of what prints are the others.
+    assert!(timers <= 5, "{timers} timer interrupts in 12 s");
 }
