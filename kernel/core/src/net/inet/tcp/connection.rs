@@ -1,4 +1,4 @@
-//! What segments, timers and closing do to a connection.
+//! What segments, timers and errors do to a connection.
 //!
 //! Each entry point locks `state`, lets the engine work, compares before with after ([`Tcp::settle`]), unlocks, and only then
 //! sends packets and wakes ([`Tcp::conclude`]).
@@ -8,23 +8,22 @@ use super::super::counters::{self, Tcp as Count};
 use super::super::icmp::Trouble;
 use super::super::input::Held;
 use super::super::output::Queue;
-use super::super::packet::Packet;
 use super::table::{self, Name};
 use super::{Progress, State, Tcp, buffers};
 use crate::file::PollEvents;
-use crate::net::iface::{self, SocketInfo};
+use crate::net::iface;
 use crate::prelude::*;
-use base::net::engine::{Duration, Emitted, Engine, Link, State as Phase};
-use base::net::packet::{self, PROTO_TCP, RST, Tcp as Segment};
+use base::net::engine::{Duration, Engine, Link, State as Phase};
+use base::net::packet::{RST, Tcp as Segment};
 use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::Ordering;
 
 /// Packets one call sends at most before others get their turn.
 pub(super) const EGRESS_BUDGET: usize = 64;
 /// FIN-WAIT-2 without a descriptor (net.ipv4.tcp_fin_timeout).
-const FIN_WAIT_NS: u64 = 60_000_000_000;
+pub(super) const FIN_WAIT_NS: u64 = 60_000_000_000;
 /// Everything an orphan may take to say what it has to.
-const ORPHAN_NS: u64 = 120_000_000_000;
+pub(super) const ORPHAN_NS: u64 = 120_000_000_000;
 /// Unacknowledged data or SYN (tcp_retries2, tcp_syn_retries).
 const DATA_TIMEOUT_S: u64 = 924;
 pub(super) const CONNECT_TIMEOUT_S: u64 = 127;
@@ -61,7 +60,7 @@ pub(super) enum Begins {
 
 /// What the connection was before the engine worked.
 pub(super) struct Before {
-    phase: Phase,
+    pub phase: Phase,
     pub unread: usize,
     unsent: usize,
 }
@@ -109,42 +108,6 @@ impl State {
 }
 
 impl Tcp {
-    /// Packets as the engine made them.
-    pub(super) fn enqueue(&self, state: &mut State, emitted: Vec<Emitted>, queue: &mut Queue) {
-        for Emitted { buffer, segment_bytes } in emitted {
-            let mut packet = Packet::from_buffer(buffer);
-            packet.needs_checksum = !state.is_local;
-            packet.segment_bytes = segment_bytes;
-            packet.interface = self.common.device.load(Ordering::Relaxed);
-            if packet.interface == 0
-                && let Some(remote) = state.remote
-            {
-                packet.interface = remote.scope;
-            }
-            state.segments_out = state.segments_out.wrapping_add(1);
-            state.count_out(packet.bytes());
-            if state.shut_write {
-                state.note(packet.bytes());
-            }
-            let class = self.ip.traffic_class();
-            if class != 0 {
-                set_class(packet.bytes_mut(), class);
-            }
-            queue.push_back(packet);
-        }
-    }
-
-    /// Lets the engine send what it may.
-    pub(super) fn flush(&self, state: &mut State, queue: &mut Queue) {
-        let mut out = Vec::new();
-        if let Some(engine) = &mut state.engine {
-            engine.egress(crate::time::now_ns(), EGRESS_BUDGET, &mut out);
-        }
-        if !out.is_empty() {
-            self.enqueue(state, out, queue);
-        }
-    }
-
     /// A segment of this connection. What follows from it is sent at once or, when more of its burst is to come, by
     /// [`Tcp::catch_up`].
     pub(super) fn segment(
@@ -454,73 +417,6 @@ impl Tcp {
         self.conclude(effects, queue);
     }
 
-    /// Resets the connection.
-    pub(super) fn abort(self: &Arc<Self>, queue: &mut Queue) {
-        let mut effects = Effects::default();
-        {
-            let mut state = self.state.lock();
-            let state = &mut *state;
-            if let Some(engine) = &mut state.engine {
-                engine.tcp().abort();
-            }
-            self.flush(state, queue);
-            effects.left = Self::joined_peer(state).filter(|_| !state.is_closed).map(|peer| (peer, true));
-            state.is_orphan = true;
-            self.end(state, None, &mut effects);
-        }
-        self.conclude(effects, queue);
-    }
-
-    /// The last descriptor is gone: the connection ends as close(2) says, by FIN or, when there is unread data or SO_LINGER of 0
-    /// seconds, by RST.
-    pub(super) fn orphan(self: &Arc<Self>, queue: &mut Queue) {
-        let mut effects = Effects::default();
-        {
-            let mut state = self.state.lock();
-            let state = &mut *state;
-            state.is_orphan = true;
-            let before = state.before();
-            let resets = before.unread != 0 || self.common.linger_seconds() == Some(0);
-            if resets && !state.is_closed && before.phase != Phase::SynSent {
-                counters::tcp(Count::AbortOnClose);
-                counters::tcp(Count::EstabResets);
-            }
-            if !state.is_closed {
-                effects.left = Self::joined_peer(state).map(|peer| (peer, resets));
-            }
-            match &mut state.engine {
-                Some(engine) if !state.is_closed || before.phase == Phase::SynSent => {
-                    if resets {
-                        engine.tcp().abort();
-                        self.flush(state, queue);
-                        self.end(state, None, &mut effects);
-                    } else {
-                        engine.tcp().close();
-                        state.shut_write = true;
-                        state.expires_ns = Some(
-                            crate::time::now_ns()
-                                + if before.phase == Phase::FinWait2 { FIN_WAIT_NS } else { ORPHAN_NS },
-                        );
-                        self.flush(state, queue);
-                        self.settle(state, &before, false, &mut effects);
-                    }
-                }
-                _ => {
-                    let was_closed = state.is_closed;
-                    self.end(state, None, &mut effects);
-                    state.joined = None;
-                    effects.dead = effects.dead.take().or_else(|| state.engine.take());
-                    let port = core::mem::take(&mut state.has_port).then_some(state.local.port);
-                    effects.release_port = effects.release_port.or(port);
-                    if was_closed {
-                        effects.gone = None;
-                    }
-                }
-            }
-        }
-        self.conclude(effects, queue);
-    }
-
     /// An ICMP error about a segment with this sequence number.
     pub(super) fn icmp(self: &Arc<Self>, _sequence: Option<u32>, trouble: Trouble) {
         let mut effects = Effects::default();
@@ -572,112 +468,5 @@ impl Tcp {
         tcp.set_hop_limit(Some(self.ip.hop_limit(remote)));
         tcp.set_keep_alive(self.options.keepalive_idle(&self.common));
         Ok(engine)
-    }
-
-    pub(super) fn info(&self) -> SocketInfo {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        let (send_queue, receive_queue) = match (&state.listener, &mut state.engine) {
-            (Some(listener), _) => (listener.backlog as u32, listener.ready.len() as u32),
-            (None, Some(engine)) => (engine.tcp().send_queue() as u32, engine.tcp().recv_queue() as u32),
-            (None, None) => (0, state.joined.as_ref().map_or(0, |joined| joined.ring.len() as u32)),
-        };
-        let number = self.state_number(state);
-        SocketInfo {
-            family: self.domain,
-            protocol: PROTO_TCP,
-            is_raw: false,
-            local: state.local.shown(self.domain),
-            remote: state.remote.unwrap_or(super::Endpoint::unspecified(self.domain)).shown(self.domain),
-            state: number,
-            send_queue,
-            receive_queue,
-            uid: self.uid,
-            inode: if state.is_orphan { 0 } else { self.id },
-            drops: 0,
-        }
-    }
-
-    /// TCP_ESTABLISHED and so on.
-    pub(super) fn state_number(&self, state: &mut State) -> u8 {
-        if state.listener.is_some() {
-            return 10;
-        }
-        if let Some(joined) = state.joined.as_ref().filter(|_| !state.is_closed) {
-            return match (state.shut_write, joined.has_ended()) {
-                (false, false) => 1,
-                (true, false) => 5,
-                (false, true) => 8,
-                (true, true) => 7,
-            };
-        }
-        if state.is_closed && state.phase() != Phase::SynSent {
-            return 7;
-        }
-        match state.phase() {
-            Phase::Established => 1,
-            Phase::SynSent => 2,
-            Phase::SynReceived => 3,
-            Phase::FinWait1 => 4,
-            Phase::FinWait2 => 5,
-            Phase::TimeWait => 6,
-            Phase::Closed => 7,
-            Phase::CloseWait => 8,
-            Phase::LastAck => 9,
-            Phase::Listen => 10,
-            Phase::Closing => 11,
-        }
-    }
-}
-
-impl State {
-    /// Counts a segment that goes: the first time, or again.
-    fn count_out(&mut self, bytes: &[u8]) {
-        let head = packet::header_len(bytes);
-        let Some(tcp) = bytes.get(head..).filter(|tcp| tcp.len() >= 20) else { return };
-        if tcp[13] & RST != 0 {
-            counters::tcp(Count::OutRsts);
-        }
-        let first = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
-        let payload = tcp.len().saturating_sub(usize::from(tcp[12] >> 4) * 4);
-        let len = payload as u32 + u32::from(tcp[13] & packet::SYN != 0) + u32::from(tcp[13] & packet::FIN != 0);
-        let end = first.wrapping_add(len);
-        match self.highest_sent {
-            // A keep-alive asks with a number that was said before, and so do probes of a window.
-            Some(highest) if len > 1 && (first.wrapping_sub(highest) as i32) < 0 => {
-                self.segments_again = self.segments_again.wrapping_add(1);
-                counters::tcp(Count::RetransSegs);
-            }
-            _ => counters::tcp(Count::OutSegs),
-        }
-        if self.highest_sent.is_none_or(|highest| (end.wrapping_sub(highest) as i32) > 0) {
-            self.highest_sent = Some(end);
-        }
-    }
-
-    /// Notes where both sides are, from a packet that leaves.
-    pub(super) fn note(&mut self, bytes: &[u8]) {
-        if let Some(header) = packet::parse(bytes)
-            && let Some(segment) = packet::parse_tcp(&header, &bytes[header.payload_at..header.end], false)
-        {
-            self.sequence = (segment.seq.wrapping_add(segment.sequence_len()), segment.ack);
-        }
-    }
-}
-
-/// Sets the traffic class of a finished packet.
-fn set_class(bytes: &mut [u8], class: u8) {
-    match bytes.first().map(|byte| byte >> 4) {
-        Some(4) => {
-            bytes[1] = class;
-            bytes[10..12].fill(0);
-            let total = !(packet::sum(&bytes[..20], 0) as u16);
-            bytes[10..12].copy_from_slice(&total.to_be_bytes());
-        }
-        Some(6) => {
-            bytes[0] = 0x60 | class >> 4;
-            bytes[1] = class << 4 | bytes[1] & 0xf;
-        }
-        _ => {}
     }
 }

@@ -9,9 +9,9 @@
 use super::super::counters;
 use super::super::output::Queue;
 use super::super::ports::Claim;
-use super::calls::Step;
 use super::connection::Effects;
 use super::table::{self, Name};
+use super::transfer::Step;
 use super::{Endpoint, PORTS, Progress, State, Tcp, buffers, make};
 use crate::file::PollEvents;
 use crate::net::iface;

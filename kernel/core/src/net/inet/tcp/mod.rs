@@ -3,8 +3,9 @@
 //! A [`Tcp`] is a socket from socket(2) or SYN until its connection is over, with a descriptor or, after close(2), without. Its
 //! protocol machine is a `base::net::engine::Engine` (smoltcp) of its own behind `state`; segments find it through [`table`].
 //!
-//! Map: [`table`] names to sockets, TIME-WAIT · [`connection`] what segments, timers and closing do · [`joined`] two ends on this machine · [`listener`] SYNs and the
-//! accept queue · [`cookies`] handshakes without memory · [`calls`] connect, accept, send, receive · [`options`] · [`socket`] the traits · [`buffers`] how large.
+//! Map: [`table`] names to sockets, TIME-WAIT · [`connection`] what segments and timers do · [`emitted`] segments that leave · [`joined`] two
+//! ends on this machine · [`listener`] SYNs and the accept queue · [`cookies`] handshakes without memory · [`calls`] connect, accept ·
+//! [`transfer`] send, receive · [`ending`] shutdown, close · [`info`] what is shown · [`options`] · [`socket`] the traits · [`buffers`] how large.
 //!
 //! Lock order: a child's `state` is never held with its listener's; the table's lock and those of ports, routes and neighbours are
 //! taken with no `state` held. Packets leave after `state` is dropped.
@@ -13,11 +14,15 @@ mod buffers;
 mod calls;
 mod connection;
 mod cookies;
+mod emitted;
+mod ending;
+mod info;
 mod joined;
 mod listener;
 mod options;
 mod socket;
 mod table;
+mod transfer;
 
 use super::address::Endpoint;
 use super::icmp::Trouble;
