@@ -2,12 +2,13 @@
 //!
 //! A packet's way in: [`bottom_half`] (a kernel thread) → [`input`] → [`tcp`], [`udp`], [`icmp`], [`raw`]. Its way out: those →
 //! [`output`] → `iface` for the route → [`arp`] or [`nd`] for the neighbour → the device, or around through `lo` back into `input`.
-//! [`config`] gives interfaces their addresses. [`ports`], [`options`], [`errors`], [`address`] and [`multicast`] are what sockets share; [`counters`] count.
+//! [`config`] gives interfaces their addresses. [`ports`], [`options`], [`control`], [`errors`], [`address`] and [`multicast`] are what sockets share; [`counters`] count.
 
 pub mod address;
 pub mod arp;
 pub mod bottom_half;
 pub mod config;
+mod control;
 pub mod counters;
 pub mod errors;
 pub mod hash;

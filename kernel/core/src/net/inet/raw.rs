@@ -2,9 +2,10 @@
 //! under an identifier of their own).
 
 use super::address::{self, Endpoint};
+use super::control::{self, Arrival};
 use super::errors::ErrorQueue;
 use super::icmp::Trouble;
-use super::options::{self, Arrival, IpOptions, Switch};
+use super::options::{self, IpOptions, Switch};
 use super::output;
 use super::packet::Packet;
 use super::ports::check_bind;
@@ -201,7 +202,7 @@ impl RawSocket {
         if self.state.lock().shut_write {
             return if how.signals() { crate::file::pipe::broken_pipe() } else { Err(Errno::EPIPE) };
         }
-        let chosen = options::read_send_control(self.domain, &self.common, control)?;
+        let chosen = control::read_send_control(self.domain, &self.common, control)?;
         if iface::address::is_broadcast(target.ip) && !self.common.is_on(Switches::BROADCAST) {
             return Err(Errno::EACCES);
         }
@@ -320,9 +321,9 @@ impl RawSocket {
         let mut received = Received { len: n, full_len: datagram.bytes.len(), ..Received::default() };
         received.flags.set(MsgFlags::TRUNC, n < datagram.bytes.len());
         received.from = datagram.from.to_address(self.domain);
-        received.control.extend(options::common_control(&self.common, &datagram.arrival));
+        received.control.extend(control::common_control(&self.common, &datagram.arrival));
         if self.ip.wants_control() {
-            received.control.extend(options::arrival_control(&self.ip, self.domain, &datagram.arrival));
+            received.control.extend(control::arrival_control(&self.ip, self.domain, &datagram.arrival));
         }
         Ok(received)
     }

@@ -8,11 +8,12 @@ mod lite;
 mod segment;
 
 use super::address::{self, Endpoint};
+use super::control::{self, Arrival, UDP_SEGMENT};
 use super::counters::{self, Of};
 use super::errors::ErrorQueue;
 use super::hash::Keyed;
 use super::icmp::{self, Trouble};
-use super::options::{self, Arrival, IpOptions, Switch, UDP_SEGMENT};
+use super::options::{self, IpOptions, Switch};
 use super::output::{self, Queue};
 use super::packet::Packet;
 use super::ports::{Claim, Ports, check_bind};
@@ -300,7 +301,7 @@ impl UdpSocket {
             // SIGPIPE is for streams.
             return Err(Errno::EPIPE);
         }
-        let chosen = options::read_send_control(self.domain, &self.common, control)?;
+        let chosen = control::read_send_control(self.domain, &self.common, control)?;
         if remote.is_some()
             && let Some(error) = self.take_pending()
         {
@@ -368,7 +369,7 @@ impl UdpSocket {
         target: Endpoint,
         source: IpAddr,
         interface: u32,
-        chosen: &options::SendControl,
+        chosen: &control::SendControl,
     ) -> Result<(), Errno> {
         let ip = Ip {
             src: source,
@@ -437,7 +438,7 @@ impl UdpSocket {
         let head = build::ip_header_len(source);
         let mut packet = Packet::new(head + 8 + bytes.len());
         packet.bytes_mut()[head + 8..].copy_from_slice(bytes);
-        self.finish(packet, target, source, interface, &options::SendControl::default())
+        self.finish(packet, target, source, interface, &control::SendControl::default())
     }
 
     fn receive_datagram(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Received, Errno> {
@@ -486,9 +487,9 @@ impl UdpSocket {
         let mut received = Received { len: n, full_len: datagram.bytes.len(), ..Received::default() };
         received.flags.set(MsgFlags::TRUNC, n < datagram.bytes.len());
         received.from = datagram.from.to_address(self.domain);
-        received.control.extend(options::common_control(&self.common, &datagram.arrival));
+        received.control.extend(control::common_control(&self.common, &datagram.arrival));
         if self.ip.wants_control() {
-            received.control.extend(options::arrival_control(&self.ip, self.domain, &datagram.arrival));
+            received.control.extend(control::arrival_control(&self.ip, self.domain, &datagram.arrival));
         }
         Ok(received)
     }

@@ -3,7 +3,7 @@
 use super::UdpSocket;
 use crate::net::iface;
 use crate::net::inet::address::Endpoint;
-use crate::net::inet::options::SendControl;
+use crate::net::inet::control::SendControl;
 use crate::net::inet::packet::Packet;
 use crate::net::options::Switches;
 use crate::prelude::*;
