@@ -134,7 +134,7 @@ pub trait FileOps: Any + Send + Sync {
     fn flags_changed(&self, _file: &OpenFile) {}
     /// For objects with no path (pipes, sockets, eventfd): "pipe:[12]", "socket:[3]", "anon_inode:[eventpoll]".
     fn anonymous_name(&self) -> Option<String> {
-        None
+        self.as_socket().map(|socket| socket.label())
     }
     /// Extra lines for /proc/PID/fdinfo/N.
     fn fdinfo(&self, _file: &OpenFile) -> String {
@@ -142,11 +142,11 @@ pub trait FileOps: Any + Send + Sync {
     }
     /// fstat for objects without an inode; `None` means ask the inode. See `fs::Stat`.
     fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
-        None
+        self.as_socket().map(|socket| socket.inode_stat())
     }
     /// What fchmod(2) and its like change, of objects without an inode; `None`: nothing can be changed.
     fn attributes(&self) -> Option<&super::Attributes> {
-        None
+        self.as_socket().map(|socket| &socket.common().attributes)
     }
     /// The socket it is, if it is one.
     fn as_socket(&self) -> Option<&dyn crate::net::Socket> {

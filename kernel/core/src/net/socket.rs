@@ -100,6 +100,8 @@ pub trait Socket: FileOps {
     fn protocol(&self) -> i32 {
         0
     }
+    /// Its inode number, from [`new_id`].
+    fn inode(&self) -> u64;
     fn bind(&self, _address: &[u8]) -> Result<(), Errno> {
         Err(Errno::EOPNOTSUPP)
     }
@@ -142,6 +144,19 @@ pub trait Socket: FileOps {
     }
 }
 
+impl dyn Socket + '_ {
+    /// What its link in /proc/PID/fd says.
+    pub fn label(&self) -> String {
+        alloc::format!("socket:[{}]", self.inode())
+    }
+    /// fstat(2).
+    pub fn inode_stat(&self) -> Stat {
+        let (ino, mode) = (self.inode(), FileType::Socket.mode_bits());
+        let bare = Stat { dev: 9, ino, mode, nlink: 1, block_size: PAGE_SIZE as u32, ..Stat::default() };
+        self.common().attributes.complete(bare)
+    }
+}
+
 /// The open file of a socket that the caller has made or accepted.
 pub fn open_file(socket: Arc<dyn FileOps>, nonblocking: bool) -> Arc<OpenFile> {
     if let Some(attributes) = socket.attributes() {
@@ -157,19 +172,6 @@ pub fn new_id() -> u64 {
     use core::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// fstat of a socket.
-pub fn stat(id: u64, common: &Common) -> Stat {
-    let mode = FileType::Socket.mode_bits();
-    common.attributes.complete(Stat {
-        dev: 9,
-        ino: id,
-        mode,
-        nlink: 1,
-        block_size: PAGE_SIZE as u32,
-        ..Stat::default()
-    })
 }
 
 /// When a wait that begins now ends; 0 ns is never.

@@ -2,7 +2,7 @@
 //!
 //! A packet's way in: [`bottom_half`] (a kernel thread) → [`input`] → [`tcp`], [`udp`], [`icmp`], [`raw`]. Its way out: those →
 //! [`output`] → `iface` for the route → [`arp`] or [`nd`] for the neighbour → the device, or around through `lo` back into `input`.
-//! [`config`] gives interfaces their addresses. [`ports`], [`options`], [`control`], [`errors`], [`address`] and [`multicast`] are what sockets share; [`counters`] count.
+//! [`config`] gives interfaces their addresses. [`ports`], [`options`], [`control`], [`mailbox`], [`errors`], [`address`] and [`multicast`] are what sockets share; [`counters`] count.
 
 pub mod address;
 pub mod arp;
@@ -14,6 +14,7 @@ pub mod errors;
 pub mod hash;
 pub mod icmp;
 pub mod input;
+mod mailbox;
 pub mod multicast;
 pub mod nd;
 pub mod options;

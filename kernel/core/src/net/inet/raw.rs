@@ -3,23 +3,21 @@
 
 use super::address::{self, Endpoint};
 use super::control::{self, Arrival};
-use super::errors::ErrorQueue;
 use super::icmp::Trouble;
+use super::mailbox::{Mailbox, Owner};
 use super::options::{self, IpOptions, Switch};
 use super::output;
 use super::packet::Packet;
 use super::ports::check_bind;
-use crate::file::{Attributes, FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
 use crate::net::iface::{self, SocketInfo};
 use crate::net::message::{Address, Control};
 use crate::net::options::{Common, OptionIn, SO_BINDTODEVICE, SOL_SOCKET, Switches};
 use crate::net::socket::{
-    self, AF_INET, AF_INET6, AF_UNSPEC, How, MsgFlags, Outgoing, Received, SOCK_DGRAM, SOCK_RAW, Socket, deadline,
-    wait_error,
+    self, AF_INET, AF_INET6, AF_UNSPEC, How, MsgFlags, Outgoing, Received, SOCK_DGRAM, SOCK_RAW, Socket,
 };
 use crate::prelude::*;
 use crate::sync::WaitReason;
-use alloc::collections::VecDeque;
 use base::net::build::{self, Ip};
 use base::net::packet::{Header, PROTO_ICMP, PROTO_ICMPV6};
 use core::any::Any;
@@ -28,25 +26,13 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 /// IPPROTO_RAW: sends only, whole packets.
 const PROTO_RAW: u8 = 255;
-const OVERHEAD: usize = 576;
 const ICMP_FILTER: i32 = 1;
-
-struct Datagram {
-    bytes: Vec<u8>,
-    from: Endpoint,
-    arrival: Arrival,
-}
 
 struct State {
     local: IpAddr,
     remote: Option<Endpoint>,
     /// A ping socket's identifier; 0 until it has one.
     id: u16,
-    inbox: VecDeque<Datagram>,
-    bytes: usize,
-    error: Option<Errno>,
-    shut_read: bool,
-    shut_write: bool,
 }
 
 pub struct RawSocket {
@@ -58,15 +44,12 @@ pub struct RawSocket {
     common: Common,
     ip: IpOptions,
     state: SpinLock<State>,
-    errors: ErrorQueue,
+    mailbox: Mailbox,
     /// ICMP_FILTER: a bit for each type that is not wanted.
     filter: AtomicU32,
     /// ICMP6_FILTER: a bit for each type that is not wanted.
     filter6: SpinLock<[u32; 8]>,
-    drops: AtomicU32,
     uid: u32,
-    readable: WaitQueue,
-    poll_set: PollSet,
 }
 
 static SOCKETS: SpinLock<Vec<Arc<RawSocket>>> = SpinLock::new(Vec::new());
@@ -80,23 +63,11 @@ pub fn create(domain: u16, protocol: u8, is_ping: bool) -> Arc<RawSocket> {
         protocol,
         common: Common::new(),
         ip: IpOptions::new(),
-        state: SpinLock::new(State {
-            local: Endpoint::unspecified(domain).ip,
-            remote: None,
-            id: 0,
-            inbox: VecDeque::new(),
-            bytes: 0,
-            error: None,
-            shut_read: false,
-            shut_write: false,
-        }),
-        errors: ErrorQueue::new(),
+        state: SpinLock::new(State { local: Endpoint::unspecified(domain).ip, remote: None, id: 0 }),
+        mailbox: Mailbox::new(),
         filter: AtomicU32::new(0),
         filter6: SpinLock::new([0; 8]),
-        drops: AtomicU32::new(0),
         uid: current().creds().euid,
-        readable: WaitQueue::new(),
-        poll_set: PollSet::new(),
     });
     if protocol == PROTO_RAW {
         socket.ip.switch(Switch::HDRINCL, true);
@@ -123,7 +94,6 @@ impl RawSocket {
 
     fn deliver(&self, bytes: &[u8], header: &Header, interface: u32) {
         let scope = if interface == iface::LOOPBACK { 0 } else { interface };
-        let limit = self.common.receive_buffer.load(Ordering::Relaxed) as usize;
         let arrival = Arrival {
             interface,
             to: Endpoint::new(header.dst, 0),
@@ -131,21 +101,13 @@ impl RawSocket {
             traffic_class: header.traffic_class,
             realtime_ns: crate::time::realtime_ns(),
             mark: 0,
-            lost: self.drops.load(Ordering::Relaxed),
+            lost: 0,
         };
-        {
-            let mut state = self.state.lock();
-            if state.shut_read || state.bytes + bytes.len() + OVERHEAD > limit {
-                drop(state);
-                self.drops.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            state.bytes += bytes.len() + OVERHEAD;
-            let from = Endpoint { ip: header.src, port: 0, scope };
-            state.inbox.push_back(Datagram { bytes: bytes.to_vec(), from, arrival });
-        }
-        self.readable.wake_one();
-        self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
+        self.mailbox.deliver(&self.common, bytes, Endpoint { ip: header.src, port: 0, scope }, arrival);
+    }
+
+    fn owner(&self) -> Owner<'_> {
+        Owner { domain: self.domain, common: &self.common, ip: &self.ip }
     }
 
     fn wants_type(&self, message: &[u8]) -> bool {
@@ -199,10 +161,8 @@ impl RawSocket {
             Some(bytes) => address::or_loopback(address::parse_peer(self.domain, bytes, false)?),
             None => self.state.lock().remote.ok_or(Errno::EDESTADDRREQ)?,
         };
-        if self.state.lock().shut_write {
-            return if how.signals() { crate::file::pipe::broken_pipe() } else { Err(Errno::EPIPE) };
-        }
         let chosen = control::read_send_control(self.domain, &self.common, control)?;
+        self.mailbox.may_send()?;
         if iface::address::is_broadcast(target.ip) && !self.common.is_on(Switches::BROADCAST) {
             return Err(Errno::EACCES);
         }
@@ -284,51 +244,12 @@ impl RawSocket {
     }
 
     fn receive_packet(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Received, Errno> {
-        if how.flags.contains(MsgFlags::ERRQUEUE) {
-            let (received, pending) = self.errors.receive(self.domain, dst)?;
-            if let Some(error) = pending {
-                self.state.lock().error = error;
-            }
-            return Ok(received);
-        }
-        let attempt = || -> Option<Result<Option<Datagram>, Errno>> {
-            let mut state = self.state.lock();
-            if let Some(error) = state.error.take() {
-                return Some(Err(error));
-            }
-            let next = if how.peeks() {
-                state.inbox.front().map(|datagram| Datagram { bytes: datagram.bytes.clone(), ..*datagram })
-            } else {
-                let next = state.inbox.pop_front();
-                state.bytes -= next.as_ref().map_or(0, |next| next.bytes.len() + OVERHEAD);
-                next
-            };
-            match next {
-                Some(datagram) => Some(Ok(Some(datagram))),
-                None if state.shut_read => Some(Ok(None)),
-                None => how.nonblocking.then_some(Err(Errno::EAGAIN)),
-            }
-        };
-        let until = deadline(self.common.receive_timeout());
         let reason = WaitReason::on("raw_receive", self.inode);
-        let taken =
-            self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
-        let Some(datagram) = taken else { return Ok(Received::default()) };
-        let n = datagram.bytes.len().min(dst.remaining());
-        if n != 0 && dst.write(&datagram.bytes[..n])? < n {
-            return Err(Errno::EFAULT);
-        }
-        let mut received = Received { len: n, full_len: datagram.bytes.len(), ..Received::default() };
-        received.flags.set(MsgFlags::TRUNC, n < datagram.bytes.len());
-        received.from = datagram.from.to_address(self.domain);
-        received.control.extend(control::common_control(&self.common, &datagram.arrival));
-        if self.ip.wants_control() {
-            received.control.extend(control::arrival_control(&self.ip, self.domain, &datagram.arrival));
-        }
-        Ok(received)
+        Ok(self.mailbox.receive(&self.owner(), reason, dst, how)?.0)
     }
 
     fn info(&self) -> SocketInfo {
+        let (receive_queue, drops) = self.mailbox.usage();
         let state = self.state.lock();
         let local =
             Endpoint { ip: state.local, port: if self.is_ping { state.id } else { self.protocol.into() }, scope: 0 };
@@ -340,10 +261,10 @@ impl RawSocket {
             remote: state.remote.unwrap_or(Endpoint::unspecified(self.domain)).shown(self.domain),
             state: if state.remote.is_some() { 1 } else { 7 },
             send_queue: 0,
-            receive_queue: state.bytes as u32,
+            receive_queue: receive_queue as u32,
             uid: self.uid,
             inode: self.inode,
-            drops: self.drops.load(Ordering::Relaxed),
+            drops,
         }
     }
 }
@@ -375,31 +296,13 @@ pub fn echo_reply(interface: u32, header: &Header, message: &[u8]) {
     }
 }
 
-impl RawSocket {
-    /// An ICMP error about a packet of ours that began with `payload`: who asked for all hears of it and may read what it says.
-    fn icmp(&self, header: &Header, payload: &[u8], trouble: Trouble, tells_hard: bool) {
-        let switch = if header.dst.is_ipv4() { Switch::RECVERR } else { Switch::RECVERR6 };
-        let wants_all = self.ip.is_on(switch);
-        if !(wants_all || trouble.is_hard && tells_hard) {
-            return;
-        }
-        if wants_all {
-            let limit = self.common.receive_buffer.load(Ordering::Relaxed);
-            self.errors.push_icmp(&trouble, Endpoint::new(header.dst, 0), payload, limit);
-        }
-        self.state.lock().error = Some(trouble.errno);
-        self.readable.wake_all();
-        self.poll_set.notify(PollEvents::ERR | PollEvents::IN);
-    }
-}
-
 /// An ICMP error about an echo of a ping socket.
 pub fn icmp_error(header: &Header, quoted: &[u8], trouble: Trouble) {
     let Some(id) = quoted.get(4..6).map(|id| u16::from_be_bytes([id[0], id[1]])) else { return };
     for socket in listed(|socket| socket.is_ping && socket.protocol == header.protocol) {
         let concerned = socket.state.lock().id == id;
         if concerned {
-            socket.icmp(header, quoted, trouble, true);
+            socket.mailbox.icmp(&socket.owner(), Endpoint::new(header.dst, 0), quoted, &trouble, true);
         }
     }
 }
@@ -409,7 +312,7 @@ pub fn icmp_error_of_raw(header: &Header, quoted: &[u8], trouble: Trouble) {
     for socket in listed(|socket| !socket.is_ping && socket.protocol == header.protocol) {
         if socket.fits(0, header.dst, header.src) {
             let is_connected = socket.state.lock().remote.is_some();
-            socket.icmp(header, quoted, trouble, is_connected);
+            socket.mailbox.icmp(&socket.owner(), Endpoint::new(header.dst, 0), quoted, &trouble, is_connected);
         }
     }
 }
@@ -460,6 +363,9 @@ impl Socket for RawSocket {
         self.state.lock().remote = remote;
         Ok(())
     }
+    fn inode(&self) -> u64 {
+        self.inode
+    }
     fn name(&self) -> Result<Address, Errno> {
         let state = self.state.lock();
         let port = if self.is_ping { state.id } else { u16::from(self.protocol) };
@@ -476,19 +382,11 @@ impl Socket for RawSocket {
         self.receive_packet(dst, how)
     }
     fn shutdown(&self, read: bool, write: bool) -> Result<(), Errno> {
-        let mut state = self.state.lock();
-        if state.remote.is_none() {
-            return Err(Errno::ENOTCONN);
-        }
-        state.shut_read |= read;
-        state.shut_write |= write;
-        drop(state);
-        self.readable.wake_all();
-        self.poll_set.notify(PollEvents::IN | PollEvents::RDHUP | PollEvents::HUP);
-        Ok(())
+        let is_connected = self.state.lock().remote.is_some();
+        self.mailbox.shut_down(read, write, is_connected)
     }
     fn take_error(&self) -> Option<Errno> {
-        self.state.lock().error.take()
+        self.mailbox.take_error()
     }
     fn set_option(&self, level: i32, name: i32, value: OptionIn) -> Option<Result<(), Errno>> {
         const SOL_RAW: i32 = 255;
@@ -504,9 +402,7 @@ impl Socket for RawSocket {
             return Some(value.int().map(|_| ()));
         }
         let result = options::set(&self.ip, &self.common.device, self.domain, false, level, name, value);
-        if !self.ip.is_on(Switch::RECVERR | Switch::RECVERR6) {
-            self.errors.clear();
-        }
+        self.mailbox.options_changed(&self.ip);
         result
     }
     fn option(&self, level: i32, name: i32, room: usize) -> Option<Result<Vec<u8>, Errno>> {
@@ -530,24 +426,16 @@ impl FileOps for RawSocket {
     }
     fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
         if let Some(table) = table {
-            table.register(&self.poll_set);
+            table.register(&self.mailbox.poll_set);
         }
-        let state = self.state.lock();
-        let mut events = PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND;
-        if !state.inbox.is_empty() || state.shut_read {
-            events |= PollEvents::IN | PollEvents::RDNORM;
-        }
-        if state.error.is_some() || !self.errors.is_empty() {
-            events |= PollEvents::ERR;
-        }
-        events
+        self.mailbox.poll_events()
     }
     fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> SysResult {
         const FIONREAD: u32 = 0x541b;
         if command != FIONREAD {
             return Err(Errno::ENOTTY);
         }
-        let value = self.state.lock().inbox.front().map_or(0, |datagram| datagram.bytes.len());
+        let value = self.mailbox.next_len();
         UserPtr::<i32>::new(UserAddr(argument)).write(&(value as i32))?;
         Ok(0)
     }
@@ -559,15 +447,6 @@ impl FileOps for RawSocket {
             at.map(|at| sockets.swap_remove(at))
         };
         drop(gone);
-    }
-    fn anonymous_name(&self) -> Option<String> {
-        Some(alloc::format!("socket:[{}]", self.inode))
-    }
-    fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
-        Some(socket::stat(self.inode, &self.common))
-    }
-    fn attributes(&self) -> Option<&Attributes> {
-        Some(&self.common.attributes)
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)

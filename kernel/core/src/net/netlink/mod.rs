@@ -12,7 +12,7 @@ use super::iface::{self, Change};
 use super::message::Address;
 use super::options::{Common, OptionIn};
 use super::socket::{self, How, MsgFlags, Outgoing, Received, SOCK_DGRAM, SOCK_RAW, Socket, deadline, wait_error};
-use crate::file::{Attributes, FileOps, OpenFile, PollEvents, PollSet, PollTable};
+use crate::file::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
 use crate::prelude::*;
 use crate::process::credentials::cap;
 use crate::sync::WaitReason;
@@ -319,6 +319,9 @@ impl Socket for NetlinkSocket {
         self.autobind();
         Ok(())
     }
+    fn inode(&self) -> u64 {
+        self.id
+    }
     fn name(&self) -> Result<Address, Errno> {
         Ok(to_address(self.port.load(Ordering::Relaxed), self.groups.load(Ordering::Relaxed)))
     }
@@ -458,15 +461,6 @@ impl FileOps for NetlinkSocket {
             events |= PollEvents::IN | PollEvents::RDNORM;
         }
         events
-    }
-    fn anonymous_name(&self) -> Option<String> {
-        Some(alloc::format!("socket:[{}]", self.id))
-    }
-    fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
-        Some(socket::stat(self.id, &self.common))
-    }
-    fn attributes(&self) -> Option<&Attributes> {
-        Some(&self.common.attributes)
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)

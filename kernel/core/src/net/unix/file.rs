@@ -2,11 +2,10 @@
 
 use super::super::message::{Address, ControlItem, SCM_CREDENTIALS};
 use super::super::options::{Common, OptionIn, SO_PEEK_OFF, SO_PEERCRED, SO_PEERGROUPS, SOL_SOCKET, Switches};
-use super::super::socket::{self, AF_UNIX, AF_UNSPEC, Accepted, How, MsgFlags, Outgoing, Received, Socket};
+use super::super::socket::{AF_UNIX, AF_UNSPEC, Accepted, How, MsgFlags, Outgoing, Received, Socket};
 use super::send::Ancillary;
 use super::{Kind, Ucred, UnixSocket, name};
-use crate::file::{Attributes, FileOps, OpenFile, PollEvents, PollTable};
-use crate::fs;
+use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
 use crate::prelude::*;
 use core::any::Any;
 use core::sync::atomic::Ordering;
@@ -107,6 +106,9 @@ impl Socket for UnixSocket {
         } else {
             own.connect_stream(name, nonblocking)
         }
+    }
+    fn inode(&self) -> u64 {
+        self.id
     }
     fn name(&self) -> Result<Address, Errno> {
         Ok(name::to_address(self.own_name().as_deref()))
@@ -210,15 +212,6 @@ impl FileOps for UnixSocket {
     }
     fn release(&self, _file: &OpenFile) {
         self.close(false);
-    }
-    fn anonymous_name(&self) -> Option<String> {
-        Some(alloc::format!("socket:[{}]", self.id))
-    }
-    fn stat(&self, _file: &OpenFile) -> Option<fs::Stat> {
-        Some(socket::stat(self.id, &self.common))
-    }
-    fn attributes(&self) -> Option<&Attributes> {
-        Some(&self.common.attributes)
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)

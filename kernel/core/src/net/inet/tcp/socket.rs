@@ -1,13 +1,13 @@
 //! A TCP socket as a file and as a socket.
 
 use super::{Endpoint, Tcp};
-use crate::file::{Attributes, FileOps, OpenFile, PollEvents, PollTable};
+use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
 use crate::net::inet::options as ip_options;
 use crate::net::message::Address;
 use crate::net::options::{
     self, Common, OptionIn, SO_BINDTODEVICE, SO_KEEPALIVE, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET,
 };
-use crate::net::socket::{self, Accepted, How, Outgoing, Received, SOCK_STREAM, Socket};
+use crate::net::socket::{Accepted, How, Outgoing, Received, SOCK_STREAM, Socket};
 use crate::prelude::*;
 use base::net::packet::PROTO_TCP;
 use core::any::Any;
@@ -46,6 +46,9 @@ impl Socket for Tcp {
     }
     fn connect(&self, address: &[u8], nonblocking: bool) -> Result<(), Errno> {
         self.counted()?.connect_to(address, nonblocking)
+    }
+    fn inode(&self) -> u64 {
+        self.id
     }
     fn name(&self) -> Result<Address, Errno> {
         Ok(self.state.lock().local.to_address(self.domain))
@@ -136,15 +139,6 @@ impl FileOps for Tcp {
         if let Ok(own) = self.counted() {
             own.close();
         }
-    }
-    fn anonymous_name(&self) -> Option<String> {
-        Some(alloc::format!("socket:[{}]", self.id))
-    }
-    fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
-        Some(socket::stat(self.id, &self.common))
-    }
-    fn attributes(&self) -> Option<&Attributes> {
-        Some(&self.common.attributes)
     }
     fn as_socket(&self) -> Option<&dyn Socket> {
         Some(self)
