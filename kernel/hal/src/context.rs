@@ -2,7 +2,8 @@
 //!
 //! A [`KernelThread`] is a 16 KiB guarded stack plus the saved callee-saved registers. FP/SIMD registers belong to user
 //! code only; they are saved at a switch when the thread used them since it came, and loaded back when it touches them, which
-//! traps. A thread that did so several times in a row gets them loaded at once for a while.
+//! traps. A thread that did so several times in a row gets them loaded at once for a while. The kernel itself borrows a few for
+//! large copies ([`with_vectors`]).
 
 use crate::OutOfMemory;
 use crate::cpu::{self, IrqGuard};
@@ -316,6 +317,22 @@ pub(crate) fn enable_fp() {
     }
     // SAFETY: FP access is on.
     unsafe { fp_load_asm(running.saved_fp().unwrap_or(&FpState::ZERO)) };
+}
+
+/// Runs `f` with access to the FP/SIMD registers. `f` leaves them as it found them, and may not be long: interrupts are masked, so
+/// that no switch comes in between.
+#[inline]
+pub(crate) fn with_vectors<R>(f: impl FnOnce() -> R) -> R {
+    let _irq = IrqGuard::new();
+    let is_loaded = cpu::block().running.fp_loaded.load(Ordering::Relaxed) != 0;
+    if !is_loaded {
+        fp_access(true);
+    }
+    let result = f();
+    if !is_loaded {
+        fp_access(false);
+    }
+    result
 }
 
 /// The calling thread's user FP state (all zero when it never used FP).

@@ -19,7 +19,6 @@ use core::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize
 use spin::Mutex;
 
 unsafe extern "C" {
-    fn page_copy_asm(dst: *mut u8, src: *const u8);
     fn page_zero_asm(dst: *mut u8);
 }
 
@@ -376,8 +375,9 @@ impl Frame {
     }
     /// Copies the whole page from `other`.
     pub fn copy_from(&self, other: &Frame) {
+        let (to, from) = (self.at(0, PAGE_SIZE), other.at(0, PAGE_SIZE));
         // SAFETY: two whole frames, distinct or equal, in the linear map.
-        unsafe { page_copy_asm(self.at(0, PAGE_SIZE), other.at(0, PAGE_SIZE)) }
+        unsafe { crate::user::copy_page(to, from) }
     }
     /// Copies `len` bytes from user memory to `offset`; faults are resolved. Returns how many bytes were copied before an
     /// unresolvable fault.

@@ -240,10 +240,17 @@ impl fmt::Display for KernelFrame {
     }
 }
 
+/// Instructions from `first` to before `end`, and where to go on when one of them faults: offsets from the words themselves.
 #[repr(C)]
 struct ExEntry {
-    insn: i32,
+    first: i32,
+    end: i32,
     fixup: i32,
+}
+
+/// What a word of the table points to.
+fn pointed_to(word: &i32) -> u64 {
+    (core::ptr::from_ref(word) as u64).wrapping_add_signed(i64::from(*word))
 }
 
 /// The fix-up address for a faulting instruction at `pc`.
@@ -253,10 +260,8 @@ fn find_fixup(pc: u64) -> Option<u64> {
         let start = &raw const __ex_table_start;
         core::slice::from_raw_parts(start, (&raw const __ex_table_end).offset_from_unsigned(start))
     };
-    table.iter().find_map(|entry| {
-        let insn = (&raw const entry.insn as u64).wrapping_add_signed(i64::from(entry.insn));
-        (insn == pc).then(|| (&raw const entry.fixup as u64).wrapping_add_signed(i64::from(entry.fixup)))
-    })
+    let entry = table.iter().find(|entry| (pointed_to(&entry.first)..pointed_to(&entry.end)).contains(&pc))?;
+    Some(pointed_to(&entry.fixup))
 }
 
 #[unsafe(no_mangle)]
@@ -282,7 +287,7 @@ extern "C" fn rust_kernel_sync(frame: &mut KernelFrame) {
                 return;
             }
         }
-        // Only now: the search takes hundreds of instructions, and most faults are resolved.
+        // Only now: the search takes its time, and most faults are resolved.
         if let Some(fixup) = find_fixup(frame.elr) {
             frame.elr = fixup;
             return;

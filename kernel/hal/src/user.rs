@@ -3,6 +3,7 @@
 //! Every function checks that the range lies in the user half. The plain ones resolve page faults (and may sleep in
 //! doing so); the `_nofault` ones answer [`UserFault`] at once, for use under spin locks: unlock, fault in, retry.
 
+use crate::context;
 use alloc::vec::Vec;
 use base::addr::{PAGE_SIZE, USER_END, UserAddr, page_down};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 unsafe extern "C" {
     fn copy_user_asm(dst: *mut u8, src: *const u8, len: usize) -> usize;
     fn copy_user_nofault_asm(dst: *mut u8, src: *const u8, len: usize) -> usize;
+    fn copy_blocks_asm(dst: *mut u8, src: *const u8, blocks: usize) -> usize;
     fn zero_user_asm(dst: *mut u8, len: usize) -> usize;
     fn store_halfwords_user_asm(dst: *mut u8, src: *const u8, records: usize) -> usize;
     fn cstr_user_asm(dst: *mut u8, src: *const u8, limit: usize) -> isize;
@@ -81,6 +83,57 @@ fn clamp(addr: UserAddr, len: usize) -> (u64, usize) {
     if addr >= USER_END { (0, 0) } else { (addr, len.min((USER_END - addr) as usize)) }
 }
 
+/// What the vector registers copy at once, and the most they copy with interrupts masked.
+const BLOCK: usize = 512;
+const MAX_BLOCKS: usize = PAGE_SIZE / BLOCK;
+/// From how many bytes on borrowing them is worth it.
+const VECTORS_FROM: usize = 4 * BLOCK;
+
+/// Answers how many bytes were copied.
+///
+/// # Safety
+/// One side is `len` bytes of kernel memory, valid for the access; the other lies in the user half.
+#[inline]
+unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) -> usize {
+    // SAFETY: the caller's promise.
+    let done = if len < VECTORS_FROM { 0 } else { unsafe { copy_by_vectors(dst, src, len) } };
+    let (dst, src) = (dst.wrapping_add(done), src.wrapping_add(done));
+    // SAFETY: what is left of both sides; the user side's faults have fix-ups.
+    len - with_user(|| unsafe { copy_user_asm(dst, src, len - done) })
+}
+
+/// Copies whole blocks, up to the first that faults (it may have been copied in part); answers how many bytes. The faults are left to
+/// `copy_user_asm`, which may sleep: that is not possible with another's registers in hand.
+///
+/// # Safety
+/// As [`copy`].
+#[inline(never)]
+unsafe fn copy_by_vectors(dst: *mut u8, src: *const u8, len: usize) -> usize {
+    let mut done = 0;
+    loop {
+        let blocks = ((len - done) / BLOCK).min(MAX_BLOCKS);
+        if blocks == 0 {
+            return done;
+        }
+        let (dst, src) = (dst.wrapping_add(done), src.wrapping_add(done));
+        // SAFETY: `blocks` blocks of both sides are left; the user side's faults have fix-ups; vector registers may be used.
+        let left = context::with_vectors(|| with_user(|| unsafe { copy_blocks_asm(dst, src, blocks) }));
+        done += (blocks - left) * BLOCK;
+        if left != 0 {
+            return done;
+        }
+    }
+}
+
+/// Copies a page of kernel memory.
+///
+/// # Safety
+/// Both are valid for the access, and distinct or equal.
+pub(crate) unsafe fn copy_page(dst: *mut u8, src: *const u8) {
+    // SAFETY: the caller's promise; vector registers may be used.
+    context::with_vectors(|| unsafe { copy_blocks_asm(dst, src, MAX_BLOCKS) });
+}
+
 /// Copies in; answers how many bytes were copied.
 ///
 /// # Safety
@@ -89,7 +142,7 @@ fn clamp(addr: UserAddr, len: usize) -> (u64, usize) {
 pub(crate) unsafe fn copy_in_raw(dst: *mut u8, src: UserAddr, len: usize) -> usize {
     let (src, len) = clamp(src, len);
     // SAFETY: the user side is in the user half, and its faults have fix-ups; the kernel side is the caller's promise.
-    len - with_user(|| unsafe { copy_user_asm(dst, src as *const u8, len) })
+    unsafe { copy(dst, src as *const u8, len) }
 }
 
 /// Copies out; answers how many bytes were copied.
@@ -100,7 +153,7 @@ pub(crate) unsafe fn copy_in_raw(dst: *mut u8, src: UserAddr, len: usize) -> usi
 pub(crate) unsafe fn copy_out_raw(dst: UserAddr, src: *const u8, len: usize) -> usize {
     let (dst, len) = clamp(dst, len);
     // SAFETY: as in `copy_in_raw`.
-    len - with_user(|| unsafe { copy_user_asm(dst as *mut u8, src, len) })
+    unsafe { copy(dst as *mut u8, src, len) }
 }
 
 #[inline]
@@ -124,6 +177,17 @@ pub fn copy_from_user_partial(dst: &mut [u8], src: UserAddr) -> usize {
 pub fn copy_to_user_partial(dst: UserAddr, src: &[u8]) -> usize {
     // SAFETY: a live slice.
     unsafe { copy_out_raw(dst, src.as_ptr(), src.len()) }
+}
+
+/// Appends up to `len` bytes straight to the room that `out` has beyond its length; answers how many could be copied. Panics without
+/// that much room.
+pub fn append_from_user(out: &mut Vec<u8>, src: UserAddr, len: usize) -> usize {
+    let room = &mut out.spare_capacity_mut()[..len];
+    // SAFETY: a live, exclusive slice.
+    let copied = unsafe { copy_in_raw(room.as_mut_ptr().cast(), src, len) };
+    // SAFETY: the first `copied` bytes of the room were stored.
+    unsafe { out.set_len(out.len() + copied) };
+    copied
 }
 
 pub fn copy_from_user_nofault(dst: &mut [u8], src: UserAddr) -> Result<(), UserFault> {

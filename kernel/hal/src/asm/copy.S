@@ -1,13 +1,14 @@
 // Copies between kernel and user memory, and memory functions.
 //
-// Each user-access instruction that may fault has an entry in __ex_table: {instruction, fix-up} as offsets from the entry
-// itself. Routines between __nofault_start and __nofault_end take the fix-up at once; the others let the kernel resolve the
+// Each run of user-access instructions that may fault has an entry in __ex_table: {first, end, fix-up}, each as an offset from the
+// word itself. Routines between __nofault_start and __nofault_end take the fix-up at once; the others let the kernel resolve the
 // fault first. PAN is lifted by the callers in user.rs.
 
-.macro extable insn, fixup
+.macro extable first, end, fixup
     .pushsection .ex_table, "a"
     .balign 4
-    .long (\insn) - .
+    .long (\first) - .
+    .long (\end) - .
     .long (\fixup) - .
     .popsection
 .endm
@@ -102,25 +103,50 @@
     b       80b
 90: mov     x0, x2
     ret
-    .irp    offset, 0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60
-    extable 10b + \offset, 70b
-    extable 10b + 64 + \offset, 70b
-    extable 16b + \offset, 80b
-    .endr
-    .irp    offset, 0, 4, 8, 12, 16, 20, 24, 28
-    extable 20b + \offset, 80b
-    .endr
-    .irp    offset, 0, 4, 8, 12
-    extable 30b + \offset, 80b
-    .endr
-    extable 40b, 80b
-    extable 40b + 4, 80b
-    extable 50b, 80b
-    extable 50b + 4, 80b
-    extable 60b, 80b
-    extable 60b + 4, 80b
-    extable 81b, 90b
-    extable 82b, 90b
+    extable 10b, 15b, 70b
+    extable 16b, 80b, 80b
+    extable 81b, 90b, 90b
+.endm
+
+// 128 bytes at an offset through the vector registers: x0 = dst, x1 = src.
+.macro move_128_by_vectors at
+    ldp     q0, q1, [x1, #\at]
+    ldp     q2, q3, [x1, #\at + 32]
+    ldp     q4, q5, [x1, #\at + 64]
+    ldp     q6, q7, [x1, #\at + 96]
+    stp     q0, q1, [x0, #\at]
+    stp     q2, q3, [x0, #\at + 32]
+    stp     q4, q5, [x0, #\at + 64]
+    stp     q6, q7, [x0, #\at + 96]
+.endm
+
+// x0 = dst, x1 = src, x2 = blocks of 512 bytes, one at least; answers blocks not copied. The vector registers are the user's: what
+// is used of them is put back.
+.arch_extension fp
+.arch_extension simd
+.macro blocks_routine name
+.global \name
+.balign 64
+\name:
+    stp     q0, q1, [sp, #-128]!
+    stp     q2, q3, [sp, #32]
+    stp     q4, q5, [sp, #64]
+    stp     q6, q7, [sp, #96]
+1:  move_128_by_vectors 0
+    move_128_by_vectors 128
+    move_128_by_vectors 256
+    move_128_by_vectors 384
+    add     x1, x1, #512
+    add     x0, x0, #512
+    subs    x2, x2, #1
+    b.ne    1b
+2:  ldp     q2, q3, [sp, #32]
+    ldp     q4, q5, [sp, #64]
+    ldp     q6, q7, [sp, #96]
+    ldp     q0, q1, [sp], #128
+    mov     x0, x2
+    ret
+    extable 1b, 2b, 2b
 .endm
 
 // x0 = dst (user), x1 = bytes; answers bytes not zeroed.
@@ -131,9 +157,9 @@
     cmp     x1, #64
     b.lo    20f
 10: stp     xzr, xzr, [x0]
-11: stp     xzr, xzr, [x0, #16]
-12: stp     xzr, xzr, [x0, #32]
-13: stp     xzr, xzr, [x0, #48]
+    stp     xzr, xzr, [x0, #16]
+    stp     xzr, xzr, [x0, #32]
+    stp     xzr, xzr, [x0, #48]
     add     x0, x0, #64
     sub     x1, x1, #64
     cmp     x1, #64
@@ -145,11 +171,8 @@
     b       20b
 40: mov     x0, x1
     ret
-    extable 10b, 20b
-    extable 11b, 20b
-    extable 12b, 20b
-    extable 13b, 20b
-    extable 21b, 40b
+    extable 10b, 20b, 20b
+    extable 21b, 40b, 40b
 .endm
 
 // x0 = dst (user), x1 = src, x2 = records; stores the halfword at the start of each 8-byte record of `src` to the record of `dst`.
@@ -158,15 +181,31 @@
 .global \name
 .balign 64
 \name:
-1:  cbz     x2, 3f
-    ldrh    w3, [x1], #8
-2:  strh    w3, [x0]
+    subs    x2, x2, #4
+    b.lo    2f
+1:  ldrh    w3, [x1]
+    ldrh    w4, [x1, #8]
+    ldrh    w5, [x1, #16]
+    ldrh    w6, [x1, #24]
+    strh    w3, [x0]
+    strh    w4, [x0, #8]
+    strh    w5, [x0, #16]
+    strh    w6, [x0, #24]
+    add     x1, x1, #32
+    add     x0, x0, #32
+    subs    x2, x2, #4
+    b.hs    1b
+2:  adds    x2, x2, #4                      // 0 to 3 are left; or four or more, after a fault
+    b.eq    4f
+3:  ldrh    w3, [x1], #8
+    strh    w3, [x0]
     add     x0, x0, #8
-    sub     x2, x2, #1
-    b       1b
-3:  mov     x0, x2
+    subs    x2, x2, #1
+    b.ne    3b
+4:  mov     x0, x2
     ret
-    extable 2b, 3b
+    extable 1b, 2b, 2b
+    extable 3b, 4b, 4b
 .endm
 
 // x0 = dst (kernel), x1 = src (user), x2 = limit; copies up to and including a NUL. Answers the index of the NUL, `limit`
@@ -209,8 +248,8 @@
     ret
 4:  mov     x0, #-1
     ret
-    extable 2b, 4b
-    extable 7b, 4b
+    extable 2b, 5b, 4b
+    extable 7b, 6b, 4b
 .endm
 
 // Word accesses. x0 = address; x0 answers the value, or 1 << 32 on a fault.
@@ -221,7 +260,7 @@
     ret
 2:  mov     x0, #(1 << 32)
     ret
-    extable 1b, 2b
+    extable 1b, 2b, 2b
 .endm
 // x0 = address, w1 = value; x0 answers 0 or 1 << 32.
 .macro store32_routine name
@@ -232,7 +271,7 @@
     ret
 2:  mov     x0, #(1 << 32)
     ret
-    extable 1b, 2b
+    extable 1b, 2b, 2b
 .endm
 // x0 = address, w1 = old, w2 = new; x0 answers what was found, or 1 << 32.
 .macro cas32_routine name
@@ -250,8 +289,7 @@
     ret
 4:  mov     x0, #(1 << 32)
     ret
-    extable 1b, 4b
-    extable 2b, 4b
+    extable 1b, 4b, 4b
 .endm
 
 .section .text
@@ -267,6 +305,7 @@ cas32_routine   cas32_user_asm
 .global __nofault_start
 __nofault_start:
 copy_routine    copy_user_nofault_asm
+blocks_routine  copy_blocks_asm
 load32_routine  load32_user_nofault_asm
 cas32_routine   cas32_user_nofault_asm
 .global __nofault_end
@@ -440,31 +479,6 @@ bcmp:
     cneg    w0, w0, lo
     ret
 
-.global page_copy_asm
-.balign 64
-page_copy_asm:
-    add     x2, x0, #4096
-1:  ldp     x3, x4, [x1]
-    ldp     x5, x6, [x1, #16]
-    ldp     x7, x8, [x1, #32]
-    ldp     x9, x10, [x1, #48]
-    ldp     x11, x12, [x1, #64]
-    ldp     x13, x14, [x1, #80]
-    ldp     x15, x16, [x1, #96]
-    ldp     x17, x18, [x1, #112]
-    add     x1, x1, #128
-    stp     x3, x4, [x0]
-    stp     x5, x6, [x0, #16]
-    stp     x7, x8, [x0, #32]
-    stp     x9, x10, [x0, #48]
-    stp     x11, x12, [x0, #64]
-    stp     x13, x14, [x0, #80]
-    stp     x15, x16, [x0, #96]
-    stp     x17, x18, [x0, #112]
-    add     x0, x0, #128
-    cmp     x0, x2
-    b.ne    1b
-    ret
 .global page_zero_asm
 .balign 64
 page_zero_asm:
@@ -500,4 +514,4 @@ mmio_probe32_insn:
     ret
 1:  mov     x0, #(1 << 32)
     ret
-    extable mmio_probe32_insn, 1b
+    extable mmio_probe32_insn, mmio_probe32_insn + 4, 1b
