@@ -6,6 +6,7 @@ use std::ptr::null_mut;
 
 pub const TESTS: Tests = &[
     ("registers_survive_switches", registers_survive_switches),
+    ("registers_survive_large_copies", registers_survive_large_copies),
     ("a_child_gets_a_copy", a_child_gets_a_copy),
     ("a_bad_frame_is_a_fault_of_the_program", a_bad_frame),
 ];
@@ -20,7 +21,7 @@ macro_rules! for_each_register {
 }
 
 /// Fills V0-V31, FPSR and FPCR from `pattern`, calls the kernel, and answers the call's result and which bits are others then.
-unsafe fn keep_across(pattern: u64, number: i64, argument: u64) -> (u64, u64) {
+unsafe fn keep_across(pattern: u64, number: i64, arguments: [u64; 3]) -> (u64, u64) {
     let flags = pattern & 0x1f;
     let rounding = (pattern >> 8 & 3) << 22;
     let (result, mut changed, new_flags, new_rounding): (u64, u64, u64, u64);
@@ -39,7 +40,8 @@ unsafe fn keep_across(pattern: u64, number: i64, argument: u64) -> (u64, u64) {
         p = in(reg) pattern, flags = in(reg) flags, rounding = in(reg) rounding,
         new_flags = out(reg) new_flags, new_rounding = out(reg) new_rounding,
         changed = out(reg) changed, t = out(reg) _,
-        inout("x0") argument => result, in("x1") 0u64, in("x2") 0u64, in("x3") 0u64, in("x4") 0u64, in("x8") number,
+        inout("x0") arguments[0] => result, in("x1") arguments[1], in("x2") arguments[2], in("x3") 0u64, in("x4") 0u64,
+        in("x8") number,
         out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
         out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _, out("v15") _,
         out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
@@ -62,9 +64,48 @@ fn registers_survive_switches() {
                         1 => (libc::SYS_getppid, 0),
                         _ => (libc::SYS_sched_yield, 0),
                     };
-                    let (_, changed) = unsafe { keep_across(pattern, number, argument) };
+                    let (_, changed) = unsafe { keep_across(pattern, number, [argument, 0, 0]) };
                     assert_eq!(changed, 0, "thread {thread}, round {round}");
                 }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+/// A kernel may use them to copy, and may not show it: whatever lies at odd places, and where pages come in during the copy.
+fn registers_survive_large_copies() {
+    const ROOM: usize = 64 << 10;
+    let threads: Vec<_> = (1..=4u64)
+        .map(|thread| {
+            std::thread::spawn(move || {
+                let mut ends = [0; 2];
+                assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+                let [reader, writer] = ends.map(|fd| fd as u64);
+                for round in 0..60u64 {
+                    let pattern = (thread << 32 | round).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let len = 1500 + round * 971;
+                    let sent: Vec<u8> = (0..len + 9).map(|at| (at * at ^ pattern >> (at % 56)) as u8).collect();
+                    let at = &raw const sent[round as usize % 9];
+                    let (written, changed) = unsafe { keep_across(pattern, libc::SYS_write, [writer, at as u64, len]) };
+                    assert_eq!((written, changed), (len, 0), "written, thread {thread}, round {round}");
+                    let (private, anonymous) = (libc::MAP_PRIVATE, libc::MAP_ANONYMOUS);
+                    let protection = libc::PROT_READ | libc::PROT_WRITE;
+                    let fresh = unsafe { libc::mmap(null_mut(), ROOM, protection, private | anonymous, -1, 0) };
+                    assert_ne!(fresh, libc::MAP_FAILED);
+                    let to = fresh as u64 + thread * round % 17;
+                    let (read, changed) = unsafe { keep_across(!pattern, libc::SYS_read, [reader, to, len]) };
+                    assert_eq!((read, changed), (len, 0), "read, thread {thread}, round {round}");
+                    let got = unsafe { std::slice::from_raw_parts(to as *const u8, len as usize) };
+                    assert!(
+                        got == &sent[round as usize % 9..][..len as usize],
+                        "bytes, thread {thread}, round {round}"
+                    );
+                    assert_eq!(unsafe { libc::munmap(fresh, ROOM) }, 0);
+                }
+                ends.map(|fd| unsafe { libc::close(fd) });
             })
         })
         .collect();
@@ -77,7 +118,7 @@ fn a_child_gets_a_copy() {
     for round in 1..=20u64 {
         let pattern = round.wrapping_mul(0x0123_4567_89ab_cdef) | 1;
         // clone(2) as fork(2) does it.
-        let (child, changed) = unsafe { keep_across(pattern, libc::SYS_clone, libc::SIGCHLD as u64) };
+        let (child, changed) = unsafe { keep_across(pattern, libc::SYS_clone, [libc::SIGCHLD as u64, 0, 0]) };
         if child == 0 {
             unsafe { libc::_exit(i32::from(changed != 0)) };
         }
