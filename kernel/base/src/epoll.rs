@@ -50,6 +50,7 @@ impl IndexList {
         self.links.get(index as usize).is_some_and(|link| link.0 != OUT)
     }
     /// Appends `index`; answers false when it is already in the list.
+    #[inline]
     pub fn push_back(&mut self, index: u32) -> bool {
         let at = index as usize;
         while self.links.len() <= at {
@@ -68,6 +69,7 @@ impl IndexList {
         true
     }
     /// Takes `index` out; answers whether it was in the list.
+    #[inline]
     pub fn remove(&mut self, index: u32) -> bool {
         if !self.contains(index) {
             return false;
@@ -84,11 +86,18 @@ impl IndexList {
         self.len -= 1;
         true
     }
+    #[inline]
     pub fn pop_front(&mut self) -> Option<u32> {
         let index = self.front()?;
         self.remove(index);
         Some(index)
     }
+    /// The only number there is.
+    #[inline]
+    pub fn sole(&self) -> Option<u32> {
+        (self.len == 1).then_some(self.head)
+    }
+    #[inline]
     pub fn front(&self) -> Option<u32> {
         (self.head != NONE).then_some(self.head)
     }
@@ -193,9 +202,12 @@ mod tests {
         assert_eq!(all(&list), [3, 7]);
         assert!(list.remove(7));
         assert!(list.push_back(1));
+        assert_eq!(list.sole(), None);
         assert_eq!(list.pop_front(), Some(3));
+        assert_eq!(list.sole(), Some(1));
         assert_eq!(list.pop_front(), Some(1));
         assert_eq!(list.pop_front(), None);
+        assert_eq!(list.sole(), None);
         assert!(list.is_empty());
     }
 

@@ -92,12 +92,14 @@ impl Item {
 
     /// What holds now, of what is asked for.
     fn current_events(&self, file: &OpenFile) -> u32 {
-        let mask = self.mask.load(Ordering::Relaxed);
-        if mask & !PRIVATE == 0 {
-            return 0;
-        }
-        file.poll(None).bits() & (mask | ALWAYS)
+        events_of(file, self.mask.load(Ordering::Relaxed))
     }
+}
+
+/// What holds now of what `mask` asks for.
+#[inline]
+fn events_of(file: &OpenFile, mask: u32) -> u32 {
+    if mask & !PRIVATE == 0 { 0 } else { file.poll(None).bits() & (mask | ALWAYS) }
 }
 
 impl Epoll {
@@ -269,6 +271,23 @@ impl Epoll {
         Ok(depth)
     }
 
+    /// What there is to report when the ready list holds one item alone, level-triggered: that can stay where it is. `None` when it is
+    /// otherwise, and when nothing of it holds (it must leave the list before that is looked at for good).
+    #[inline]
+    fn sole_event(&self) -> Option<EpollEvent> {
+        let ready = self.ready.lock();
+        let item = ready.slab.get(ready.list.sole()?)?.as_ref()?;
+        let mask = item.mask.load(Ordering::Relaxed);
+        if mask & (EPOLLET | EPOLLONESHOT) != 0 {
+            return None;
+        }
+        let data = item.data.load(Ordering::Relaxed);
+        let file = item.file.upgrade()?;
+        drop(ready);
+        let events = events_of(&file, mask);
+        (events != 0).then_some(EpollEvent { events, pad: 0, data })
+    }
+
     /// Takes the first item off the ready list, of which `turns` entries are to be looked at at most (all that are there at the
     /// first call, when it is `None`).
     fn pop_ready(&self, turns: &mut Option<usize>) -> Option<Arc<Item>> {
@@ -300,7 +319,7 @@ impl Epoll {
         // Each item of the list as it is now, once: what stays ready joins the end again.
         let mut turns = None;
         let mut is_one_left = false;
-        while count < max {
+        while count < max && turns != Some(0) {
             let Some(item) = self.pop_ready(&mut turns) else { break };
             let Some(file) = item.file.upgrade() else { continue };
             let found = item.current_events(&file);
@@ -331,7 +350,24 @@ impl Epoll {
     }
 
     /// epoll_wait: up to `max` events; 0 at the deadline. EINTR, EFAULT.
+    #[inline]
     pub fn wait(&self, events: UserPtr<EpollEvent>, max: usize, deadline: Deadline, zero_timeout: bool) -> SysResult {
+        if let Some(event) = self.sole_event() {
+            events.write(&event)?;
+            self.waiters.wake_one(); // it is there for others too
+            return Ok(1);
+        }
+        self.wait_for_any(events, max, deadline, zero_timeout)
+    }
+
+    #[inline(never)]
+    fn wait_for_any(
+        &self,
+        events: UserPtr<EpollEvent>,
+        max: usize,
+        deadline: Deadline,
+        zero_timeout: bool,
+    ) -> SysResult {
         loop {
             let count = self.collect(events, max)?;
             if count != 0 {
@@ -408,6 +444,9 @@ impl FileOps for EpollFile {
         out
     }
 
+    fn as_epoll(&self) -> Option<&EpollFile> {
+        Some(self)
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

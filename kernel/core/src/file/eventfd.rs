@@ -4,12 +4,15 @@ use super::{FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::prelude::*;
 use crate::sync::WaitReason;
 use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The largest value the counter may hold.
 const MAX: u64 = u64::MAX - 1;
 
 pub struct EventFd {
-    count: IrqSpinLock<u64>,
+    /// Changed under `changing`; who only looks needs no lock.
+    count: AtomicU64,
+    changing: IrqSpinLock<()>,
     semaphore: bool,
     readers: WaitQueue,
     writers: WaitQueue,
@@ -19,7 +22,8 @@ pub struct EventFd {
 impl EventFd {
     pub fn new(count: u64, semaphore: bool) -> Arc<Self> {
         Arc::new(Self {
-            count: IrqSpinLock::new(count),
+            count: AtomicU64::new(count),
+            changing: IrqSpinLock::new(()),
             semaphore,
             readers: WaitQueue::new(),
             writers: WaitQueue::new(),
@@ -27,11 +31,16 @@ impl EventFd {
         })
     }
 
+    #[inline]
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
     /// Adds `value` as far as it fits, without waiting: for completions signalled by the kernel itself. Any context.
     pub fn signal(&self, value: u64) {
-        let mut count = self.count.lock();
-        *count = count.saturating_add(value);
-        drop(count);
+        let changing = self.changing.lock();
+        self.count.store(self.count().saturating_add(value), Ordering::Release);
+        drop(changing);
         self.readers.wake_one();
         self.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
     }
@@ -39,16 +48,17 @@ impl EventFd {
     /// Takes the counter (or one of it) into `dst` and answers what is left of it; `None` when it was zero.
     fn try_read(&self, dst: &mut UserWriter<'_>) -> Result<Option<u64>, Errno> {
         loop {
-            let mut count = self.count.lock();
-            if *count == 0 {
+            let changing = self.changing.lock();
+            let count = self.count();
+            if count == 0 {
                 return Ok(None);
             }
-            let taken = if self.semaphore { 1 } else { *count };
+            let taken = if self.semaphore { 1 } else { count };
             if dst.write_nofault(&taken.to_ne_bytes()) == Ok(8) {
-                *count -= taken;
-                return Ok(Some(*count));
+                self.count.store(count - taken, Ordering::Release);
+                return Ok(Some(count - taken));
             }
-            drop(count);
+            drop(changing);
             dst.fault_in(8)?;
             if dst.remaining() < 8 {
                 return Err(Errno::EFAULT);
@@ -76,7 +86,7 @@ impl FileOps for EventFd {
                 return Err(Errno::EAGAIN);
             }
             self.readers.wait_until(WaitMode::Interruptible, None, WaitReason::on("eventfd_read", file.id), || {
-                (*self.count.lock() != 0).then_some(())
+                (self.count() != 0).then_some(())
             })?;
         };
         if left != 0 {
@@ -100,9 +110,9 @@ impl FileOps for EventFd {
             return Err(Errno::EINVAL);
         }
         let try_add = || {
-            let mut count = self.count.lock();
-            let sum = count.checked_add(value).filter(|&sum| sum <= MAX)?;
-            *count = sum;
+            let _changing = self.changing.lock();
+            let sum = self.count().checked_add(value).filter(|&sum| sum <= MAX)?;
+            self.count.store(sum, Ordering::Release);
             Some(())
         };
         if try_add().is_none() {
@@ -125,7 +135,7 @@ impl FileOps for EventFd {
         if let Some(table) = table {
             table.register(&self.poll_set);
         }
-        let count = *self.count.lock();
+        let count = self.count();
         let mut events = PollEvents::empty();
         if count > 0 {
             events |= PollEvents::IN | PollEvents::RDNORM;
@@ -144,7 +154,7 @@ impl FileOps for EventFd {
     }
 
     fn fdinfo(&self, _file: &OpenFile) -> String {
-        alloc::format!("eventfd-count: {:16x}\n", *self.count.lock())
+        alloc::format!("eventfd-count: {:16x}\n", self.count())
     }
 
     fn as_any(&self) -> &dyn Any {

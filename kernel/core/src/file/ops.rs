@@ -1,6 +1,6 @@
 //! [`FileOps`], what every file can do, and [`OpenFile`], one open file description.
 
-use super::epoll::Item;
+use super::epoll::{EpollFile, Item};
 use super::poll::Registrations;
 use super::poll::{PollEvents, PollTable};
 use super::signal_io::SharedOwner;
@@ -150,6 +150,10 @@ pub trait FileOps: Any + Send + Sync {
     }
     /// The socket it is, if it is one.
     fn as_socket(&self) -> Option<&dyn crate::net::Socket> {
+        None
+    }
+    /// The epoll it is, if it is one.
+    fn as_epoll(&self) -> Option<&EpollFile> {
         None
     }
     /// For downcasts: `ops.as_any().downcast_ref::<Pipe>()`.

@@ -55,6 +55,7 @@ pub fn sys_epoll_ctl(epfd: i32, op: i32, fd: i32, event: UserAddr) -> SysResult 
     Ok(0)
 }
 
+#[inline(always)]
 fn wait(epfd: i32, events: UserAddr, maxevents: i32, timeout: Timeout) -> SysResult {
     let max = usize::try_from(maxevents).map_err(|_| Errno::EINVAL)?;
     if max == 0 || max > i32::MAX as usize / size_of::<EpollEvent>() {
@@ -65,7 +66,7 @@ fn wait(epfd: i32, events: UserAddr, maxevents: i32, timeout: Timeout) -> SysRes
         return Err(Errno::EFAULT);
     }
     let epoll_file = file(epfd)?;
-    let epoll = epoll_file.downcast::<EpollFile>().ok_or(Errno::EINVAL)?;
+    let epoll = epoll_file.ops.as_epoll().ok_or(Errno::EINVAL)?;
     epoll.0.wait(UserPtr::new(events), max, timeout.deadline, timeout.is_zero)
 }
 
@@ -81,6 +82,9 @@ pub fn sys_epoll_pwait(
         Ok(ms) => Timeout::after_ns(ms * 1_000_000),
         Err(_) => Timeout::NEVER,
     };
+    if sigmask.is_null() {
+        return wait(epfd, events, maxevents, timeout);
+    }
     with_mask(sigmask, sigsetsize, || wait(epfd, events, maxevents, timeout))
 }
 
