@@ -128,16 +128,17 @@ impl FdTable {
         self.slots.leaf().files.get(fd as u32 as usize)?.clone()
     }
 
-    /// The file of each descriptor of `fds`, `None` where there is none or an O_PATH file. The lock is given up now and then.
-    pub fn get_each(&self, fds: impl ExactSizeIterator<Item = i32>, files: &mut Vec<Option<Arc<OpenFile>>>) {
+    /// Appends the file of the descriptor that each of `items` names, `None` where there is none or an O_PATH file. The lock is given
+    /// up now and then.
+    pub fn get_each<T>(&self, items: &[T], fd: impl Fn(&T) -> i32, files: &mut Vec<Option<Arc<OpenFile>>>) {
         const AT_ONCE: usize = 64;
-        let mut fds = fds.peekable();
-        while fds.peek().is_some() {
+        for items in items.chunks(AT_ONCE) {
             let slots = self.slots.lock();
-            for fd in fds.by_ref().take(AT_ONCE) {
-                let file = slots.files.get(fd as u32 as usize).and_then(Option::as_ref);
-                files.push(file.filter(|file| !file.is_path()).cloned());
-            }
+            let open = &slots.files[..];
+            files.extend(items.iter().map(|item| {
+                let file = open.get(fd(item) as u32 as usize)?.as_ref()?;
+                (!file.is_path()).then(|| file.clone())
+            }));
         }
     }
 

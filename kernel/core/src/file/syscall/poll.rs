@@ -93,7 +93,7 @@ fn poll(fds: UserAddr, nfds: usize, timeout: &Timeout) -> SysResult {
     let mut files = Vec::new();
     files.try_reserve_exact(nfds).map_err(|_| Errno::ENOMEM)?;
     // Negative descriptors are in no table.
-    current().files.get().get_each(list.iter().map(|entry| entry.fd), &mut files);
+    current().files.get().get_each(&list, |entry| entry.fd, &mut files);
     // What is named is the first of the files.
     let first = files.iter().flatten().next().map_or(0, |file| file.id);
     let count = wait_for(timeout.deadline, timeout.is_zero, WaitReason::on("poll", first), |mut table| {
