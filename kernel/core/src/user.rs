@@ -317,6 +317,12 @@ enum Source<'a> {
     Kernel(&'a [u8]),
 }
 
+/// A run of bytes that a [`UserReader`] comes to.
+enum Piece<'a> {
+    User(UserAddr),
+    Kernel(&'a [u8]),
+}
+
 /// Where a write takes its bytes from: the program's buffers, or kernel memory.
 pub struct UserReader<'a> {
     source: Source<'a>,
@@ -348,21 +354,20 @@ impl<'a> UserReader<'a> {
         self.total = self.total.min(self.done + len);
     }
 
+    /// Runs `copy(where the bytes are, bytes before them, length)` over the next `len` bytes; `copy` answers how many it could.
     #[inline]
     fn advance(
         &mut self,
         len: usize,
-        mut from_user: impl FnMut(UserAddr, usize, usize) -> usize,
-        mut from_kernel: impl FnMut(&[u8]),
+        mut copy: impl FnMut(Piece<'_>, usize, usize) -> usize,
     ) -> Result<usize, UserFault> {
         let len = len.min(self.remaining());
         let moved = match &mut self.source {
-            Source::User(start) => from_user(UserAddr(start.0 + self.done as u64), 0, len),
-            Source::Kernel(bytes) => {
-                from_kernel(&bytes[self.done..self.done + len]);
-                len
+            Source::User(start) => copy(Piece::User(UserAddr(start.0 + self.done as u64)), 0, len),
+            Source::Kernel(bytes) => copy(Piece::Kernel(&bytes[self.done..self.done + len]), 0, len),
+            Source::Segments { segments, index, offset } => {
+                each_segment(segments, index, offset, len, &mut |addr, at, n| copy(Piece::User(addr), at, n))
             }
-            Source::Segments { segments, index, offset } => each_segment(segments, index, offset, len, &mut from_user),
         };
         self.done += moved;
         if moved == 0 && len != 0 { Err(UserFault) } else { Ok(moved) }
@@ -370,41 +375,57 @@ impl<'a> UserReader<'a> {
 
     /// Fills a prefix of `dst`; EFAULT only when nothing could be copied. May sleep.
     pub fn read(&mut self, dst: &mut [u8]) -> Result<usize, Errno> {
-        let cell = core::cell::RefCell::new(dst);
-        let len = cell.borrow().len();
-        Ok(self.advance(
-            len,
-            |addr, at, n| user::copy_from_user_partial(&mut cell.borrow_mut()[at..at + n], addr),
-            |src| cell.borrow_mut()[..src.len()].copy_from_slice(src),
-        )?)
+        Ok(self.advance(dst.len(), |piece, at, n| {
+            let dst = &mut dst[at..at + n];
+            match piece {
+                Piece::User(addr) => user::copy_from_user_partial(dst, addr),
+                Piece::Kernel(src) => {
+                    dst.copy_from_slice(src);
+                    n
+                }
+            }
+        })?)
+    }
+    /// Appends up to `len` bytes to `out`, which has room for them; EFAULT only when nothing could be copied. May sleep.
+    pub fn append_to(&mut self, out: &mut Vec<u8>, len: usize) -> Result<usize, Errno> {
+        Ok(self.advance(len, |piece, _, n| match piece {
+            Piece::User(addr) => user::append_from_user(out, addr, n),
+            Piece::Kernel(src) => {
+                out.extend_from_slice(src);
+                n
+            }
+        })?)
     }
     /// As `read`, but answers the fault at once: for use under spin locks.
     pub fn read_nofault(&mut self, dst: &mut [u8]) -> Result<usize, UserFault> {
-        let cell = core::cell::RefCell::new(dst);
-        let len = cell.borrow().len();
-        self.advance(
-            len,
-            |addr, at, n| {
-                if user::copy_from_user_nofault(&mut cell.borrow_mut()[at..at + n], addr).is_ok() { n } else { 0 }
-            },
-            |src| cell.borrow_mut()[..src.len()].copy_from_slice(src),
-        )
+        self.advance(dst.len(), |piece, at, n| {
+            let dst = &mut dst[at..at + n];
+            match piece {
+                Piece::User(addr) if user::copy_from_user_nofault(dst, addr).is_ok() => n,
+                Piece::User(_) => 0,
+                Piece::Kernel(src) => {
+                    dst.copy_from_slice(src);
+                    n
+                }
+            }
+        })
     }
     /// Copies `len` bytes into `frame` at `offset`.
     pub fn read_frame(&mut self, frame: &Frame, offset: usize, len: usize) -> Result<usize, Errno> {
-        Ok(self.advance(
-            len,
-            |addr, at, n| frame.write_from_user(offset + at, addr, n),
-            |src| frame.write(offset, src),
-        )?)
+        Ok(self.advance(len, |piece, at, n| match piece {
+            Piece::User(addr) => frame.write_from_user(offset + at, addr, n),
+            Piece::Kernel(src) => {
+                frame.write(offset, src);
+                n
+            }
+        })?)
     }
     /// Everything that is left, as a vector (bounded by the caller with `truncate`).
     pub fn read_all(&mut self) -> Result<Vec<u8>, Errno> {
         let mut out = Vec::new();
         out.try_reserve_exact(self.remaining()).map_err(|_| Errno::ENOMEM)?;
-        out.resize(self.remaining(), 0);
-        let n = self.read(&mut out)?;
-        if n < out.len() { Err(Errno::EFAULT) } else { Ok(out) }
+        self.append_to(&mut out, self.remaining())?;
+        if self.remaining() != 0 { Err(Errno::EFAULT) } else { Ok(out) }
     }
     pub fn fault_in(&self, len: usize) -> Result<(), Errno> {
         match &self.source {

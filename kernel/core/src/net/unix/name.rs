@@ -45,7 +45,7 @@ fn path_of(name: &[u8]) -> &[u8] {
 
 impl UnixSocket {
     pub(super) fn own_name(&self) -> Option<Name> {
-        self.state.lock().name.clone()
+        self.state.leaf().name.clone()
     }
 
     /// ENOTCONN.

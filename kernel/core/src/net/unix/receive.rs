@@ -26,20 +26,18 @@ pub(super) struct Taken {
 pub(super) type UsedUp = SmallVec<[Message; 1]>;
 
 /// What one look into the inbox came to.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Step {
     /// There was something.
     progress: bool,
     /// The call ends here, whatever it waits for.
     stop: bool,
-    /// Messages that have left the inbox.
-    used_up: UsedUp,
 }
 
 impl UnixSocket {
     /// EINVAL and ENOTCONN for a socket that is not connected; EAGAIN, ECONNRESET, EFAULT.
     pub(super) fn receive_bytes(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Taken, Errno> {
-        if self.kind != Kind::Datagram && !self.state.lock().connected {
+        if self.kind != Kind::Datagram && !self.state.leaf().connected {
             return Err(if self.kind == Kind::Stream { Errno::EINVAL } else { Errno::ENOTCONN });
         }
         let mut taken = Taken::default();
@@ -93,12 +91,14 @@ impl UnixSocket {
             let reading = self.reading.lock();
             let before = taken.len;
             let last = how.peeks().then(|| self.inbox.leaf().last);
+            // Messages that have left the inbox: where they are now they stay until they are dropped, for they are large.
+            let mut used_up = UsedUp::new();
             let looked = if self.kind == Kind::Stream {
-                self.take_stream(dst, peek, &mut taken)
+                self.take_stream(dst, peek, &mut taken, &mut used_up)
             } else {
-                self.take_packet(dst, peek, &mut taken)
+                self.take_packet(dst, peek, &mut taken, &mut used_up)
             };
-            let Step { progress, stop, used_up } = match looked {
+            let Step { progress, stop } = match looked {
                 Ok(step) => step,
                 Err(error) => {
                     drop(reading);
@@ -121,10 +121,9 @@ impl UnixSocket {
             let has_dropped = !progress && !used_up.is_empty();
             // Senders hear of room, and descriptors are counted down, with no lock held.
             if used_up.iter().any(|message| message.flying.is_some()) {
-                flight::discard(used_up);
-            } else {
-                drop(used_up);
+                flight::discard(used_up.drain(..));
             }
+            used_up.clear();
             let is_enough = taken.len >= wanted || how.peeks() || !taken.files.is_empty();
             if progress && (self.kind != Kind::Stream || is_enough) || stop {
                 return Ok(taken);
@@ -165,7 +164,13 @@ impl UnixSocket {
 
     /// Bytes of a stream, up to the end of a piece that carried descriptors, before an urgent byte, and of one sender when senders
     /// are told. `peek`: they stay, and so many bytes are passed over.
-    fn take_stream(&self, dst: &mut UserWriter<'_>, peek: Option<usize>, taken: &mut Taken) -> Result<Step, Errno> {
+    fn take_stream(
+        &self,
+        dst: &mut UserWriter<'_>,
+        peek: Option<usize>,
+        taken: &mut Taken,
+        used_up: &mut UsedUp,
+    ) -> Result<Step, Errno> {
         let mut step = Step::default();
         let mut peeked = Vec::new();
         let tells = self.common.is_on(Switches::PASS_CRED);
@@ -178,7 +183,7 @@ impl UnixSocket {
             }
             let Some(mut message) = self.pop() else { break Ok(()) };
             if message.is_urgent && !is_passing {
-                message = match self.mind_urgent(message, peek.is_some(), taken.len, &mut peeked, &mut step.used_up) {
+                message = match self.mind_urgent(message, peek.is_some(), taken.len, &mut peeked, used_up) {
                     Some(message) => message,
                     None => {
                         step.stop = taken.len > 0;
@@ -227,7 +232,7 @@ impl UnixSocket {
                 self.push_back(message);
                 break Ok(());
             }
-            step.used_up.push(message);
+            used_up.push(message);
         };
         for message in peeked.into_iter().rev() {
             self.push_back(message);
@@ -236,7 +241,13 @@ impl UnixSocket {
     }
 
     /// One packet: what does not fit into `dst` is lost. `peek`: it stays, and so many bytes are passed over.
-    fn take_packet(&self, dst: &mut UserWriter<'_>, peek: Option<usize>, taken: &mut Taken) -> Result<Step, Errno> {
+    fn take_packet(
+        &self,
+        dst: &mut UserWriter<'_>,
+        peek: Option<usize>,
+        taken: &mut Taken,
+        used_up: &mut UsedUp,
+    ) -> Result<Step, Errno> {
         let mut skip = peek.unwrap_or(0);
         let mut passed = Vec::new();
         let found = loop {
@@ -259,7 +270,6 @@ impl UnixSocket {
         taken.truncated = n < rest.len();
         taken.creds = Some(message.creds);
         taken.from = message.from.clone();
-        let mut used_up = UsedUp::new();
         if peek.is_some() {
             if let Some(flying) = &message.flying {
                 taken.files = flight::peek(flying);
@@ -272,7 +282,7 @@ impl UnixSocket {
             }
             used_up.push(message);
         }
-        copied.map(|_| Step { progress: true, stop: false, used_up })
+        copied.map(|_| Step { progress: true, stop: false })
     }
 
     pub(super) fn pop(&self) -> Option<Message> {

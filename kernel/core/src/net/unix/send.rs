@@ -77,7 +77,7 @@ impl UnixSocket {
             }
             // Packets go to the peer, whatever address is given.
             _ => {
-                let state = self.state.lock();
+                let state = self.state.leaf();
                 if !state.connected {
                     return Err(Errno::ENOTCONN);
                 }
@@ -223,26 +223,30 @@ impl UnixSocket {
     fn deliver(&self, target: &Self, message: Message, nonblocking: bool, until: Deadline) -> Result<(), Errno> {
         let is_limited = self.kind == Kind::Datagram && !core::ptr::eq(target, self) && !target.is_peer(self);
         let is_urgent = message.is_urgent;
-        let mut message = Some(message);
-        let attempt = || -> Option<Result<(), Errno>> {
-            let mut inbox = target.inbox.lock();
+        loop {
+            let mut inbox = target.inbox.leaf();
             // Looked at under the lock: a socket that is being closed empties its inbox after it has said so.
             if target.end_of_input.load(Ordering::Acquire) {
                 drop(inbox);
                 let is_gone = self.kind == Kind::Datagram && target.hung_up.load(Ordering::Acquire);
-                return Some(Err(if is_gone { Errno::ECONNREFUSED } else { Errno::EPIPE }));
+                return Err(match is_gone {
+                    true if self.is_peer(target) => self.peer_is_gone(),
+                    true => Errno::ECONNREFUSED,
+                    false => Errno::EPIPE,
+                });
             }
-            if is_limited && inbox.messages.len() > MAX_DATAGRAMS {
-                drop(inbox);
-                return nonblocking.then_some(Err(Errno::EAGAIN));
+            if !is_limited || inbox.messages.len() <= MAX_DATAGRAMS {
+                inbox.put(message);
+                break;
             }
-            inbox.put(message.take());
-            Some(Ok(()))
-        };
-        let reason = WaitReason::on("unix_send", target.id);
-        match target.room.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))? {
-            Err(Errno::ECONNREFUSED) if self.is_peer(target) => return Err(self.peer_is_gone()),
-            result => result?,
+            drop(inbox);
+            if nonblocking {
+                return Err(Errno::EAGAIN);
+            }
+            // Another sender may be first to the room this one hears of.
+            let reason = WaitReason::on("unix_send", target.id);
+            let has_changed = || (!target.is_crowded() || target.end_of_input.load(Ordering::Acquire)).then_some(());
+            target.room.wait_until(WaitMode::Interruptible, until, reason, has_changed).map_err(wait_error(until))?;
         }
         if is_urgent {
             target.tell_urgent();
@@ -257,10 +261,6 @@ impl UnixSocket {
 fn read_bytes(src: &mut UserReader<'_>, len: usize) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-    bytes.resize(len, 0);
-    if len != 0 {
-        let copied = src.read(&mut bytes)?;
-        bytes.truncate(copied);
-    }
+    src.append_to(&mut bytes, len)?;
     Ok(bytes)
 }

@@ -19,8 +19,7 @@ impl Message {
 
 impl Inbox {
     /// A message comes in; an urgent one takes the place of the one before, which becomes an ordinary byte.
-    pub(super) fn put(&mut self, message: Option<Message>) {
-        let Some(mut message) = message else { return };
+    pub(super) fn put(&mut self, mut message: Message) {
         self.last += 1;
         message.serial = self.last;
         if message.is_urgent {
