@@ -424,10 +424,10 @@ impl PageTable {
         if range.is_empty() {
             return;
         }
-        let (frames, tables) = (gather.frames.len(), gather.tables.len());
+        let (pages, tables) = (gather.pages, gather.tables.len());
         unmap_level((self.root.phys, self.root.asid), 0, 0, &range, &free, gather);
         let freed = gather.tables.len() - tables;
-        let unmapped = gather.frames.len() - frames;
+        let unmapped = gather.pages - pages;
         self.resident -= unmapped;
         self.tables -= freed;
         if unmapped > 0 || freed > 0 {
@@ -678,6 +678,8 @@ impl Slot<'_> {
 /// Collects unmapped frames and the ranges to invalidate; `finish` (or drop) invalidates once, then frees.
 #[derive(Default)]
 pub struct TlbGather {
+    /// Pages unmapped so far; the frames of some may be freed already.
+    pages: usize,
     frames: Vec<Frame>,
     tables: Vec<u64>,
     root: Option<Arc<Root>>,
@@ -709,6 +711,7 @@ impl TlbGather {
     /// be most of memory, and the collection itself must not need much of it.
     fn keep(&mut self, frame: Frame, asid: u16) {
         const MOST: usize = 512;
+        self.pages += 1;
         let full = self.frames.len() == self.frames.capacity();
         if full && (self.frames.len() >= MOST || self.frames.try_reserve(64).is_err()) {
             flush_asid(asid);

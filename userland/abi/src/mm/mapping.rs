@@ -19,6 +19,38 @@ pub fn anonymous() {
     }
 }
 
+/// Pages of this process in memory, by /proc/self/statm.
+fn resident_pages() -> i64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// The resident set goes back by what is unmapped, also when that is many pages or several mappings at once.
+pub fn resident_set() {
+    const COUNT: usize = 3000;
+    // Linux counts on each CPU for a while: 64 pages a CPU.
+    const NEAR: i64 = 64 * 8;
+    unsafe {
+        let before = resident_pages();
+        for parts in [1, 3] {
+            let at = map(COUNT * PAGE, RW, ANON);
+            (0..COUNT).for_each(|page| *at.add(page * PAGE) = 1);
+            // Different rights make mappings of their own of the parts.
+            for part in (1..parts).step_by(2) {
+                assert_eq!(
+                    libc::mprotect(at.add(COUNT / parts * part * PAGE).cast(), COUNT / parts * PAGE, PROT_READ),
+                    0
+                );
+            }
+            let between = resident_pages();
+            assert!((between - before - COUNT as i64).abs() < NEAR, "{before} then {between}");
+            assert_eq!(munmap(at.cast(), COUNT * PAGE), 0);
+            let after = resident_pages();
+            assert!((after - before).abs() < NEAR, "{before}, {between}, then {after}");
+        }
+    }
+}
+
 pub fn shared() {
     unsafe {
         let at = map(4 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS);

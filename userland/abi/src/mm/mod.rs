@@ -14,6 +14,7 @@ use std::ptr::null_mut;
 pub const TESTS: Tests = &[
     ("anonymous_memory_is_zero_and_private_over_fork", mapping::anonymous),
     ("shared_memory_is_seen_by_the_child", mapping::shared),
+    ("resident_set_goes_back", mapping::resident_set),
     ("mmap_errors", mapping::mmap_errors),
     ("fixed_replaces_and_noreplace_refuses", mapping::fixed),
     ("munmap_cuts_holes", mapping::munmap_holes),
