@@ -394,7 +394,7 @@ impl Frame {
     }
     /// Makes instructions written to the page visible to fetches on all CPUs.
     pub fn sync_instruction_cache(&self) {
-        crate::mmu::sync_instruction_cache(self.at(0, PAGE_SIZE), PAGE_SIZE);
+        crate::cache::sync_instruction_cache(self.at(0, PAGE_SIZE), PAGE_SIZE);
     }
 }
 

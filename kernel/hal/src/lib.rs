@@ -5,13 +5,14 @@
 //! - [`cpu`]: CPU numbers, per-CPU data, interrupt masking, idle;  [`smp`]: starting the other CPUs
 //! - [`trap`]: vectors, running user code until it traps;  [`context`]: kernel stacks and the context switch, FP state
 //! - [`frame`]: reference-counted page frames;  [`heap`]: the kernel's global allocator
-//! - [`mmu`]: user page tables, ASIDs, TLB;  [`mmio`]: mapping device registers, [`dma`]: memory devices share;  [`user`]: copies to and from user memory
+//! - [`cache`]: cache maintenance;  [`mmu`]: user page tables, ASIDs, TLB;  [`mmio`]: mapping device registers, [`dma`]: memory devices share;  [`user`]: copies to and from user memory
 //! - [`time`]: the generic timer;  [`vdso`]: the clock for programs;  [`power`]: PSCI, semihosting;  [`rng`]: the CPU's random numbers;  [`early`]: panic console
 #![no_std]
 
 extern crate alloc;
 
 pub mod boot;
+mod cache;
 pub mod context;
 pub mod cpu;
 pub mod dma;

@@ -101,7 +101,7 @@ fn start(index: usize, node: &tree::CpuNode) {
         node: index as u64,
     }));
     let args: *const SecondaryArgs = args;
-    crate::mmu::clean_data_cache(args.cast(), size_of::<SecondaryArgs>());
+    crate::cache::clean_data_cache(args.cast(), size_of::<SecondaryArgs>());
     let args_phys = linear_to_phys(args.cast()).0;
     let entry = crate::boot::image_to_phys(secondary_entry as *const () as u64);
     let started = match node.method {
@@ -133,12 +133,12 @@ fn release(index: usize, mpidr: u64, word: u64, args_phys: u64) -> bool {
     }
     slot_mpidr.store(mpidr, Ordering::Relaxed);
     slot_args.store(args_phys, Ordering::Release);
-    crate::mmu::clean_data_cache((&raw const *slots).cast(), size_of_val(slots));
+    crate::cache::clean_data_cache((&raw const *slots).cast(), size_of_val(slots));
     let entry = crate::boot::image_to_phys(spin_entry as *const () as u64);
     let word = linear(PhysAddr(word)).cast::<u64>();
     // SAFETY: an aligned word of RAM that the boot loader keeps for this; device trees reserve its page.
     unsafe { word.write_volatile(entry) };
-    crate::mmu::clean_data_cache(word.cast(), size_of::<u64>());
+    crate::cache::clean_data_cache(word.cast(), size_of::<u64>());
     asm::sev();
     true
 }

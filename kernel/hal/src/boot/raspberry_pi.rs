@@ -37,7 +37,7 @@ impl Shared for ImageMemory {
         (phys % GIB) as u32 | 0xc000_0000
     }
     fn flush(&self, message: &Message) {
-        crate::mmu::clean_data_cache(core::ptr::from_ref(message).cast(), size_of::<Message>());
+        crate::cache::clean_data_cache(core::ptr::from_ref(message).cast(), size_of::<Message>());
     }
 }
 
