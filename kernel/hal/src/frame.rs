@@ -373,6 +373,14 @@ impl Frame {
         // SAFETY: as in `read`.
         unsafe { core::ptr::write_bytes(to, 0, len) }
     }
+    /// Whether every byte is zero.
+    pub fn is_zero(&self) -> bool {
+        let mut bytes = [0; 256];
+        (0..PAGE_SIZE).step_by(bytes.len()).all(|at| {
+            self.read(at, &mut bytes);
+            bytes.iter().all(|byte| *byte == 0)
+        })
+    }
     /// Copies the whole page from `other`.
     pub fn copy_from(&self, other: &Frame) {
         let (to, from) = (self.at(0, PAGE_SIZE), other.at(0, PAGE_SIZE));

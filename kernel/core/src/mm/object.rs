@@ -484,16 +484,7 @@ impl MemObject {
                 if grows {
                     super::memfd::check_resize(self, end)?;
                 }
-                for index in offset >> PAGE_SHIFT..pages_for(end) {
-                    self.page(index, false)
-                        .map_err(|error| if error == Errno::ENOMEM { Errno::ENOSPC } else { error })?;
-                    if index.is_multiple_of(64) {
-                        crate::sched::cond_resched();
-                        if current().is_dying() {
-                            return Err(Errno::EINTR);
-                        }
-                    }
-                }
+                self.allocate(offset >> PAGE_SHIFT..pages_for(end))?;
                 if grows {
                     let _pages = self.pages.lock();
                     self.len.fetch_max(end, Ordering::AcqRel);
@@ -501,6 +492,54 @@ impl MemObject {
                 Ok(())
             }
             _ => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    /// Makes every page of `range` present, or none more than before: ENOSPC, EINTR when killed.
+    fn allocate(&self, range: Range<u64>) -> Result<(), Errno> {
+        if self.quota.as_ref().is_some_and(|quota| range.end - range.start > quota.max()) {
+            return Err(Errno::ENOSPC);
+        }
+        // What was absent, in runs.
+        let mut made: Vec<Range<u64>> = Vec::new();
+        let mut fill = |index: u64| {
+            if index.is_multiple_of(64) {
+                crate::sched::cond_resched();
+                if current().is_dying() {
+                    return Err(Errno::EINTR);
+                }
+            }
+            if self.present(index).is_some() {
+                return Ok(());
+            }
+            match made.last_mut() {
+                Some(run) if run.end == index => run.end += 1,
+                _ => {
+                    made.try_reserve(1).map_err(|_| Errno::ENOSPC)?;
+                    made.push(index..index + 1);
+                }
+            }
+            self.page(index, false)
+                .map(drop)
+                .map_err(|error| if error == Errno::ENOMEM { Errno::ENOSPC } else { error })
+        };
+        let result = range.into_iter().try_for_each(&mut fill);
+        if result.is_err() {
+            // What somebody has written to through a mapping meanwhile stays.
+            made.into_iter().flatten().for_each(|index| self.drop_untouched(index));
+        }
+        result
+    }
+
+    /// Drops page `index` when it is all zeroes and nothing else holds it.
+    fn drop_untouched(&self, index: u64) {
+        let mut pages = self.pages.lock();
+        if pages.get(index).is_some_and(|frame| frame.ref_count() == 1 && frame.is_zero()) {
+            let frame = pages.remove(index);
+            drop(pages);
+            drop(frame);
+            self.count(-1);
+            self.uncharge(1);
         }
     }
 

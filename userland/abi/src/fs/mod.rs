@@ -9,6 +9,7 @@ mod lock;
 mod names;
 mod proc;
 mod support;
+mod tmpfs;
 mod watch;
 
 pub const TESTS: Tests = &[
@@ -24,6 +25,9 @@ pub const TESTS: Tests = &[
     ("names_openat2", names::openat2),
     ("names_mount", names::mount),
     ("names_race", names::race),
+    ("tmpfs_limits", tmpfs::limits),
+    ("tmpfs_parents", tmpfs::parents),
+    ("tmpfs_removed_directories_take_no_files", tmpfs::removed_directories),
     ("attr_permissions", attr::permissions),
     ("attr_sticky", attr::sticky),
     ("attr_setgid_umask", attr::setgid_and_umask),

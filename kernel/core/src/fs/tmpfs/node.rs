@@ -1,48 +1,28 @@
-//! tmpfs: files in memory. Also the stuff of devtmpfs and of the root file system.
+//! Inodes.
 //!
 //! A directory keeps its entries by name (look-up) and by a rising number (getdents cookies stay valid while others come and
-//! go). Regular files are a [`MemObject`]. Lock order: an inode's `attr` and `body` are never held together with another
-//! inode's, but for rename, which goes by address.
+//! go). Regular files are a [`MemObject`]. Lock order: a directory's body, then that of one in it, then an inode's `attr`; but
+//! for rename, which goes by address.
 
-use super::inode::SetAttr;
-use super::notify::{self, Event};
-use super::path::{FileSystem, FsStat, MountFlags, Path};
-use super::{FileType, Inode, Stat};
+use super::Instance;
 use crate::file::pipe::FifoState;
-use crate::file::{Advance, FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom, device};
+use crate::file::{FileOps, OpenFile, OpenFlags, device};
+use crate::fs::inode::SetAttr;
+use crate::fs::path::{MountFlags, Path};
+use crate::fs::{FileType, Inode, Stat, attributes};
 use crate::mm::MemObject;
-use crate::mm::object::Quota;
 use crate::prelude::*;
 use crate::time::{Timespec, file_time};
 use alloc::collections::BTreeMap;
 use core::any::Any;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use hashbrown::HashMap;
 
-const MAGIC: u64 = 0x0102_1994;
-/// The numbers before are those of pipes, memfds and other objects without a file system.
-static NEXT_DEVICE: AtomicU64 = AtomicU64::new(20);
-
-/// What all inodes of one instance share.
-pub struct Instance {
-    name: &'static str,
-    device: u64,
-    next_ino: AtomicU64,
-    inodes: AtomicU64,
-    max_inodes: AtomicU64,
-    quota: Arc<Quota>,
-}
-
-pub struct TmpFs {
-    instance: Arc<Instance>,
-    root: Arc<TmpInode>,
-}
-
-struct Attr {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    nlink: u32,
+pub(super) struct Attr {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) nlink: u32,
     atime: Timespec,
     mtime: Timespec,
     ctime: Timespec,
@@ -50,11 +30,11 @@ struct Attr {
 }
 
 #[derive(Default)]
-struct Directory {
-    by_name: HashMap<Box<[u8]>, (u64, Arc<TmpInode>)>,
-    by_cookie: BTreeMap<u64, Box<[u8]>>,
+pub(super) struct Directory {
+    pub(super) by_name: HashMap<Box<[u8]>, (u64, Arc<TmpInode>)>,
+    pub(super) by_cookie: BTreeMap<u64, Box<[u8]>>,
     last: u64,
-    parent: u64,
+    pub(super) parent: u64,
 }
 
 impl Directory {
@@ -70,7 +50,7 @@ impl Directory {
     }
 }
 
-enum Body {
+pub(super) enum Body {
     File(Arc<MemObject>),
     Directory(SpinLock<Directory>),
     Symlink(Box<[u8]>),
@@ -81,115 +61,16 @@ enum Body {
 
 pub struct TmpInode {
     instance: Arc<Instance>,
-    ino: u64,
-    attr: SpinLock<Attr>,
-    body: Body,
+    pub(super) ino: u64,
+    pub(super) attr: SpinLock<Attr>,
+    pub(super) body: Body,
     /// Held by writes and changes of length, so that appends go behind each other.
-    order: Mutex<()>,
+    pub(super) order: Mutex<()>,
     xattrs: SpinLock<BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
-impl TmpFs {
-    /// `options`: size=, nr_inodes=, mode=, uid=, gid= as in mount(8). EINVAL.
-    pub fn new(name: &'static str, options: &[u8]) -> Result<Arc<Self>, Errno> {
-        let half = hal::frame::stats().total as u64 / 2;
-        let instance = Arc::new(Instance {
-            name,
-            device: NEXT_DEVICE.fetch_add(1, Ordering::Relaxed),
-            next_ino: AtomicU64::new(1),
-            inodes: AtomicU64::new(0),
-            max_inodes: AtomicU64::new(half),
-            quota: Arc::new(Quota::new(half)),
-        });
-        let root = TmpInode::new(&instance, FileType::Directory, 0o1777, 0, 0, 0)?;
-        if name != "tmpfs" {
-            root.attr.lock().mode = 0o755;
-        }
-        root.attr.lock().nlink = 2;
-        let fs = Arc::new(Self { instance, root });
-        fs.apply(options)?;
-        Ok(fs)
-    }
-
-    /// Sets the root's limits from mount options.
-    fn apply(&self, options: &[u8]) -> Result<(), Errno> {
-        let text = core::str::from_utf8(options).map_err(|_| Errno::EINVAL)?;
-        for option in text.split(',').filter(|option| !option.is_empty()) {
-            let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            match key {
-                "size" => {
-                    let total = hal::frame::stats().total as u64;
-                    let pages = match value.strip_suffix('%') {
-                        Some(percent) => total * percent.parse::<u64>().map_err(|_| Errno::EINVAL)? / 100,
-                        None => parse_size(value)?.div_ceil(PAGE_SIZE as u64),
-                    };
-                    self.instance.quota.set_max(if pages == 0 { u64::MAX } else { pages });
-                }
-                "nr_blocks" => self.instance.quota.set_max(parse_size(value)?),
-                "nr_inodes" => self.instance.max_inodes.store(parse_size(value)?, Ordering::Relaxed),
-                "mode" => {
-                    let mode = u32::from_str_radix(value, 8).map_err(|_| Errno::EINVAL)?;
-                    self.root.attr.lock().mode = mode & 0o7777;
-                }
-                "uid" => self.root.attr.lock().uid = value.parse().map_err(|_| Errno::EINVAL)?,
-                "gid" => self.root.attr.lock().gid = value.parse().map_err(|_| Errno::EINVAL)?,
-                "huge" | "mpol" | "inode64" | "inode32" | "noswap" | "ptmxmode" | "newinstance" | "gid5" => {}
-                _ => return Err(Errno::EINVAL),
-            }
-        }
-        Ok(())
-    }
-
-    pub fn root_inode(&self) -> Arc<TmpInode> {
-        self.root.clone()
-    }
-    /// A file with no name in this instance (memfd, shared memory).
-    pub fn unnamed(&self, mode: u32, uid: u32, gid: u32) -> Result<Arc<TmpInode>, Errno> {
-        let inode = TmpInode::new(&self.instance, FileType::Regular, mode, uid, gid, 0)?;
-        inode.attr.lock().nlink = 0;
-        Ok(inode)
-    }
-}
-
-/// A number with an optional k, m, g suffix.
-fn parse_size(text: &str) -> Result<u64, Errno> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| Errno::EINVAL)?;
-    number.checked_mul(1 << shift).ok_or(Errno::EINVAL)
-}
-
-impl FileSystem for TmpFs {
-    fn name(&self) -> &'static str {
-        self.instance.name
-    }
-    fn root(&self) -> Arc<dyn Inode> {
-        self.root.clone()
-    }
-    fn stat(&self) -> FsStat {
-        let (used, max) = (self.instance.quota.used(), self.instance.quota.max());
-        let inodes = self.instance.inodes.load(Ordering::Relaxed);
-        let max_inodes = self.instance.max_inodes.load(Ordering::Relaxed);
-        FsStat {
-            magic: MAGIC,
-            block_size: PAGE_SIZE as u64,
-            blocks: max,
-            blocks_free: max.saturating_sub(used),
-            files: max_inodes,
-            files_free: max_inodes.saturating_sub(inodes),
-        }
-    }
-    fn remount(&self, options: &[u8]) -> Result<(), Errno> {
-        self.apply(options)
-    }
-}
-
 impl TmpInode {
-    fn new(
+    pub(super) fn new(
         instance: &Arc<Instance>,
         file_type: FileType,
         mode: u32,
@@ -227,7 +108,7 @@ impl TmpInode {
     }
 
     /// A read happened: the access time moves when it is not later than the last change (relatime).
-    fn accessed(&self, file: &OpenFile, path: &Path) {
+    pub(super) fn accessed(&self, file: &OpenFile, path: &Path) {
         if file.flags().contains(OpenFlags::NOATIME)
             || path.mount.flags().intersects(MountFlags::NOATIME | MountFlags::RDONLY)
         {
@@ -240,10 +121,17 @@ impl TmpInode {
         }
     }
 
-    fn directory(&self) -> Result<&SpinLock<Directory>, Errno> {
+    pub(super) fn directory(&self) -> Result<&SpinLock<Directory>, Errno> {
         match &self.body {
             Body::Directory(directory) => Ok(directory),
             _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    /// Says what a directory's ".." is.
+    fn set_parent(&self, parent: &TmpInode) {
+        if let Body::Directory(directory) = &self.body {
+            directory.lock().parent = parent.ino;
         }
     }
 
@@ -274,9 +162,7 @@ impl TmpInode {
         if directory.by_name.contains_key(name) {
             return Err(Errno::EEXIST);
         }
-        if let Body::Directory(inner) = &inode.body {
-            inner.lock().parent = self.ino;
-        }
+        inode.set_parent(self);
         directory.insert(name, inode.clone());
         drop(directory);
         if is_directory {
@@ -287,13 +173,13 @@ impl TmpInode {
     }
 
     /// The attributes of a write: set-user-id bits fall, times move.
-    fn wrote(&self) {
+    pub(super) fn wrote(&self) {
         let now = file_time();
         let mut attr = self.attr.lock();
         attr.mtime = now;
         attr.ctime = now;
         if attr.mode & 0o6000 != 0 {
-            super::attributes::drop_suid(&mut attr.mode);
+            attributes::drop_suid(&mut attr.mode);
         }
     }
 }
@@ -400,14 +286,17 @@ impl Inode for TmpInode {
     fn rmdir(&self, name: &[u8]) -> Result<(), Errno> {
         let mut directory = self.directory()?.lock();
         let (_, inode) = directory.by_name.get(name).ok_or(Errno::ENOENT)?;
-        if !inode.directory()?.lock().by_name.is_empty() {
-            return Err(Errno::ENOTEMPTY);
+        {
+            // With no links it takes no more names ([`TmpInode::insert`]).
+            let inner = inode.directory()?.lock();
+            if !inner.by_name.is_empty() {
+                return Err(Errno::ENOTEMPTY);
+            }
+            inode.attr.lock().nlink = 0;
         }
         let inode = directory.remove(name);
         drop(directory);
-        if let Some(inode) = inode {
-            inode.attr.lock().nlink = 0;
-        }
+        drop(inode);
         self.attr.lock().nlink -= 1;
         self.touch_modified();
         Ok(())
@@ -432,6 +321,8 @@ impl Inode for TmpInode {
                 };
                 shift(self, -delta);
                 shift(target, delta);
+                moved.set_parent(target);
+                other.set_parent(self);
             }
             other.touch_changed();
         } else {
@@ -447,7 +338,7 @@ impl Inode for TmpInode {
             if is_directory(&moved) && !core::ptr::eq(self, target) {
                 self.attr.lock().nlink -= 1;
                 target.attr.lock().nlink += 1;
-                moved.directory()?.lock().parent = target.ino;
+                moved.set_parent(target);
             }
         }
         moved.touch_changed();
@@ -509,118 +400,6 @@ impl Inode for TmpInode {
     }
     fn list_xattr(&self) -> Result<Vec<u8>, Errno> {
         Ok(self.xattrs.lock().keys().flat_map(|name| name.iter().copied().chain([0])).collect())
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-impl FileOps for TmpInode {
-    fn read(&self, file: &OpenFile, offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
-        let Body::File(object) = &self.body else { return Err(Errno::EISDIR) };
-        let n = object.read(offset, dst)?;
-        if let Some(path) = file.path.as_ref().filter(|_| n != 0) {
-            self.accessed(file, path);
-            notify::path_event(path, Event::ACCESS);
-        }
-        Ok(n)
-    }
-    fn write(&self, file: &OpenFile, offset: u64, src: &mut UserReader<'_>) -> SysResult {
-        let Body::File(object) = &self.body else { return Err(Errno::EISDIR) };
-        let order = self.order.lock();
-        let append = file.flags().contains(OpenFlags::APPEND);
-        let offset = if append { object.len() } else { offset };
-        super::attributes::limit_write(offset, src)?;
-        crate::mm::memfd::check_write(object, offset.saturating_add(src.remaining() as u64))?;
-        let done = object.write(offset, src)?;
-        self.wrote();
-        if append {
-            file.append_position.store(offset + done as u64, Ordering::Relaxed);
-        }
-        drop(order);
-        if let Some(path) = &file.path {
-            notify::path_event(path, Event::MODIFY);
-        }
-        Ok(done)
-    }
-    fn advance(&self) -> Advance {
-        Advance::Position
-    }
-    fn seek(&self, _file: &OpenFile, current: u64, from: SeekFrom) -> Result<u64, Errno> {
-        let (len, object) = match &self.body {
-            Body::File(object) => (object.len(), Some(object)),
-            _ => (i64::MAX as u64, None),
-        };
-        let to = match from {
-            SeekFrom::Start(to) => Some(to),
-            SeekFrom::Current(by) => current.checked_add_signed(by),
-            SeekFrom::End(by) => len.checked_add_signed(by),
-            SeekFrom::Data(at) => return object.ok_or(Errno::EINVAL)?.seek(at, false),
-            SeekFrom::Hole(at) => return object.ok_or(Errno::EINVAL)?.seek(at, true),
-        };
-        to.filter(|to| *to <= i64::MAX as u64).ok_or(Errno::EINVAL)
-    }
-    fn poll(&self, _file: &OpenFile, _table: Option<&mut PollTable<'_>>) -> PollEvents {
-        PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM
-    }
-    fn mem_object(&self, _file: &OpenFile) -> Result<Arc<MemObject>, Errno> {
-        self.object().cloned().ok_or(Errno::ENODEV)
-    }
-    fn read_dir(
-        &self,
-        _file: &OpenFile,
-        offset: u64,
-        emit: &mut dyn FnMut(&[u8], u64, u8, u64) -> bool,
-    ) -> Result<(), Errno> {
-        let directory = self.directory()?;
-        // Cookies 0 and 1 are "." and ".."; an entry's own number + 1 is the position after it.
-        let parent = directory.lock().parent.max(1);
-        if offset == 0 && !emit(b".", self.ino, FileType::Directory as u8, 1) {
-            return Ok(());
-        }
-        if offset <= 1 && !emit(b"..", parent, FileType::Directory as u8, 2) {
-            return Ok(());
-        }
-        // A snapshot in pieces: `emit` copies to user memory, which may not happen under the lock.
-        let mut next = offset.max(2) - 1;
-        loop {
-            let batch: Vec<(u64, Box<[u8]>, u64, u8)> = {
-                let directory = directory.lock();
-                let entries = directory.by_cookie.range(next..).take(32);
-                entries
-                    .filter_map(|(cookie, name)| {
-                        let (_, inode) = directory.by_name.get(name)?;
-                        Some((*cookie, name.clone(), inode.ino, inode.file_type() as u8))
-                    })
-                    .collect()
-            };
-            if batch.is_empty() {
-                return Ok(());
-            }
-            for (cookie, name, ino, file_type) in batch {
-                if !emit(&name, ino, file_type, cookie + 2) {
-                    return Ok(());
-                }
-                next = cookie + 1;
-            }
-        }
-    }
-    fn fsync(&self, _file: &OpenFile, _data_only: bool) -> Result<(), Errno> {
-        Ok(())
-    }
-    fn truncate(&self, _file: &OpenFile, len: u64) -> Result<(), Errno> {
-        let object = self.object().ok_or(Errno::EINVAL)?;
-        let _order = self.order.lock();
-        crate::mm::memfd::check_resize(object, len)?;
-        object.truncate(len)?;
-        self.wrote();
-        Ok(())
-    }
-    fn fallocate(&self, _file: &OpenFile, mode: u32, offset: u64, len: u64) -> Result<(), Errno> {
-        let _order = self.order.lock();
-        self.object().ok_or(Errno::ENODEV)?.fallocate(mode, offset, len)?;
-        self.wrote();
-        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self
