@@ -6,7 +6,9 @@
 use crate::context;
 use alloc::vec::Vec;
 use base::addr::{PAGE_SIZE, USER_END, UserAddr, page_down};
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
+use zerocopy::FromBytes;
 
 unsafe extern "C" {
     fn copy_user_asm(dst: *mut u8, src: *const u8, len: usize) -> usize;
@@ -18,6 +20,7 @@ unsafe extern "C" {
     fn load32_user_asm(addr: u64) -> u64;
     fn load32_user_nofault_asm(addr: u64) -> u64;
     fn store32_user_asm(addr: u64, value: u32) -> u64;
+    fn store_pair_user_asm(addr: u64, first: u64, second: u64) -> u64;
     fn cas32_user_asm(addr: u64, old: u32, new: u32) -> u64;
     fn cas32_user_nofault_asm(addr: u64, old: u32, new: u32) -> u64;
 }
@@ -177,6 +180,25 @@ pub fn copy_from_user_partial(dst: &mut [u8], src: UserAddr) -> usize {
 pub fn copy_to_user_partial(dst: UserAddr, src: &[u8]) -> usize {
     // SAFETY: a live slice.
     unsafe { copy_out_raw(dst, src.as_ptr(), src.len()) }
+}
+
+/// Fills `dst` with plain data, straight into its place.
+pub fn fill_from_user<T: FromBytes>(dst: &mut [MaybeUninit<T>], src: UserAddr) -> Result<&mut [T], UserFault> {
+    let bytes = size_of_val(dst);
+    // SAFETY: a live, exclusive slice.
+    if unsafe { copy_in_raw(dst.as_mut_ptr().cast(), src, bytes) } != bytes {
+        return Err(UserFault);
+    }
+    // SAFETY: every byte was stored, and whatever the bytes are, they make a `T`.
+    Ok(unsafe { dst.assume_init_mut() })
+}
+
+/// Stores sixteen bytes.
+#[inline]
+pub fn store_pair(addr: UserAddr, pair: [u64; 2]) -> Result<(), UserFault> {
+    let addr = check(addr, 16)?;
+    // SAFETY: checked range with fix-ups.
+    word(with_user(|| unsafe { store_pair_user_asm(addr, pair[0], pair[1]) })).map(drop)
 }
 
 /// Appends up to `len` bytes straight to the room that `out` has beyond its length; answers how many could be copied. Panics without

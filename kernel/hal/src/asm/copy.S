@@ -273,6 +273,17 @@
     ret
     extable 1b, 2b, 2b
 .endm
+// x0 = address, x1, x2 = values; x0 answers 0 or 1 << 32.
+.macro store_pair_routine name
+.global \name
+\name:
+1:  stp     x1, x2, [x0]
+    mov     x0, #0
+    ret
+2:  mov     x0, #(1 << 32)
+    ret
+    extable 1b, 2b, 2b
+.endm
 // x0 = address, w1 = old, w2 = new; x0 answers what was found, or 1 << 32.
 .macro cas32_routine name
 .global \name
@@ -301,6 +312,7 @@ halfwords_routine store_halfwords_user_asm
 cstr_routine    cstr_user_asm
 load32_routine  load32_user_asm
 store32_routine store32_user_asm
+store_pair_routine store_pair_user_asm
 cas32_routine   cas32_user_asm
 .global __nofault_start
 __nofault_start:
