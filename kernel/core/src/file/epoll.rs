@@ -40,6 +40,13 @@ pub struct EpollEvent {
     pub data: u64,
 }
 
+impl EpollEvent {
+    /// Copies it out, by one store.
+    fn write_to(self, to: UserPtr<Self>) -> Result<(), Errno> {
+        Ok(hal::user::store_pair(to.addr(), [u64::from(self.events), self.data])?)
+    }
+}
+
 /// One watched (description, descriptor number).
 pub struct Item {
     epoll: Arc<Epoll>,
@@ -273,7 +280,7 @@ impl Epoll {
 
     /// What there is to report when the ready list holds one item alone, level-triggered: that can stay where it is. `None` when it is
     /// otherwise, and when nothing of it holds (it must leave the list before that is looked at for good).
-    #[inline]
+    #[inline(always)]
     fn sole_event(&self) -> Option<EpollEvent> {
         let ready = self.ready.lock();
         let item = ready.slab.get(ready.list.sole()?)?.as_ref()?;
@@ -327,7 +334,7 @@ impl Epoll {
                 continue;
             }
             let report = EpollEvent { events: found, pad: 0, data: item.data.load(Ordering::Relaxed) };
-            if let Err(error) = events.at(count).and_then(|at| at.write(&report)) {
+            if let Err(error) = events.at(count).and_then(|at| report.write_to(at)) {
                 self.ready.lock().list.push_back(item.index);
                 if count == 0 {
                     return Err(error);
@@ -350,14 +357,14 @@ impl Epoll {
     }
 
     /// epoll_wait: up to `max` events; 0 at the deadline. EINTR, EFAULT.
-    #[inline]
+    #[inline(always)]
     pub fn wait(&self, events: UserPtr<EpollEvent>, max: usize, deadline: Deadline, zero_timeout: bool) -> SysResult {
-        if let Some(event) = self.sole_event() {
-            events.write(&event)?;
-            self.waiters.wake_one(); // it is there for others too
-            return Ok(1);
-        }
-        self.wait_for_any(events, max, deadline, zero_timeout)
+        let Some(event) = self.sole_event() else {
+            return self.wait_for_any(events, max, deadline, zero_timeout);
+        };
+        event.write_to(events)?;
+        self.waiters.wake_one(); // it is there for others too
+        Ok(1)
     }
 
     #[inline(never)]

@@ -36,6 +36,22 @@ impl EventFd {
         self.count.load(Ordering::Acquire)
     }
 
+    #[inline]
+    fn events(&self) -> PollEvents {
+        let count = self.count();
+        let mut events = PollEvents::empty();
+        if count > 0 {
+            events |= PollEvents::IN | PollEvents::RDNORM;
+        }
+        if count == u64::MAX {
+            events |= PollEvents::ERR;
+        }
+        if count < MAX {
+            events |= PollEvents::OUT | PollEvents::WRNORM;
+        }
+        events
+    }
+
     /// Adds `value` as far as it fits, without waiting: for completions signalled by the kernel itself. Any context.
     pub fn signal(&self, value: u64) {
         let changing = self.changing.lock();
@@ -135,18 +151,10 @@ impl FileOps for EventFd {
         if let Some(table) = table {
             table.register(&self.poll_set);
         }
-        let count = self.count();
-        let mut events = PollEvents::empty();
-        if count > 0 {
-            events |= PollEvents::IN | PollEvents::RDNORM;
-        }
-        if count == u64::MAX {
-            events |= PollEvents::ERR;
-        }
-        if count < MAX {
-            events |= PollEvents::OUT | PollEvents::WRNORM;
-        }
-        events
+        self.events()
+    }
+    fn look(&self) -> Option<PollEvents> {
+        Some(self.events())
     }
 
     fn anonymous_name(&self) -> Option<String> {

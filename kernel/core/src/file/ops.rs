@@ -98,6 +98,10 @@ pub trait FileOps: Any + Send + Sync {
     fn poll(&self, _file: &OpenFile, _table: Option<&mut PollTable<'_>>) -> PollEvents {
         PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM
     }
+    /// What `poll` with no table answers, from objects that need no lock for it: to be called with spin locks held.
+    fn look(&self) -> Option<PollEvents> {
+        None
+    }
     /// ENOTTY when the object does not know `command`.
     fn ioctl(&self, _file: &OpenFile, _command: u32, _argument: u64) -> SysResult {
         Err(Errno::ENOTTY)

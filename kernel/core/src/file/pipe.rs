@@ -349,6 +349,29 @@ impl PipeEnd {
     pub fn directions(&self) -> (bool, bool) {
         (self.reads, self.writes)
     }
+    fn events(&self) -> PollEvents {
+        let pipe = &self.pipe;
+        let mut events = PollEvents::empty();
+        if self.reads {
+            if !pipe.is_empty() {
+                events |= PollEvents::IN | PollEvents::RDNORM;
+            }
+            if !pipe.has_writers()
+                && self.seen_writers.load(Ordering::Relaxed) != pipe.writer_opens.load(Ordering::Acquire)
+            {
+                events |= PollEvents::HUP;
+            }
+        }
+        if self.writes {
+            if !pipe.is_full() {
+                events |= PollEvents::OUT | PollEvents::WRNORM;
+            }
+            if !pipe.has_readers() {
+                events |= PollEvents::ERR;
+            }
+        }
+        events
+    }
     /// Another end of the same pipe, as `flags` open it (/proc/PID/fd/N).
     pub fn reopen(&self, flags: OpenFlags) -> Arc<dyn FileOps> {
         let (reads, writes) = (flags.readable(), flags.writable());
@@ -405,27 +428,10 @@ impl FileOps for PipeEnd {
         if let Some(table) = table {
             table.register(&self.pipe.poll_set);
         }
-        let pipe = &self.pipe;
-        let mut events = PollEvents::empty();
-        if self.reads {
-            if !pipe.is_empty() {
-                events |= PollEvents::IN | PollEvents::RDNORM;
-            }
-            if !pipe.has_writers()
-                && self.seen_writers.load(Ordering::Relaxed) != pipe.writer_opens.load(Ordering::Acquire)
-            {
-                events |= PollEvents::HUP;
-            }
-        }
-        if self.writes {
-            if !pipe.is_full() {
-                events |= PollEvents::OUT | PollEvents::WRNORM;
-            }
-            if !pipe.has_readers() {
-                events |= PollEvents::ERR;
-            }
-        }
-        events
+        self.events()
+    }
+    fn look(&self) -> Option<PollEvents> {
+        Some(self.events())
     }
     fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> SysResult {
         match command {

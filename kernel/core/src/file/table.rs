@@ -2,7 +2,7 @@
 //!
 //! One spin lock guards the table; files are dropped, and larger tables allocated, only after it is released.
 
-use super::OpenFile;
+use super::{OpenFile, PollEvents};
 use crate::prelude::*;
 use crate::process::process::rlimit;
 
@@ -13,6 +13,8 @@ bitflags! {
     }
 }
 
+/// How many descriptors are looked up with the lock taken once.
+const AT_ONCE: usize = 64;
 /// The most descriptors any limit allows (fs.nr_open).
 pub const NR_OPEN: u64 = 1 << 20;
 
@@ -128,10 +130,16 @@ impl FdTable {
         self.slots.leaf().files.get(fd as u32 as usize)?.clone()
     }
 
+    /// As `get`, but O_PATH files.
+    #[inline]
+    fn get_for_io(&self, fd: i32) -> Option<Arc<OpenFile>> {
+        let slots = self.slots.leaf();
+        slots.files.get(fd as u32 as usize)?.as_ref().filter(|file| !file.is_path()).cloned()
+    }
+
     /// Appends the file of the descriptor that each of `items` names, `None` where there is none or an O_PATH file. The lock is given
     /// up now and then.
     pub fn get_each<T>(&self, items: &[T], fd: impl Fn(&T) -> i32, files: &mut Vec<Option<Arc<OpenFile>>>) {
-        const AT_ONCE: usize = 64;
         for items in items.chunks(AT_ONCE) {
             let slots = self.slots.lock();
             let open = &slots.files[..];
@@ -140,6 +148,31 @@ impl FdTable {
                 (!file.is_path()).then(|| file.clone())
             }));
         }
+    }
+
+    /// Tells each of `items` what holds of the file that its descriptor names (`None`: there is none, or an O_PATH file) and counts no
+    /// references for it. Answers false at the first file that cannot be looked at so.
+    pub fn look_each<T>(
+        &self,
+        items: &mut [T],
+        fd: impl Fn(&T) -> i32,
+        mut tell: impl FnMut(&mut T, Option<PollEvents>),
+    ) -> bool {
+        for items in items.chunks_mut(AT_ONCE) {
+            let slots = self.slots.lock();
+            let open = &slots.files[..];
+            for item in items {
+                let holds = match open.get(fd(item) as u32 as usize) {
+                    Some(Some(file)) if !file.is_path() => match file.ops.look() {
+                        None => return false,
+                        found => found,
+                    },
+                    _ => None,
+                };
+                tell(item, holds);
+            }
+        }
+        true
     }
 
     /// Makes sure descriptor `fd` has a slot: EMFILE beyond NR_OPEN, ENOMEM.
@@ -328,7 +361,7 @@ pub fn file(fd: i32) -> Result<Arc<OpenFile>, Errno> {
 /// An `Option` comes back in a register, a `Result` through memory.
 #[inline(never)]
 fn find(fd: i32) -> Option<Arc<OpenFile>> {
-    current().files.with(|table| table.get(fd)).filter(|file| !file.is_path())
+    current().files.with(|table| table.get_for_io(fd))
 }
 
 /// As [`file`], O_PATH files included.

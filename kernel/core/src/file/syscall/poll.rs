@@ -1,13 +1,14 @@
 //! ppoll(2) and pselect6(2).
 
 use crate::file::poll::wait_for;
-use crate::file::table::file;
+use crate::file::table::{FdTable, file};
 use crate::file::{OpenFile, PollEvents, PollTable};
 use crate::prelude::*;
 use crate::process::process::rlimit;
 use crate::signal::{self, SigSet};
 use crate::sync::{Deadline, WaitReason};
 use crate::time::{self, Timespec};
+use core::mem::MaybeUninit;
 use hal::user;
 use smallvec::SmallVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -19,6 +20,22 @@ struct PollFd {
     fd: i32,
     events: u16,
     revents: u16,
+}
+
+impl PollFd {
+    fn asked(&self) -> PollEvents {
+        PollEvents::from_bits_retain(u32::from(self.events)) | PollEvents::ERR | PollEvents::HUP
+    }
+    /// Takes down which of the events asked for hold of its file (`None`: there is none); answers whether any does.
+    fn report(&mut self, holds: Option<PollEvents>) -> bool {
+        let found = match holds {
+            Some(holds) => holds.intersection(self.asked()),
+            None if self.fd < 0 => PollEvents::empty(),
+            None => PollEvents::NVAL,
+        };
+        self.revents = found.bits() as u16;
+        !found.is_empty()
+    }
 }
 
 /// A relative time-out made absolute.
@@ -84,46 +101,47 @@ fn poll(fds: UserAddr, nfds: usize, timeout: &Timeout) -> SysResult {
     if nfds as u64 > current().process.limit(rlimit::NOFILE) {
         return Err(Errno::EINVAL);
     }
-    let mut list: SmallVec<[PollFd; 8]> = SmallVec::new();
-    list.try_reserve_exact(nfds).map_err(|_| Errno::ENOMEM)?;
-    list.resize(nfds, PollFd { fd: 0, events: 0, revents: 0 });
-    if nfds != 0 {
-        user::copy_from_user(list.as_mut_slice().as_mut_bytes(), fds)?;
-    }
-    let mut files = Vec::new();
-    files.try_reserve_exact(nfds).map_err(|_| Errno::ENOMEM)?;
+    let mut room: SmallVec<[MaybeUninit<PollFd>; 8]> = SmallVec::new();
+    room.try_reserve_exact(nfds).map_err(|_| Errno::ENOMEM)?;
+    room.resize(nfds, MaybeUninit::uninit());
+    let list = user::fill_from_user(&mut room, fds)?;
     // Negative descriptors are in no table.
-    current().files.get().get_each(&list, |entry| entry.fd, &mut files);
+    let table = current().files.get();
+    let mut count = 0;
+    let is_known = table.look_each(list, |entry| entry.fd, |entry, holds| count += usize::from(entry.report(holds)));
+    if !is_known || count == 0 && !timeout.is_zero {
+        count = wait_for_each(list, &table, timeout)?;
+    }
+    // Only the results are written: the program may be changing the rest.
+    let records = list.as_bytes().as_chunks().0;
+    user::store_halfwords(fds, records, core::mem::offset_of!(PollFd, revents))?;
+    Ok(count)
+}
+
+/// Waits until something holds that `list` asks for; answers of how many entries, 0 at the time-out.
+fn wait_for_each(list: &mut [PollFd], table: &FdTable, timeout: &Timeout) -> SysResult {
+    let mut files = Vec::new();
+    files.try_reserve_exact(list.len()).map_err(|_| Errno::ENOMEM)?;
+    table.get_each(list, |entry| entry.fd, &mut files);
     // What is named is the first of the files.
     let first = files.iter().flatten().next().map_or(0, |file| file.id);
     let count = wait_for(timeout.deadline, timeout.is_zero, WaitReason::on("poll", first), |mut table| {
         let mut count = 0;
         for (entry, file) in list.iter_mut().zip(&files) {
-            let asked = PollEvents::from_bits_retain(u32::from(entry.events)) | PollEvents::ERR | PollEvents::HUP;
-            let found = match file {
-                Some(file) => {
-                    // Once something holds, nobody waits: no more registrations.
-                    let table = table.as_deref_mut().filter(|_| count == 0);
-                    match table {
-                        Some(table) => {
-                            table.set_interest(asked);
-                            file.poll(Some(table))
-                        }
-                        None => file.poll(None),
+            let holds = file.as_ref().map(|file| {
+                // Once something holds, nobody waits: no more registrations.
+                match table.as_deref_mut().filter(|_| count == 0) {
+                    Some(table) => {
+                        table.set_interest(entry.asked());
+                        file.poll(Some(table))
                     }
-                    .intersection(asked)
+                    None => file.poll(None),
                 }
-                None if entry.fd < 0 => PollEvents::empty(),
-                None => PollEvents::NVAL,
-            };
-            entry.revents = found.bits() as u16;
-            count += usize::from(!found.is_empty());
+            });
+            count += usize::from(entry.report(holds));
         }
         (count != 0).then_some(count)
     })?;
-    // Only the results are written: the program may be changing the rest.
-    let records = list.as_slice().as_bytes().as_chunks().0;
-    user::store_halfwords(fds, records, core::mem::offset_of!(PollFd, revents))?;
     Ok(count.unwrap_or(0))
 }
 
