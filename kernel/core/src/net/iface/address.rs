@@ -3,6 +3,7 @@
 use super::{Change, Kind, TABLES, announce, route};
 use crate::prelude::*;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 bitflags! {
     /// `ifa_flags` (IFA_F_*).
@@ -93,6 +94,9 @@ pub fn add_address(index: u32, mut address: Address) -> Result<(), Errno> {
     if address.prefix_len > longest || address.address.is_multicast() || address.address.is_unspecified() {
         return Err(Errno::EINVAL);
     }
+    if let Some(broadcast) = address.broadcast {
+        BROADCASTS.fetch_or(broadcast_bit(broadcast), Ordering::AcqRel);
+    }
     let existed = {
         let mut tables = TABLES.lock();
         let interface = tables.interfaces.iter_mut().find(|interface| interface.index == index).ok_or(Errno::ENODEV)?;
@@ -155,8 +159,18 @@ pub fn is_broadcast(address: IpAddr) -> bool {
     if v4.is_broadcast() {
         return true;
     }
+    if BROADCASTS.load(Ordering::Acquire) & broadcast_bit(v4) == 0 {
+        return false;
+    }
     let tables = TABLES.lock();
     tables.interfaces.iter().flat_map(|interface| &interface.addresses).any(|own| own.broadcast == Some(v4))
+}
+
+/// A bit for every broadcast address that an interface ever had, so that most addresses need no search.
+static BROADCASTS: AtomicU64 = AtomicU64::new(0);
+
+fn broadcast_bit(v4: Ipv4Addr) -> u64 {
+    1 << (v4.octets()[3] % 64)
 }
 
 /// The address with which a packet to `to` leaves interface `index`.

@@ -8,6 +8,7 @@ use crate::prelude::*;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 const SOCKADDR_IN: usize = 16;
+const SOCKADDR_IN6: usize = 28;
 /// The shortest `struct sockaddr_in6` taken: without the scope (RFC 2133).
 const SOCKADDR_IN6_SHORT: usize = 24;
 
@@ -33,23 +34,22 @@ impl Endpoint {
     }
     /// As a socket of `domain` shows it to its program.
     pub fn to_address(self, domain: u16) -> Address {
-        let mut address = Address::new();
-        address.extend_from_slice(&domain.to_ne_bytes());
-        address.extend_from_slice(&self.port.to_be_bytes());
+        let mut bytes = [0; SOCKADDR_IN6];
+        bytes[..2].copy_from_slice(&domain.to_ne_bytes());
+        bytes[2..4].copy_from_slice(&self.port.to_be_bytes());
         if domain == AF_INET {
             let v4 = match self.ip {
                 IpAddr::V4(v4) => v4,
                 IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
             };
-            address.extend_from_slice(&v4.octets());
-            address.extend_from_slice(&[0; 8]);
-        } else {
-            address.extend_from_slice(&[0; 4]);
-            address.extend_from_slice(&self.ip_v6().octets());
-            let scope = if self.ip_v6().is_unicast_link_local() { self.scope } else { 0 };
-            address.extend_from_slice(&scope.to_ne_bytes());
+            bytes[4..8].copy_from_slice(&v4.octets());
+            return Address::from_slice(&bytes[..SOCKADDR_IN]);
         }
-        address
+        let v6 = self.ip_v6();
+        bytes[8..24].copy_from_slice(&v6.octets());
+        let scope = if v6.is_unicast_link_local() { self.scope } else { 0 };
+        bytes[24..].copy_from_slice(&scope.to_ne_bytes());
+        Address::from_slice(&bytes)
     }
     fn ip_v6(&self) -> Ipv6Addr {
         match self.ip {

@@ -1,6 +1,6 @@
 //! Names to sockets: connections by both ends, listeners by port, and the short records of TIME-WAIT.
 
-use super::super::hash::{Keyed, shrink};
+use super::super::hash::{ByPort, Keyed, shrink};
 use super::{PORTS, Tcp};
 use crate::net::iface::{self, SocketInfo};
 use crate::net::inet::options::Switch;
@@ -34,7 +34,7 @@ pub(super) enum Found {
 
 struct Tables {
     connections: HashMap<Name, Entry, Keyed>,
-    listeners: HashMap<u16, SmallVec<[Arc<Tcp>; 1]>, Keyed>,
+    listeners: HashMap<u16, SmallVec<[Arc<Tcp>; 1]>, ByPort>,
     /// TIME-WAITs in the order in which they end.
     time_waits: VecDeque<(u64, Name, u64)>,
 }
@@ -51,7 +51,7 @@ fn tables() -> &'static SpinLock<Tables> {
     TABLES.call_once(|| {
         SpinLock::new(Tables {
             connections: HashMap::with_hasher(Keyed::new()),
-            listeners: HashMap::with_hasher(Keyed::new()),
+            listeners: HashMap::with_hasher(ByPort),
             time_waits: VecDeque::new(),
         })
     })

@@ -13,7 +13,7 @@ mod send;
 
 use super::address::Endpoint;
 use super::counters::{self, Of};
-use super::hash::Keyed;
+use super::hash::ByPort;
 use super::mailbox::{Mailbox, Owner};
 use super::options::IpOptions;
 use super::ports::{Claim, Ports};
@@ -57,7 +57,7 @@ pub struct UdpSocket {
     uid: u32,
 }
 
-type Table = HashMap<u16, SmallVec<[Arc<UdpSocket>; 1]>, Keyed>;
+type Table = HashMap<u16, SmallVec<[Arc<UdpSocket>; 1]>, ByPort>;
 /// UDP's sockets and ports, and UDP-Lite's.
 static TABLES: [Once<SpinLock<Table>>; 2] = [const { Once::new() }; 2];
 static PORTS: [Ports; 2] = [const { Ports::new(false) }; 2];
@@ -67,7 +67,7 @@ fn which(protocol: u8) -> usize {
 }
 
 fn table(protocol: u8) -> &'static SpinLock<Table> {
-    TABLES[which(protocol)].call_once(|| SpinLock::new(HashMap::with_hasher(Keyed::new())))
+    TABLES[which(protocol)].call_once(|| SpinLock::new(HashMap::with_hasher(ByPort)))
 }
 
 pub fn create(domain: u16, protocol: u8) -> Arc<UdpSocket> {
