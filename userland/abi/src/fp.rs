@@ -105,7 +105,7 @@ fn registers_survive_large_copies() {
                     );
                     assert_eq!(unsafe { libc::munmap(fresh, ROOM) }, 0);
                 }
-                ends.map(|fd| unsafe { libc::close(fd) });
+                ends.into_iter().for_each(|fd| assert_eq!(unsafe { libc::close(fd) }, 0));
             })
         })
         .collect();
