@@ -163,12 +163,21 @@ fn mutated_frames_never_panic() {
         let header = packet::parse(&bytes).unwrap();
         seeds.extend(build::fragments(&bytes, &header, 1280, 9).unwrap());
         seeds.push(bytes);
+        // UDP-Lite's, of which half is covered.
+        let ip = build::Ip { protocol: packet::PROTO_UDPLITE, ..ip };
+        let head = build::ip_header_len(src);
+        let mut bytes = vec![7; head + 8 + 100];
+        build::ip_header(&mut bytes, &ip);
+        build::udplite_header(&mut bytes[head..], &ip, 9, 10, 54);
+        let header = packet::parse(&bytes).unwrap();
+        assert_eq!(packet::parse_udplite(&header, &bytes[head..], true).unwrap().covered, 54);
+        seeds.push(bytes);
     }
     let mut dice = Dice(0x1234_5678_9abc);
     let mut reassembly = Reassembly::new();
     let mut server = Engine::new(dst.ip(), link(), 1, (4096, 4096), 0, 0).unwrap();
     server.listen(dst);
-    let mut parsed = 0;
+    let (mut parsed, mut lite) = (0, 0);
     for round in 0..rounds() {
         let mut bytes = seeds[dice.next() as usize % seeds.len()].clone();
         for _ in 0..dice.next() % 6 {
@@ -193,6 +202,10 @@ fn mutated_frames_never_panic() {
         }
         let upper = &bytes[header.payload_at..header.end];
         let _ = packet::parse_udp(&header, upper, true);
+        if let Some(datagram) = packet::parse_udplite(&header, upper, dice.one_in(2)) {
+            assert!((8..=upper.len()).contains(&datagram.covered) && datagram.len == upper.len());
+            lite += 1;
+        }
         let _ = packet::icmp_is_good(&header, upper);
         if let Some(tcp) = packet::parse_tcp(&header, upper, false) {
             let _ = build::reset_for(&header, &tcp);
@@ -205,5 +218,5 @@ fn mutated_frames_never_panic() {
         }
         let _ = build::fragments(&bytes, &header, 576, 1);
     }
-    assert!(parsed > rounds() / 10);
+    assert!(parsed > rounds() / 10 && lite > rounds() / 100, "{parsed} {lite}");
 }

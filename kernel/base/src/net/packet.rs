@@ -271,15 +271,20 @@ pub fn parse_udp(header: &Header, datagram: &[u8], verify: bool) -> Option<Udp> 
 }
 
 /// A UDP-Lite datagram (RFC 3828): where UDP says its length, this says how much the checksum, which must be there, covers.
-pub fn parse_udplite(header: &Header, datagram: &[u8]) -> Option<Udp> {
+pub fn parse_udplite(header: &Header, datagram: &[u8], verify: bool) -> Option<Udp> {
     let len = datagram.len();
     let covered = match usize::from(be16(datagram, 4)?) {
         0 => len,
         covered => covered,
     };
     let bytes = datagram.get(..covered).filter(|bytes| bytes.len() >= 8)?;
-    let is_good = be16(bytes, 6)? != 0 && sum(bytes, pseudo_sum(header.src, header.dst, PROTO_UDPLITE, len)) == 0xffff;
-    is_good.then_some(Udp { src_port: be16(bytes, 0)?, dst_port: be16(bytes, 2)?, len, covered })
+    let is_good = || sum(bytes, pseudo_sum(header.src, header.dst, PROTO_UDPLITE, len)) == 0xffff;
+    (be16(bytes, 6)? != 0 && (!verify || is_good())).then_some(Udp {
+        src_port: be16(bytes, 0)?,
+        dst_port: be16(bytes, 2)?,
+        len,
+        covered,
+    })
 }
 
 /// Whether an ICMP or ICMPv6 message is long enough and its sum is right.

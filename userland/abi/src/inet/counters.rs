@@ -64,6 +64,39 @@ pub fn udp() {
     unsafe { close(sender) };
 }
 
+pub fn udplite() {
+    let bytes = [1u8; 100];
+    let lite = |domain: i32| ok(unsafe { socket(domain, SOCK_DGRAM, IPPROTO_UDPLITE) });
+    lo_up();
+    let (receiver, sender) = (lite(AF_INET), lite(AF_INET));
+    assert_eq!(bind_v4(receiver, LOCAL, 0), 0);
+    assert_eq!(connect_v4(sender, LOCAL, name_v4(receiver).1), 0);
+    counts(&[("UdpLite", "InDatagrams", 20), ("UdpLite", "OutDatagrams", 20)], || {
+        for _ in 0..20 {
+            assert_eq!(put(sender, &bytes), Ok(100));
+            assert_eq!(get(receiver, 200, 0).unwrap().len(), 100);
+        }
+    });
+    set(receiver, SOL_SOCKET, SO_RCVBUF, 2304);
+    counts(&[("UdpLite", "RcvbufErrors", 10), ("UdpLite", "InErrors", 10)], || {
+        for _ in 0..100 {
+            assert_eq!(put(sender, &bytes), Ok(100));
+        }
+    });
+    unsafe { close(receiver) };
+    counts(&[("UdpLite", "NoPorts", 1)], || assert_eq!(put(sender, &bytes), Ok(100)));
+    let of_six = |name: &str| of_six_now(&format!("UdpLite6{name}"));
+    let before = ["InDatagrams", "OutDatagrams"].map(of_six);
+    let (receiver, sender) = (lite(AF_INET6), lite(AF_INET6));
+    assert_eq!(bind_v6(receiver, LOCAL6, 0), 0);
+    assert_eq!(connect_v6(sender, LOCAL6, name_v6(receiver).1), 0);
+    assert_eq!(put(sender, &bytes), Ok(100));
+    assert_eq!(get(receiver, 200, 0).unwrap().len(), 100);
+    for (name, before) in ["InDatagrams", "OutDatagrams"].into_iter().zip(before) {
+        assert!(of_six(name) > before, "{name}");
+    }
+}
+
 pub fn tcp() {
     let (listener, port) = listener(5);
     counts(&[("Tcp", "ActiveOpens", 3), ("Tcp", "PassiveOpens", 3), ("Tcp", "CurrEstab", 0)], || {
@@ -94,25 +127,28 @@ pub fn tcp() {
     assert_eq!(counter("Tcp", "RtoMin"), 200);
 }
 
+/// The counter `name` of /proc/net/snmp6.
+#[track_caller]
+fn of_six_now(name: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/net/snmp6").unwrap();
+    let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 pub fn of_six() {
-    let v6 = |name: &str| -> u64 {
-        let text = std::fs::read_to_string("/proc/net/snmp6").unwrap();
-        let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
-        line.unwrap_or_else(|| panic!("no {name} in {text}")).split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
     let receiver = new(AF_INET6, SOCK_DGRAM);
     assert_eq!(bind_v6(receiver, LOCAL6, 0), 0);
     let port = name_v6(receiver).1;
     let sender = new(AF_INET6, SOCK_DGRAM);
     assert_eq!(connect_v6(sender, LOCAL6, port), 0);
     let names = ["Ip6InReceives", "Ip6OutRequests", "Udp6InDatagrams", "Udp6OutDatagrams"];
-    let before = names.map(v6);
+    let before = names.map(of_six_now);
     for _ in 0..10 {
         put(sender, b"six").unwrap();
         assert_eq!(get(receiver, 10, 0).unwrap(), b"six");
     }
     for (name, before) in names.into_iter().zip(before) {
-        assert!(v6(name) >= before + 10, "{name}");
+        assert!(of_six_now(name) >= before + 10, "{name}");
     }
     unsafe { (close(receiver), close(sender)) };
 }

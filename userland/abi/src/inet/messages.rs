@@ -1,7 +1,6 @@
 //! What control data and the error queue tell of datagrams.
 
 use super::support::*;
-use std::mem::{size_of, zeroed};
 
 const SOL_UDP: i32 = 17;
 const UDP_SEGMENT: i32 = 103;
@@ -10,71 +9,6 @@ const RX_SOFTWARE: i32 = 1 << 3;
 const SOFTWARE: i32 = 1 << 4;
 const SO_RCVMARK: i32 = 75;
 const IPV6_RECVORIGDSTADDR: i32 = 74;
-
-#[derive(Debug, PartialEq)]
-struct Got {
-    bytes: Vec<u8>,
-    flags: i32,
-    name: Vec<u8>,
-    control: Vec<(i32, i32, Vec<u8>)>,
-}
-
-fn message(fd: i32, flags: i32) -> Result<Got, i32> {
-    let (mut buffer, mut name) = ([0u8; 100], [0u8; 28]);
-    let mut control = [0u64; 64];
-    let mut iov = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: 100 };
-    let mut message: msghdr = unsafe { zeroed() };
-    (message.msg_iov, message.msg_iovlen) = (&mut iov, 1);
-    (message.msg_name, message.msg_namelen) = (name.as_mut_ptr().cast(), 28);
-    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), 512);
-    let n = unsafe { recvmsg(fd, &mut message, flags) };
-    if n < 0 {
-        return Err(errno());
-    }
-    let mut found = Vec::new();
-    unsafe {
-        let mut at = CMSG_FIRSTHDR(&message);
-        while !at.is_null() {
-            let len = (*at).cmsg_len - size_of::<cmsghdr>();
-            let data = std::slice::from_raw_parts(CMSG_DATA(at), len).to_vec();
-            found.push(((*at).cmsg_level, (*at).cmsg_type, data));
-            at = CMSG_NXTHDR(&message, at);
-        }
-    }
-    let name = name[..message.msg_namelen as usize].to_vec();
-    Ok(Got { bytes: buffer[..n as usize].to_vec(), flags: message.msg_flags, name, control: found })
-}
-
-/// Sends with one control message.
-fn put_with(fd: i32, bytes: &[u8], level: i32, kind: i32, data: &[u8]) -> Result<usize, i32> {
-    let mut iov = iovec { iov_base: bytes.as_ptr() as *mut c_void, iov_len: bytes.len() };
-    let mut control = [0u64; 16];
-    let mut message: msghdr = unsafe { zeroed() };
-    (message.msg_iov, message.msg_iovlen) = (&mut iov, 1);
-    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), 16 + data.len().next_multiple_of(8));
-    unsafe {
-        let header = CMSG_FIRSTHDR(&message);
-        ((*header).cmsg_len, (*header).cmsg_level, (*header).cmsg_type) = (16 + data.len(), level, kind);
-        std::ptr::copy_nonoverlapping(data.as_ptr(), CMSG_DATA(header), data.len());
-        match sendmsg(fd, &message, MSG_NOSIGNAL) {
-            -1 => Err(errno()),
-            n => Ok(n as usize),
-        }
-    }
-}
-
-/// A receiver and a sender connected to it.
-fn pair(domain: i32) -> (i32, i32) {
-    let (server, client) = (new(domain, SOCK_DGRAM), new(domain, SOCK_DGRAM));
-    if domain == AF_INET {
-        assert_eq!(bind_v4(server, LOCAL, 0), 0);
-        assert_eq!(connect_v4(client, LOCAL, name_v4(server).1), 0);
-    } else {
-        assert_eq!(bind_v6(server, LOCAL6, 0), 0);
-        assert_eq!(connect_v6(client, LOCAL6, name_v6(server).1), 0);
-    }
-    (server, client)
-}
 
 fn word(value: u32) -> Vec<u8> {
     value.to_ne_bytes().to_vec()
@@ -213,6 +147,42 @@ pub fn segments() {
     assert_eq!(put_with(client, b"x", SOL_UDP, UDP_SEGMENT, &word(2)), Err(EINVAL));
     assert_eq!(put_with(client, b"x", SOL_UDP, 99, &word(2)), Err(EINVAL));
     assert_eq!(parts(), [b""; 0]);
+}
+
+/// UDP_GRO: what one send made many datagrams of is received by one call, with their length beside.
+pub fn runs() {
+    const UDP_GRO: i32 = 104;
+    for domain in [AF_INET, AF_INET6] {
+        let (server, client) = pair(domain);
+        assert_eq!(option(server, SOL_UDP, UDP_GRO), Ok(0));
+        assert_eq!(set(server, SOL_UDP, UDP_GRO, 1), 0);
+        assert_eq!(option(server, SOL_UDP, UDP_GRO), Ok(1));
+        assert_eq!(set(client, SOL_UDP, UDP_SEGMENT, 4), 0);
+        let told = |len: u32| vec![(SOL_UDP, UDP_GRO, word(len))];
+        assert_eq!(put(client, b"one two six"), Ok(11));
+        let got = message(server, MSG_PEEK).unwrap();
+        assert_eq!((&got.bytes[..], got.control), (&b"one two six"[..], told(4)));
+        // A new one does not join what was seen, nor what ended with a short one.
+        assert_eq!(put(client, b"eight by"), Ok(8));
+        let got = message(server, 0).unwrap();
+        assert_eq!((&got.bytes[..], got.control), (&b"one two six"[..], told(4)));
+        let got = message(server, 0).unwrap();
+        assert_eq!((&got.bytes[..], got.control), (&b"eight by"[..], told(4)));
+        // One by itself tells nothing, and is told nothing of.
+        assert_eq!(put(client, b"few"), Ok(3));
+        let got = message(server, 0).unwrap();
+        assert_eq!((&got.bytes[..], got.control), (&b"few"[..], vec![]));
+        // No room for all: the rest is lost as of any datagram.
+        assert_eq!(put(client, b"one two six"), Ok(11));
+        assert_eq!(get(server, 6, 0).unwrap(), b"one tw");
+        assert_eq!(get(server, 6, MSG_DONTWAIT), Err(EAGAIN));
+        // Off again, each comes by itself.
+        assert_eq!(set(server, SOL_UDP, UDP_GRO, 0), 0);
+        assert_eq!(put(client, b"one two"), Ok(7));
+        let got = message(server, 0).unwrap();
+        assert_eq!((&got.bytes[..], got.control), (&b"one "[..], vec![]));
+        assert_eq!(message(server, 0).unwrap().bytes, b"two");
+    }
 }
 
 /// `struct sock_extended_err` and the address behind it.

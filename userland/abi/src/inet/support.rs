@@ -215,3 +215,69 @@ pub fn soon(f: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
 }
 
 pub const ADDRESS_LEN: u32 = size_of::<sockaddr_in>() as u32;
+
+#[derive(Debug, PartialEq)]
+pub struct Got {
+    pub bytes: Vec<u8>,
+    pub flags: i32,
+    pub name: Vec<u8>,
+    pub control: Vec<(i32, i32, Vec<u8>)>,
+}
+
+/// recvmsg(2) of up to 100 bytes, with everything it tells.
+pub fn message(fd: i32, flags: i32) -> Result<Got, i32> {
+    let (mut buffer, mut name) = ([0u8; 100], [0u8; 28]);
+    let mut control = [0u64; 64];
+    let mut iov = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: 100 };
+    let mut message: msghdr = unsafe { zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&mut iov, 1);
+    (message.msg_name, message.msg_namelen) = (name.as_mut_ptr().cast(), 28);
+    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), 512);
+    let n = unsafe { recvmsg(fd, &mut message, flags) };
+    if n < 0 {
+        return Err(errno());
+    }
+    let mut found = Vec::new();
+    unsafe {
+        let mut at = CMSG_FIRSTHDR(&message);
+        while !at.is_null() {
+            let len = (*at).cmsg_len - size_of::<cmsghdr>();
+            let data = std::slice::from_raw_parts(CMSG_DATA(at), len).to_vec();
+            found.push(((*at).cmsg_level, (*at).cmsg_type, data));
+            at = CMSG_NXTHDR(&message, at);
+        }
+    }
+    let name = name[..message.msg_namelen as usize].to_vec();
+    Ok(Got { bytes: buffer[..n as usize].to_vec(), flags: message.msg_flags, name, control: found })
+}
+
+/// Sends with one control message.
+pub fn put_with(fd: i32, bytes: &[u8], level: i32, kind: i32, data: &[u8]) -> Result<usize, i32> {
+    let mut iov = iovec { iov_base: bytes.as_ptr() as *mut c_void, iov_len: bytes.len() };
+    let mut control = [0u64; 16];
+    let mut message: msghdr = unsafe { zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&mut iov, 1);
+    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), 16 + data.len().next_multiple_of(8));
+    unsafe {
+        let header = CMSG_FIRSTHDR(&message);
+        ((*header).cmsg_len, (*header).cmsg_level, (*header).cmsg_type) = (16 + data.len(), level, kind);
+        std::ptr::copy_nonoverlapping(data.as_ptr(), CMSG_DATA(header), data.len());
+        match sendmsg(fd, &message, MSG_NOSIGNAL) {
+            -1 => Err(errno()),
+            n => Ok(n as usize),
+        }
+    }
+}
+
+/// A UDP receiver and a sender connected to it.
+pub fn pair(domain: i32) -> (i32, i32) {
+    let (server, client) = (new(domain, SOCK_DGRAM), new(domain, SOCK_DGRAM));
+    if domain == AF_INET {
+        assert_eq!(bind_v4(server, LOCAL, 0), 0);
+        assert_eq!(connect_v4(client, LOCAL, name_v4(server).1), 0);
+    } else {
+        assert_eq!(bind_v6(server, LOCAL6, 0), 0);
+        assert_eq!(connect_v6(client, LOCAL6, name_v6(server).1), 0);
+    }
+    (server, client)
+}

@@ -54,6 +54,14 @@ pub struct Arrival {
     pub lost: u32,
 }
 
+impl Arrival {
+    /// Whether two packets came in the same way, whenever that was.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let key = |own: &Self| (own.interface, own.to, own.hop_limit, own.traffic_class, own.mark, own.lost);
+        key(self) == key(other)
+    }
+}
+
 /// The control messages that a socket with these options wants of a packet.
 pub fn arrival_control(options: &IpOptions, domain: u16, arrival: &Arrival) -> Vec<ControlItem> {
     let mut items = Vec::new();

@@ -5,11 +5,12 @@
 
 use crate::prelude::*;
 use alloc::vec;
+use base::net::packet::PROTO_UDPLITE;
 use core::fmt::Write;
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters that both versions of IP keep, in the order in which /proc/net/snmp lists IPv4's and then UDP's and ICMP's.
+/// Counters that both versions of IP keep, in the order in which /proc/net/snmp lists IPv4's and then ICMP's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Of {
     InReceives,
@@ -31,14 +32,19 @@ pub enum Of {
     OutMulticasts,
     InOctets,
     OutOctets,
-    UdpIn,
-    UdpNoPorts,
-    UdpInErrors,
-    UdpOut,
-    UdpBufferErrors,
-    UdpSumErrors,
     IcmpInErrors,
     IcmpSumErrors,
+}
+
+/// UDP's, and UDP-Lite's, in the order in which /proc/net/snmp lists them but for two that are always 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Udp {
+    In,
+    NoPorts,
+    InErrors,
+    Out,
+    BufferErrors,
+    SumErrors,
 }
 
 /// TCP's, of both versions together.
@@ -64,9 +70,12 @@ pub enum Tcp {
 }
 
 const NR_OF: usize = Of::IcmpSumErrors as usize + 1;
+const NR_UDP: usize = Udp::SumErrors as usize + 1;
 const NR_TCP: usize = Tcp::AbortOnTimeout as usize + 1;
 
 static OF: [[AtomicU64; NR_OF]; 2] = [const { [const { AtomicU64::new(0) }; NR_OF] }; 2];
+/// Of UDP and UDP-Lite over IPv4 and IPv6.
+static UDP: [[[AtomicU64; NR_UDP]; 2]; 2] = [const { [const { [const { AtomicU64::new(0) }; NR_UDP] }; 2] }; 2];
 static TCP: [AtomicU64; NR_TCP] = [const { AtomicU64::new(0) }; NR_TCP];
 /// ICMP messages by type, in and out.
 static ICMP: [[[AtomicU64; 256]; 2]; 2] = [const { [const { [const { AtomicU64::new(0) }; 256] }; 2] }; 2];
@@ -86,6 +95,13 @@ pub fn tcp(counter: Tcp) {
     TCP[counter as usize].fetch_add(1, Ordering::Relaxed);
 }
 
+/// `protocol`: PROTO_UDP or PROTO_UDPLITE.
+#[inline]
+pub fn udp(protocol: u8, of: IpAddr, counter: Udp) {
+    let of_version = &UDP[usize::from(protocol == PROTO_UDPLITE)][usize::from(of.is_ipv6())];
+    of_version[counter as usize].fetch_add(1, Ordering::Relaxed);
+}
+
 /// A message that came.
 pub fn icmp_in(of: IpAddr, kind: u8) {
     ICMP[usize::from(of.is_ipv6())][0][usize::from(kind)].fetch_add(1, Ordering::Relaxed);
@@ -102,6 +118,10 @@ fn get(version: usize, counter: Of) -> u64 {
 
 fn get_tcp(counter: Tcp) -> u64 {
     TCP[counter as usize].load(Ordering::Relaxed)
+}
+
+fn get_udp(is_lite: bool, version: usize, counter: Udp) -> u64 {
+    UDP[usize::from(is_lite)][version][counter as usize].load(Ordering::Relaxed)
 }
 
 fn icmp(version: usize, out: usize, kind: u8) -> u64 {
@@ -167,6 +187,25 @@ fn icmp_group(text: &mut String) {
     }
 }
 
+fn udp_group(text: &mut String, name: &str, is_lite: bool) {
+    let get = |counter| get_udp(is_lite, 0, counter);
+    group(
+        text,
+        name,
+        &[
+            ("InDatagrams", get(Udp::In)),
+            ("NoPorts", get(Udp::NoPorts)),
+            ("InErrors", get(Udp::InErrors)),
+            ("OutDatagrams", get(Udp::Out)),
+            ("RcvbufErrors", get(Udp::BufferErrors)),
+            ("SndbufErrors", 0),
+            ("InCsumErrors", get(Udp::SumErrors)),
+            ("IgnoredMulti", 0),
+            ("MemErrors", 0),
+        ],
+    );
+}
+
 /// /proc/net/snmp; `established`: connections in ESTABLISHED and CLOSE-WAIT.
 pub fn snmp(established: usize) -> String {
     let mut text = String::new();
@@ -218,21 +257,8 @@ pub fn snmp(established: usize) -> String {
             ("InCsumErrors", get_tcp(Tcp::InSumErrors)),
         ],
     );
-    group(
-        &mut text,
-        "Udp",
-        &[
-            ("InDatagrams", ip(Of::UdpIn)),
-            ("NoPorts", ip(Of::UdpNoPorts)),
-            ("InErrors", ip(Of::UdpInErrors)),
-            ("OutDatagrams", ip(Of::UdpOut)),
-            ("RcvbufErrors", ip(Of::UdpBufferErrors)),
-            ("SndbufErrors", 0),
-            ("InCsumErrors", ip(Of::UdpSumErrors)),
-            ("IgnoredMulti", 0),
-            ("MemErrors", 0),
-        ],
-    );
+    udp_group(&mut text, "Udp", false);
+    udp_group(&mut text, "UdpLite", true);
     text
 }
 
@@ -263,14 +289,22 @@ pub fn snmp6() -> String {
         ("Icmp6InErrors", ip(Of::IcmpInErrors)),
         ("Icmp6OutMsgs", icmp_sum(1, 1)),
         ("Icmp6InCsumErrors", ip(Of::IcmpSumErrors)),
-        ("Udp6InDatagrams", ip(Of::UdpIn)),
-        ("Udp6NoPorts", ip(Of::UdpNoPorts)),
-        ("Udp6InErrors", ip(Of::UdpInErrors)),
-        ("Udp6OutDatagrams", ip(Of::UdpOut)),
-        ("Udp6RcvbufErrors", ip(Of::UdpBufferErrors)),
-        ("Udp6InCsumErrors", ip(Of::UdpSumErrors)),
     ];
-    fields.iter().map(|(name, value)| alloc::format!("{name:<32}\t{value}\n")).collect()
+    let line = |name: &str, value: u64| alloc::format!("{name:<32}\t{value}\n");
+    let mut text: String = fields.iter().map(|(name, value)| line(name, *value)).collect();
+    for (group, is_lite) in [("Udp6", false), ("UdpLite6", true)] {
+        for (name, counter) in [
+            ("InDatagrams", Udp::In),
+            ("NoPorts", Udp::NoPorts),
+            ("InErrors", Udp::InErrors),
+            ("OutDatagrams", Udp::Out),
+            ("RcvbufErrors", Udp::BufferErrors),
+            ("InCsumErrors", Udp::SumErrors),
+        ] {
+            text.push_str(&line(&alloc::format!("{group}{name}"), get_udp(is_lite, 1, counter)));
+        }
+    }
+    text
 }
 
 /// /proc/net/netstat: those of Linux's that are kept.

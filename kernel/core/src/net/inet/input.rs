@@ -146,18 +146,21 @@ fn upper(interface: u32, header: &Header, bytes: &[u8], arrival: Arrival<'_>, qu
                 }
             }
         }
-        PROTO_UDP => match packet::parse_udp(header, body, !sums_good) {
-            Some(datagram) => udp::input(interface, header, bytes, &datagram, mark, queue),
-            None => {
-                counters::one(of, Of::UdpInErrors);
-                if packet::parse_udp(header, body, false).is_some() {
-                    counters::one(of, Of::UdpSumErrors);
+        PROTO_UDP | PROTO_UDPLITE => {
+            // No device knows UDP-Lite's sum.
+            let is_lite = header.protocol == PROTO_UDPLITE;
+            let parse = |verify| match is_lite {
+                true => packet::parse_udplite(header, body, verify),
+                false => packet::parse_udp(header, body, verify),
+            };
+            match parse(is_lite || !sums_good) {
+                Some(datagram) => udp::input(interface, header, bytes, &datagram, mark, queue),
+                None => {
+                    counters::udp(header.protocol, of, counters::Udp::InErrors);
+                    if parse(false).is_some() {
+                        counters::udp(header.protocol, of, counters::Udp::SumErrors);
+                    }
                 }
-            }
-        },
-        PROTO_UDPLITE => {
-            if let Some(datagram) = packet::parse_udplite(header, body) {
-                udp::input(interface, header, bytes, &datagram, mark, queue);
             }
         }
         PROTO_ICMP | PROTO_ICMPV6 if header.src.is_ipv4() == (header.protocol == PROTO_ICMP) => {

@@ -5,7 +5,8 @@ use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
 use crate::net::iface;
 use crate::net::inet::address::{self, Endpoint};
 use crate::net::inet::control::UDP_SEGMENT;
-use crate::net::inet::counters::Of;
+use crate::net::inet::counters::Udp as Count;
+use crate::net::inet::mailbox::UDP_GRO;
 use crate::net::inet::options;
 use crate::net::inet::ports::check_bind;
 use crate::net::message::Address;
@@ -18,7 +19,6 @@ use core::any::Any;
 use core::sync::atomic::Ordering;
 
 const UDP_CORK: i32 = 1;
-const UDP_GRO: i32 = 104;
 
 /// SOL_UDP and SOL_UDPLITE, which either protocol's sockets take.
 fn is_own_level(level: i32) -> bool {
@@ -30,7 +30,7 @@ impl UdpSocket {
         let reason = WaitReason::on("udp_receive", self.id);
         let (received, taken_from) = self.mailbox.receive(&self.owner(), reason, dst, how)?;
         if let Some(from) = taken_from {
-            self.count(from, Of::UdpIn);
+            self.count(from, Count::In);
         }
         Ok(received)
     }
@@ -128,7 +128,10 @@ impl Socket for UdpSocket {
                         None => Ok(()),
                     }
                 }
-                UDP_GRO => Ok(()),
+                UDP_GRO => {
+                    self.mailbox.set_joins(on != 0);
+                    Ok(())
+                }
                 UDP_SEGMENT => self.set_segment(on),
                 _ if self.protocol == PROTO_UDPLITE => self.coverage.set(name, on),
                 _ => Err(Errno::ENOPROTOOPT),
@@ -144,7 +147,7 @@ impl Socket for UdpSocket {
             let number = match name {
                 UDP_CORK => i32::from(self.state.lock().is_corked),
                 UDP_SEGMENT => self.segment_bytes.load(Ordering::Relaxed) as i32,
-                UDP_GRO => 0,
+                UDP_GRO => i32::from(self.mailbox.joins()),
                 _ if self.protocol == PROTO_UDPLITE => match self.coverage.get(name) {
                     Ok(number) => number,
                     Err(error) => return Some(Err(error)),

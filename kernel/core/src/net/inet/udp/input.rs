@@ -4,14 +4,14 @@ use super::{UdpSocket, table};
 use crate::net::iface;
 use crate::net::inet::address::Endpoint;
 use crate::net::inet::control::Arrival;
-use crate::net::inet::counters::{self, Of};
+use crate::net::inet::counters::{self, Udp as Count};
 use crate::net::inet::icmp::{self, Trouble};
 use crate::net::inet::options::Switch;
 use crate::net::inet::output::Queue;
 use crate::net::options::Switches;
 use crate::net::socket::{AF_INET, AF_INET6};
 use crate::prelude::*;
-use base::net::packet::{Header, PROTO_UDP, Udp};
+use base::net::packet::{Header, Udp};
 use core::net::IpAddr;
 use core::sync::atomic::Ordering;
 use smallvec::SmallVec;
@@ -52,8 +52,8 @@ impl UdpSocket {
     /// Puts a datagram into the queue, or counts it as lost.
     fn deliver(&self, bytes: &[u8], from: Endpoint, arrival: Arrival) {
         if !self.mailbox.deliver(&self.common, bytes, from, arrival) {
-            self.count(from.ip, Of::UdpBufferErrors);
-            self.count(from.ip, Of::UdpInErrors);
+            self.count(from.ip, Count::BufferErrors);
+            self.count(from.ip, Count::InErrors);
         }
     }
 
@@ -128,9 +128,7 @@ pub fn input(interface: u32, header: &Header, packet: &[u8], udp: &Udp, mark: u3
         Some(socket) if socket.coverage.accepts(udp) => socket.deliver(payload, from, arrival),
         Some(_) => {}
         None => {
-            if header.protocol == PROTO_UDP {
-                counters::one(header.src, Of::UdpNoPorts);
-            }
+            counters::udp(header.protocol, header.src, Count::NoPorts);
             icmp::unreachable(header, packet, icmp::Reason::Port, queue);
         }
     }

@@ -12,7 +12,7 @@ mod segment;
 mod send;
 
 use super::address::Endpoint;
-use super::counters::{self, Of};
+use super::counters::{self, Udp as Count};
 use super::hash::ByPort;
 use super::mailbox::{Mailbox, Owner};
 use super::options::IpOptions;
@@ -93,11 +93,9 @@ pub fn create(domain: u16, protocol: u8) -> Arc<UdpSocket> {
 }
 
 impl UdpSocket {
-    /// Counts for /proc/net/snmp, which has no place for UDP-Lite.
-    fn count(&self, of: IpAddr, counter: Of) {
-        if self.protocol == PROTO_UDP {
-            counters::one(of, counter);
-        }
+    /// Counts for /proc/net/snmp.
+    fn count(&self, of: IpAddr, counter: Count) {
+        counters::udp(self.protocol, of, counter);
     }
 
     fn owner(&self) -> Owner<'_> {

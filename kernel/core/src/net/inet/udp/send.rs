@@ -4,7 +4,7 @@ use super::UdpSocket;
 use crate::net::iface;
 use crate::net::inet::address::{self, Endpoint};
 use crate::net::inet::control::{self, SendControl};
-use crate::net::inet::counters::Of;
+use crate::net::inet::counters::Udp as Count;
 use crate::net::inet::options::Switch;
 use crate::net::inet::output;
 use crate::net::inet::packet::Packet;
@@ -162,7 +162,7 @@ impl UdpSocket {
         packet.dont_fragment = ip.dont_fragment;
         packet.mark = chosen.mark.unwrap_or_else(|| self.common.mark.load(Ordering::Relaxed) as u32);
         packet.no_loop = !self.ip.is_on(Switch::MULTICAST_LOOP);
-        self.count(target.ip, Of::UdpOut);
+        self.count(target.ip, Count::Out);
         let result = output::send_checked(packet);
         if result == Err(Errno::EMSGSIZE) {
             let only = (interface != 0).then_some(interface);

@@ -1,7 +1,9 @@
 //! [`Mailbox`]: what UDP, raw and ping sockets receive with: a queue of datagrams, the error that is pending and those behind it,
 //! and which halves are shut down.
 //!
-//! Its lock is taken alone; datagrams are copied to the program with no lock held.
+//! Its lock is taken alone; datagrams are copied to the program with no lock held. [`run`] makes one of datagrams in a row.
+
+mod run;
 
 use super::address::Endpoint;
 use super::control::{self, Arrival};
@@ -15,7 +17,10 @@ use crate::prelude::*;
 use crate::sync::WaitReason;
 use alloc::collections::VecDeque;
 use core::net::IpAddr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use run::Run;
+
+pub use run::UDP_GRO;
 
 /// What a datagram in the queue costs beside its bytes.
 const OVERHEAD: usize = 576;
@@ -25,6 +30,7 @@ struct Datagram {
     bytes: Vec<u8>,
     from: Endpoint,
     arrival: Arrival,
+    run: Run,
 }
 
 #[derive(Default)]
@@ -50,6 +56,8 @@ pub struct Mailbox {
     drops: AtomicU32,
     readable: WaitQueue,
     pub poll_set: PollSet,
+    /// UDP_GRO: datagrams in a row become one.
+    joins: AtomicBool,
 }
 
 impl Mailbox {
@@ -60,6 +68,7 @@ impl Mailbox {
             drops: AtomicU32::new(0),
             readable: WaitQueue::new(),
             poll_set: PollSet::new(),
+            joins: AtomicBool::new(false),
         }
     }
 
@@ -72,13 +81,18 @@ impl Mailbox {
             let mut state = self.state.lock();
             let mut copy = Vec::new();
             // An empty queue takes one of any length.
-            let fits = state.bytes + cost <= limit.max(cost) && copy.try_reserve_exact(bytes.len()).is_ok();
-            if fits {
+            let fits = state.bytes + cost <= limit.max(cost);
+            if fits && self.joins() && state.datagrams.back_mut().is_some_and(|last| last.join(bytes, from, &arrival)) {
+                state.bytes += bytes.len();
+                true
+            } else if fits && copy.try_reserve_exact(bytes.len()).is_ok() {
                 copy.extend_from_slice(bytes);
                 state.bytes += cost;
-                state.datagrams.push_back(Datagram { bytes: copy, from, arrival });
+                state.datagrams.push_back(Datagram { bytes: copy, from, arrival, run: Run::of(bytes) });
+                true
+            } else {
+                false
             }
-            fits
         };
         if is_taken {
             self.readable.wake_one();
@@ -128,6 +142,7 @@ impl Mailbox {
         received.flags.set(MsgFlags::TRUNC, n < datagram.bytes.len());
         received.from = datagram.from.to_address(owner.domain);
         received.control.extend(control::common_control(owner.common, &datagram.arrival));
+        received.control.extend(datagram.run.control());
         if owner.ip.wants_control() {
             received.control.extend(control::arrival_control(owner.ip, owner.domain, &datagram.arrival));
         }
@@ -136,7 +151,9 @@ impl Mailbox {
 
     fn next(&self, state: &mut State, peeks: bool) -> Option<Datagram> {
         if peeks {
-            return state.datagrams.front().cloned();
+            let first = state.datagrams.front_mut()?;
+            first.run.is_complete = true;
+            return Some(first.clone());
         }
         let next = state.datagrams.pop_front()?;
         state.bytes -= next.bytes.len() + OVERHEAD;
@@ -225,7 +242,18 @@ impl Mailbox {
 
     /// FIONREAD: the length of the next datagram.
     pub fn next_len(&self) -> usize {
-        self.state.lock().datagrams.front().map_or(0, |datagram| datagram.bytes.len())
+        let mut state = self.state.lock();
+        let Some(first) = state.datagrams.front_mut() else { return 0 };
+        first.run.is_complete = true;
+        first.bytes.len()
+    }
+
+    /// UDP_GRO.
+    pub fn joins(&self) -> bool {
+        self.joins.load(Ordering::Relaxed)
+    }
+    pub fn set_joins(&self, on: bool) {
+        self.joins.store(on, Ordering::Relaxed);
     }
 
     /// What waits, with what it costs, and how many were dropped.
