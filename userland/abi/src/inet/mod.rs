@@ -9,6 +9,7 @@ mod ready;
 mod stream;
 mod support;
 mod udplite;
+mod urgent;
 
 pub use support::lo_up;
 
@@ -58,6 +59,11 @@ pub const TESTS: Tests = &[
     ("epoll_connect", ready::epoll_connect),
     ("close_wakes", ready::shutdown_wakes),
     ("signals_interrupt", ready::signals_interrupt),
+    ("urgent_byte", urgent::byte),
+    ("urgent_newer", urgent::newer),
+    ("urgent_inline", urgent::inline),
+    ("urgent_errors", urgent::errors),
+    ("urgent_signals", urgent::signals),
     ("udp_echo", datagram::echo),
     ("udp_v6", datagram::echo_v6),
     ("udp_connected", datagram::connected),

@@ -281,8 +281,15 @@ impl Tcp {
             return events;
         }
         let low_water = self.common.receive_low_water.load(core::sync::atomic::Ordering::Relaxed) as usize;
-        if state.unread() >= low_water.max(1) {
+        let readable = match &state.joined {
+            Some(joined) => joined.readable(self.reads_inline()),
+            None => state.unread(),
+        };
+        if readable >= low_water.max(1) {
             events |= PollEvents::IN | PollEvents::RDNORM;
+        }
+        if state.joined.as_ref().is_some_and(|joined| joined.urgent.is_waiting()) {
+            events |= PollEvents::PRI;
         }
         let peer = Self::joined_peer(state).filter(|_| !state.is_closed && !state.shut_write);
         if peer.is_none() {

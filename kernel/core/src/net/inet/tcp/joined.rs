@@ -12,10 +12,12 @@ use super::super::ports::Claim;
 use super::connection::Effects;
 use super::table::{self, Name};
 use super::transfer::Step;
+use super::urgent::{Reach, Urgent};
 use super::{Endpoint, PORTS, Progress, State, Tcp, buffers, make};
 use crate::file::PollEvents;
 use crate::net::iface;
 use crate::net::options::Switches;
+use crate::net::socket::MsgFlags;
 use crate::prelude::*;
 use base::net::ring::ByteRing;
 
@@ -31,14 +33,48 @@ pub(super) struct Joined {
     ended: bool,
     /// The peer found the ring full.
     peer_waits: bool,
+    /// The urgent byte in `ring`.
+    pub urgent: Urgent,
+}
+
+/// What a look at the own ring brought.
+pub(super) struct Taken {
+    pub bytes: usize,
+    /// The program's memory was in the way.
+    pub fault: bool,
+    /// The read has come to the urgent mark and ends.
+    pub at_mark: bool,
 }
 
 impl Joined {
     fn new(peer: &Arc<Tcp>) -> Box<Self> {
-        Box::new(Self { peer: Arc::downgrade(peer), ring: ByteRing::new(), ended: false, peer_waits: false })
+        let (peer, ring, urgent) = (Arc::downgrade(peer), ByteRing::new(), Urgent::default());
+        Box::new(Self { peer, ring, ended: false, peer_waits: false, urgent })
     }
     pub fn has_ended(&self) -> bool {
         self.ended
+    }
+    /// Bytes that a read would take, which an urgent byte that is next is not.
+    pub fn readable(&self, is_inline: bool) -> usize {
+        self.ring.len() - usize::from(!is_inline && self.urgent.distance() == Some(0))
+    }
+    /// FIONREAD: bytes up to the urgent one.
+    pub fn unread(&self, is_inline: bool) -> usize {
+        self.urgent.distance().filter(|_| !is_inline).unwrap_or(self.ring.len())
+    }
+    fn consume(&mut self, len: usize) {
+        self.ring.consume(len);
+        self.urgent.take(len);
+    }
+    /// The last byte that came is urgent. The one before is lost when it is next to be read, as on Linux.
+    fn mark_last(&mut self, is_inline: bool) {
+        if !is_inline && self.urgent.distance() == Some(0) {
+            self.consume(1);
+        }
+        let last = self.ring.len().saturating_sub(1);
+        if let Some(byte) = self.ring.peek(last).first() {
+            self.urgent.set(last, *byte);
+        }
     }
 }
 
@@ -118,8 +154,13 @@ impl Tcp {
         true
     }
 
-    /// Puts bytes into the peer's ring; `None`: it is full.
-    pub(super) fn send_joined(self: &Arc<Self>, peer: Option<Arc<Tcp>>, src: &mut UserReader<'_>) -> Option<Step> {
+    /// Puts bytes into the peer's ring, the last of which is urgent with MSG_OOB in `flags`; `None`: it is full.
+    pub(super) fn send_joined(
+        self: &Arc<Self>,
+        peer: Option<Arc<Tcp>>,
+        src: &mut UserReader<'_>,
+        flags: MsgFlags,
+    ) -> Option<Step> {
         let wanted = src.remaining().min(PIECE);
         if let Some(peer) = peer {
             let limit = limit(&peer);
@@ -133,6 +174,10 @@ impl Tcp {
                     joined.peer_waits = true;
                     return None;
                 }
+                let is_urgent = flags.contains(MsgFlags::OOB) && added != 0 && src.remaining() == 0;
+                if is_urgent {
+                    joined.mark_last(peer.reads_inline());
+                }
                 state.bytes_received += added as u64;
                 drop(state);
                 if added == 0 {
@@ -141,6 +186,9 @@ impl Tcp {
                 self.state.lock().bytes_sent += added as u64;
                 peer.readable.wake_one();
                 peer.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
+                if is_urgent {
+                    peer.tell_urgent();
+                }
                 return Some(Step::Moved(added));
             }
         }
@@ -159,19 +207,35 @@ impl Tcp {
         Some(Step::Moved(gone))
     }
 
-    /// Takes bytes out of the own ring, with `state` locked: how many, and whether the program's memory was in the way.
+    /// Takes bytes out of the own ring, with `state` locked, for a read that has got `got` before.
     pub(super) fn take_joined(
         &self,
         state: &mut State,
         dst: &mut UserWriter<'_>,
-        (peeks, discards, at): (bool, bool, usize),
+        (peeks, discards, got): (bool, bool, usize),
         effects: &mut Effects,
-    ) -> (usize, bool) {
-        let Some(joined) = &mut state.joined else { return (0, false) };
-        let (mut moved, mut fault) = (0, false);
-        while moved < PIECE && dst.remaining() != 0 && !fault {
+    ) -> Taken {
+        let mut taken = Taken { bytes: 0, fault: false, at_mark: false };
+        let Some(joined) = &mut state.joined else { return taken };
+        // A peek leaves what it got before, and an urgent byte that it passes over.
+        let mut at = if peeks { got } else { 0 };
+        let mut most = PIECE;
+        let (mut moved, mut fault, mut passes) = (0, false, false);
+        match joined.urgent.reach(got, peeks, self.reads_inline()) {
+            Reach::Bytes(bytes) => most = most.min(bytes),
+            Reach::Over if peeks => at += 1,
+            Reach::Over => {
+                joined.consume(1);
+                passes = true;
+            }
+            Reach::Stop => {
+                taken.at_mark = true;
+                return taken;
+            }
+        }
+        while moved < most && dst.remaining() != 0 && !fault {
             let piece = joined.ring.peek(if peeks { at + moved } else { 0 });
-            let len = piece.len().min(dst.remaining()).min(PIECE - moved);
+            let len = piece.len().min(dst.remaining()).min(most - moved);
             if len == 0 {
                 break;
             }
@@ -189,10 +253,10 @@ impl Tcp {
             };
             moved += n;
             if !peeks {
-                joined.ring.consume(n);
+                joined.consume(n);
             }
         }
-        if moved != 0 && !peeks {
+        if (moved != 0 || passes) && !peeks {
             if joined.ring.is_empty() && buffers::is_scarce() {
                 buffers::give_back(joined.ring.shrink());
             }
@@ -201,7 +265,8 @@ impl Tcp {
                 effects.room_for = joined.peer.upgrade();
             }
         }
-        (moved, fault)
+        (taken.bytes, taken.fault) = (moved, fault);
+        taken
     }
 
     /// The peer of a joined connection; `None` when this one is not joined.

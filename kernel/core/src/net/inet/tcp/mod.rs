@@ -5,7 +5,7 @@
 //!
 //! Map: [`table`] names to sockets, TIME-WAIT · [`connection`] what segments and timers do · [`emitted`] segments that leave · [`joined`] two
 //! ends on this machine · [`listener`] SYNs and the accept queue · [`cookies`] handshakes without memory · [`calls`] connect, accept ·
-//! [`transfer`] send, receive · [`ending`] shutdown, close · [`info`] what is shown · [`options`] · [`socket`] the traits · [`buffers`] how large.
+//! [`transfer`] send, receive · [`urgent`] MSG_OOB · [`ending`] shutdown, close · [`info`] what is shown · [`options`] · [`socket`] the traits · [`buffers`] how large.
 //!
 //! Lock order: a child's `state` is never held with its listener's; the table's lock and those of ports, routes and neighbours are
 //! taken with no `state` held. Packets leave after `state` is dropped.
@@ -23,6 +23,7 @@ mod options;
 mod socket;
 mod table;
 mod transfer;
+mod urgent;
 
 use super::address::Endpoint;
 use super::icmp::Trouble;

@@ -129,7 +129,7 @@ impl FileOps for Tcp {
         let value = match command {
             FIONREAD => self.queues()?.0,
             TIOCOUTQ => self.queues()?.1,
-            SIOCATMARK => 0,
+            SIOCATMARK => usize::from(self.is_at_mark()),
             _ => return Err(Errno::ENOTTY),
         };
         UserPtr::<i32>::new(UserAddr(argument)).write(&(value as i32))?;

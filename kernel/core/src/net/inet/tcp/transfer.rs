@@ -22,7 +22,7 @@ pub(super) enum Step {
 }
 
 impl Tcp {
-    fn try_send(self: &Arc<Self>, src: &mut UserReader<'_>, more: bool, queue: &mut Queue) -> Option<Step> {
+    fn try_send(self: &Arc<Self>, src: &mut UserReader<'_>, flags: MsgFlags, queue: &mut Queue) -> Option<Step> {
         let mut effects = Effects::default();
         let step = {
             let mut guard = self.state.lock();
@@ -35,7 +35,11 @@ impl Tcp {
             }
             if let Some(peer) = Self::joined_peer(state) {
                 drop(guard);
-                return self.send_joined(peer, src);
+                return self.send_joined(peer, src, flags);
+            }
+            if flags.contains(MsgFlags::OOB) {
+                // smoltcp has no urgent pointer.
+                return Some(Step::Err(Errno::EOPNOTSUPP));
             }
             if Self::is_connecting(state) {
                 return None;
@@ -66,7 +70,7 @@ impl Tcp {
             }
             if moved != 0 {
                 state.bytes_sent += moved as u64;
-                let holds = (more || state.is_corked) && tcp.send_queue() < 1448;
+                let holds = (flags.contains(MsgFlags::MORE) || state.is_corked) && tcp.send_queue() < 1448;
                 if !holds {
                     self.flush(state, queue);
                 }
@@ -90,13 +94,9 @@ impl Tcp {
 
     /// Sends the bytes of `src`, all of them unless it may not wait.
     pub(super) fn send_bytes(self: &Arc<Self>, src: &mut UserReader<'_>, how: How) -> SysResult {
-        if how.flags.contains(MsgFlags::OOB) {
-            return Err(Errno::EOPNOTSUPP);
-        }
         let mut sent = 0;
         let until = deadline(self.common.send_timeout());
         let reason = WaitReason::on("tcp_send", self.id);
-        let more = how.flags.contains(MsgFlags::MORE);
         let mut first = true;
         while src.remaining() != 0 || first {
             let mut queue = Queue::new();
@@ -104,7 +104,7 @@ impl Tcp {
                 if src.remaining() == 0 {
                     return Some(self.send_nothing());
                 }
-                let step = self.try_send(src, more, &mut queue);
+                let step = self.try_send(src, how.flags, &mut queue);
                 output::send_all(&mut queue);
                 match step {
                     None if how.nonblocking => Some(Step::Err(Errno::EAGAIN)),
@@ -157,7 +157,7 @@ impl Tcp {
             }
             let before = state.before();
             let discards = how.flags.contains(MsgFlags::TRUNC);
-            let (mut moved, mut fault) = (0, false);
+            let (mut moved, mut fault, mut at_mark) = (0, false, false);
             if let Some(engine) = &mut state.engine {
                 let tcp = engine.tcp();
                 if how.peeks() {
@@ -214,7 +214,8 @@ impl Tcp {
             }
             if state.joined.is_some() {
                 let how = (how.peeks(), discards, got);
-                (moved, fault) = self.take_joined(state, dst, how, &mut effects);
+                let taken = self.take_joined(state, dst, how, &mut effects);
+                (moved, fault, at_mark) = (taken.bytes, taken.fault, taken.at_mark);
             }
             if moved != 0 {
                 if state.is_closed && state.unread() == 0 {
@@ -226,7 +227,7 @@ impl Tcp {
                 Some(Step::Moved(moved))
             } else if fault {
                 Some(Step::Fault(dst.remaining().min(PIECE)))
-            } else if got >= at_least || dst.remaining() == 0 && (got != 0 || before.unread != 0) {
+            } else if at_mark || got >= at_least || dst.remaining() == 0 && (got != 0 || before.unread != 0) {
                 Some(Step::End)
             } else if let Some(error) = state.error {
                 // What was read before comes first; the error stays for the next call then.
@@ -251,8 +252,7 @@ impl Tcp {
             return Err(Errno::EAGAIN);
         }
         if how.flags.contains(MsgFlags::OOB) {
-            let is_closed = self.state.lock().is_closed;
-            return Err(if is_closed { Errno::ENOTCONN } else { Errno::EINVAL });
+            return self.receive_urgent(dst, how.peeks());
         }
         let low_water = self.common.receive_low_water.load(core::sync::atomic::Ordering::Relaxed);
         let all = dst.remaining();
@@ -298,13 +298,15 @@ impl Tcp {
 
     /// FIONREAD and SIOCOUTQ.
     pub(super) fn queues(&self) -> Result<(usize, usize), Errno> {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         if state.listener.is_some() {
             return Err(Errno::EINVAL);
         }
-        Ok(match &mut state.engine {
-            Some(engine) => (engine.tcp().recv_queue(), engine.tcp().send_queue()),
-            None => (state.unread(), 0),
+        Ok(match (&mut state.engine, &state.joined) {
+            (Some(engine), _) => (engine.tcp().recv_queue(), engine.tcp().send_queue()),
+            (None, Some(joined)) => (joined.unread(self.reads_inline()), 0),
+            (None, None) => (0, 0),
         })
     }
 }
