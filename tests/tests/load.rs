@@ -2,11 +2,12 @@
 //! the link and sends what it likes.
 
 use machine_tests::link::{ACK, Peer, SYN, Segment, ipv4, parse_tcp, udp};
-use machine_tests::net::Machine;
+use machine_tests::net::{Machine, PATIENCE};
+use machine_tests::programs::compile;
 use machine_tests::sample;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -204,6 +205,52 @@ fn a_flood_of_syns() {
     // Handshakes that nobody goes on with are kept for half a minute, but have no buffers.
     assert!(report.free_kib() + (8 << 10) > before, "{before} KiB were free:\n{}", report.0);
     is_well(&mut peer, before, 4 << 10);
+}
+
+/// The largest segment that a SYN says its sender takes.
+fn advertised(packet: &[u8]) -> Option<u16> {
+    let head = usize::from(*packet.first()? & 15) * 4;
+    let tcp = packet.get(head..)?;
+    let mut options = tcp.get(20..usize::from(tcp.get(12)? >> 4) * 4)?;
+    loop {
+        match *options {
+            [2, 4, high, low, ..] => return Some(u16::from_be_bytes([high, low])),
+            [1, ref rest @ ..] => options = rest,
+            [kind, len, ..] if kind != 0 && len >= 2 => options = options.get(usize::from(len)..)?,
+            _ => return None,
+        }
+    }
+}
+
+/// A listener's TCP_MAXSEG is what its handshakes say, those that are remembered and those that are not.
+#[test]
+fn cookies_say_the_largest_segment() {
+    let program = compile("segments", "cookies", &["-static"]);
+    let link = format!("socket:segments{}", std::process::id());
+    let path = program.display().to_string();
+    let mut machine = Machine::start(&["--quiet", "-m", "128M", "--net", &link, "--name", "server", "--", &path]);
+    machine.wait_for("listening");
+    let mut peer = Peer::on(&link, "server");
+    let (from, to) = (peer.address, (peer.machine, 7000));
+    let mut sizes = BTreeMap::new();
+    let deadline = Instant::now() + PATIENCE;
+    // More than the listener remembers; some may be lost before the machine knows who asks.
+    while sizes.len() < 100 {
+        assert!(Instant::now() < deadline, "{sizes:?}");
+        for port in (40_000..40_100).filter(|port| !sizes.contains_key(port)).collect::<Vec<u16>>() {
+            peer.send(&syn((from, port), to, 5));
+        }
+        while let Some(packet) = peer.next_packet(Duration::from_millis(200)) {
+            if let Some((7000, port, _, 6, flags)) = parse_tcp(&packet)
+                && flags & (SYN | ACK) == SYN | ACK
+            {
+                sizes.insert(port, advertised(&packet));
+            }
+        }
+    }
+    machine.wait_for("cookies were sent");
+    std::fs::remove_file(program).unwrap();
+    assert!(sizes.values().all(|size| *size == Some(700)), "{sizes:?}");
 }
 
 #[test]
