@@ -8,8 +8,8 @@ use core::ops::Range;
 
 /// What an area carries. Areas split at any page boundary and merge when they continue one another.
 pub trait Region: Clone {
-    /// Makes this the data of an area that starts `bytes` later (the upper part of a split).
-    fn advance(&mut self, bytes: u64);
+    /// The data of the upper part when the area is split `bytes` after its start.
+    fn upper_part(&self, bytes: u64) -> Self;
     /// Whether `next`, directly above this area of `len` bytes, continues it.
     fn can_merge(&self, len: u64, next: &Self) -> bool;
     /// Takes in what a mergeable neighbour knew (sticky hints).
@@ -150,9 +150,7 @@ impl<R: Region> VmaMap<R> {
         if let Some(area) = self.areas.get_mut(index)
             && area.start < addr
         {
-            let mut data = area.data.clone();
-            data.advance(addr - area.start);
-            let upper = Vma { start: addr, end: area.end, data };
+            let upper = Vma { start: addr, end: area.end, data: area.data.upper_part(addr - area.start) };
             area.end = addr;
             self.areas.insert(index + 1, upper);
         }
@@ -304,8 +302,8 @@ mod tests {
     }
 
     impl Region for Data {
-        fn advance(&mut self, bytes: u64) {
-            self.offset += bytes;
+        fn upper_part(&self, bytes: u64) -> Self {
+            Self { offset: self.offset + bytes, ..*self }
         }
         fn can_merge(&self, len: u64, next: &Self) -> bool {
             self.kind == next.kind && self.offset + len == next.offset

@@ -77,6 +77,14 @@ impl Area {
             dirty: false,
         }
     }
+    /// The data of one more area that shows the same; an observed object is told of it.
+    pub fn another(&self) -> Self {
+        let attachment = match &self.attachment {
+            Some(attachment) if attachment.object.has_observer() => Some(attachment.another()),
+            attachment => attachment.clone(),
+        };
+        Self { attachment, ..self.clone() }
+    }
     pub fn object(&self) -> Option<&Arc<super::MemObject>> {
         self.attachment.as_ref().map(|attachment| &attachment.object)
     }
@@ -91,8 +99,8 @@ fn same<T: ?Sized>(a: &Option<Arc<T>>, b: &Option<Arc<T>>) -> bool {
 }
 
 impl Region for Area {
-    fn advance(&mut self, bytes: u64) {
-        self.offset += bytes;
+    fn upper_part(&self, bytes: u64) -> Self {
+        Self { offset: self.offset + bytes, ..self.another() }
     }
     fn can_merge(&self, len: u64, next: &Self) -> bool {
         let sticky = AreaFlags::HAS_COPIES;
@@ -102,7 +110,8 @@ impl Region for Area {
             && same(&self.file, &next.file)
             && match (self.object(), next.object()) {
                 (None, None) => true,
-                (Some(a), Some(b)) => Arc::ptr_eq(a, b) && self.offset + len == next.offset,
+                // What is counted by areas stays the areas it was split into.
+                (Some(a), Some(b)) => !a.has_observer() && Arc::ptr_eq(a, b) && self.offset + len == next.offset,
                 _ => false,
             }
     }

@@ -277,26 +277,19 @@ impl AddressSpace {
     pub fn detach(&self, addr: u64, wanted: &dyn Fn(&MemObject) -> bool) -> Result<(), Errno> {
         let mut removed = Removed::new();
         let mut inner = self.lock();
-        let mut object: Option<Arc<MemObject>> = None;
+        let mut first: Option<Arc<Attachment>> = None;
         let mut spans: Vec<Range<u64>> = Vec::new();
-        let first = inner.map.index_from(addr);
-        for area in &inner.map.areas()[first..] {
+        for area in &inner.map.areas()[inner.map.index_from(addr)..] {
+            let Some(attachment) = &area.data.attachment else { continue };
             // Parts of one attachment keep their distance from its start.
             let is_part = area.start >= addr && area.data.offset == area.start - addr;
-            let Some(found) = area.data.object().filter(|_| is_part) else { continue };
-            match &object {
-                None if wanted(found) => {
-                    object = Some(found.clone());
-                    spans.push(area.range());
-                }
-                Some(object) if Arc::ptr_eq(object, found) => spans.push(area.range()),
-                _ => {}
+            match &first {
+                None if is_part && wanted(&attachment.object) => first = Some(attachment.clone()),
+                Some(first) if area.end - addr > first.object.len() => break,
+                Some(first) if is_part && attachment.is_of_origin(first) => {}
+                _ => continue,
             }
-            if let Some(object) = &object
-                && area.end - addr >= object.len()
-            {
-                break;
-            }
+            spans.push(area.range());
         }
         for span in &spans {
             inner.remove_range(span.clone(), &mut removed);

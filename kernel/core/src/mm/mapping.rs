@@ -1,13 +1,13 @@
 //! Who maps a [`MemObject`]: the reverse direction that truncation, hole punching and write-back need.
 //!
 //! An [`Attachment`] is one registration (address space, object); areas share it by reference count, so splitting, merging
-//! and unmapping keep the list right by themselves. Lock order: address-space mutex, then `MappingList`; the walks copy the list
+//! and unmapping keep the list right by themselves. Each area of an object with an observer has one of its own. Lock order: address-space mutex, then `MappingList`; the walks copy the list
 //! and let go of it before they lock an address space.
 
 use super::{AddressSpace, MemObject};
 use crate::prelude::*;
 use core::ops::Range;
-use core::sync::atomic::{AtomicI64, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use hal::frame::Frame;
 
 enum Entry {
@@ -46,6 +46,14 @@ impl MappingList {
                 list.entries.push(Entry::Used(space));
                 list.entries.len() - 1
             }
+        }
+    }
+
+    /// The address space that registration `index` is of.
+    fn space(&self, index: usize) -> Weak<AddressSpace> {
+        match &self.list.lock().entries[index] {
+            Entry::Used(space) => space.clone(),
+            Entry::Free(_) => Weak::new(),
         }
     }
 
@@ -116,7 +124,12 @@ pub struct Attachment {
     pub object: Arc<MemObject>,
     index: usize,
     writable: bool,
+    /// What those made by splitting or forking it have in common; 0 without an observer.
+    origin: u64,
 }
+
+/// The last `origin`.
+static ORIGINS: AtomicU64 = AtomicU64::new(0);
 
 impl Attachment {
     /// Registers `space`; `writable` is a shared mapping that may write (EPERM by seal).
@@ -124,15 +137,34 @@ impl Attachment {
         if writable {
             object.mappings.allow_writable()?;
         }
-        let index = object.mappings.add(space.clone());
+        let origin = if object.has_observer() { ORIGINS.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        Ok(Self::register(object, space.clone(), writable, origin))
+    }
+
+    /// One more of the same origin, for one more area.
+    pub fn another(&self) -> Arc<Self> {
+        self.copy_to(&self.object.mappings.space(self.index))
+    }
+
+    /// One of the same origin in `space`, a child's.
+    pub fn copy_to(&self, space: &Weak<AddressSpace>) -> Arc<Self> {
+        if self.writable {
+            // As this one is writable, no seal forbids it.
+            self.object.mappings.writable.fetch_add(1, Ordering::AcqRel);
+        }
+        Self::register(self.object.clone(), space.clone(), self.writable, self.origin)
+    }
+
+    fn register(object: Arc<MemObject>, space: Weak<AddressSpace>, writable: bool, origin: u64) -> Arc<Self> {
+        let index = object.mappings.add(space);
         if let Some(observer) = object.observer() {
             observer.attached();
         }
-        Ok(Arc::new(Self { object, index, writable }))
+        Arc::new(Self { object, index, writable, origin })
     }
 
-    pub fn is_writable(&self) -> bool {
-        self.writable
+    pub fn is_of_origin(&self, other: &Self) -> bool {
+        self.origin == other.origin && Arc::ptr_eq(&self.object, &other.object)
     }
 }
 

@@ -128,6 +128,7 @@ impl AddressSpace {
     ) -> Result<(), Errno> {
         let vma = &inner.map.areas()[index];
         let duplicate = from.is_empty();
+        area.attachment = area.another().attachment;
         debug_assert!(vma.start <= from.start && (duplicate || from.end <= vma.end));
         if area.attachment.is_none() {
             area.offset = to;

@@ -4,7 +4,6 @@
 //! drop of an open file. Neighbours: [`super::fault`], [`super::map`] (the mmap family), [`super::remote`], [`super::show`].
 
 use super::area::{Area, AreaFlags};
-use super::mapping::Attachment;
 use super::{MemObject, aslr, stats};
 use crate::prelude::*;
 use crate::process::process::{Rlimit, rlimit};
@@ -379,7 +378,7 @@ impl Inner {
         let mut data = area.data.clone();
         data.flags.remove(AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT);
         if let Some(attachment) = &area.data.attachment {
-            data.attachment = Some(Attachment::new(attachment.object.clone(), this, attachment.is_writable())?);
+            data.attachment = Some(attachment.copy_to(this));
         }
         let private = !data.is_shared();
         let wiped = data.flags.contains(AreaFlags::WIPE_ON_FORK);

@@ -1,5 +1,6 @@
 //! System V shared memory.
 
+mod parts;
 mod rules;
 
 use crate::harness::{Tests, child_dies_of, child_succeeds, errno, expect_errno};
@@ -25,6 +26,8 @@ pub const TESTS: Tests = &[
     ("shm_addresses", rules::addresses),
     ("shm_rights", rules::rights),
     ("shm_attachments", rules::attachments),
+    ("shm_attachments_in_parts", parts::counted),
+    ("shm_detach_takes_its_own_parts", parts::own_parts),
     ("shm_removed_but_attached", rules::removed_but_attached),
     ("shmctl_errors", rules::shmctl_errors),
     ("shm_lock_limits", rules::lock_limits),
