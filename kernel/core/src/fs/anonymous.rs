@@ -2,6 +2,7 @@
 
 use super::inode::{FileType, Inode, SetAttr, Stat};
 use super::path::{Dentry, FileSystem, FsStat, Mount, MountFlags, Path};
+use super::superblock::SuperBlock;
 use crate::file::{FileOps, OpenFile, OpenFlags, pipe};
 use crate::prelude::*;
 use core::any::Any;
@@ -25,8 +26,9 @@ impl FileSystem for NoFs {
 pub fn place(file: Arc<OpenFile>) -> Path {
     static MOUNT: spin::Once<Arc<Mount>> = spin::Once::new();
     let mount = MOUNT.call_once(|| {
-        let root = Dentry::new(b"", None, NoFs.root());
-        Mount::new(Arc::new(NoFs), root, "none", MountFlags::empty())
+        let fs = SuperBlock::new(Arc::new(NoFs));
+        let root = fs.root().clone();
+        Mount::new(fs, root, "none", MountFlags::empty())
     });
     let name = file.ops.anonymous_name().unwrap_or_default();
     Path { mount: mount.clone(), dentry: Dentry::new(name.as_bytes(), None, Arc::new(Anonymous { file })) }

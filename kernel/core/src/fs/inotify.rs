@@ -161,6 +161,21 @@ pub fn unlinked(inode: &Arc<dyn Inode>) {
     }
 }
 
+/// The file system that is device `dev` is gone: UNMOUNT, whatever was asked for, and its watches end.
+pub fn unmounted(dev: u64) {
+    let all: Vec<Arc<Watch>> = match &*WATCHES.lock() {
+        Some(table) => table.values().flatten().cloned().collect(),
+        None => return,
+    };
+    for watch in all.iter().filter(|watch| watch.inode.stat().dev == dev) {
+        let Some(instance) = watch.instance.upgrade() else { continue };
+        let is_directory = watch.inode.file_type() == FileType::Directory;
+        let mask = Event::UNMOUNT.bits() | if is_directory { Event::ISDIR.bits() } else { 0 };
+        instance.push(Queued { watch: watch.number, mask, cookie: 0, name: Vec::new() });
+        instance.remove(watch.number);
+    }
+}
+
 /// Takes a watch out of the table of inodes.
 fn unregister(watch: &Arc<Watch>) {
     let mut guard = WATCHES.lock();

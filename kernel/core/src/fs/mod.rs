@@ -1,6 +1,6 @@
 //! The virtual file system: inodes, directory entries, mounts, path walk; the file systems below it.
 //!
-//! [`inode`] what a file system gives · [`path`] dentries, mounts, contexts · [`walk`] the path walk · [`permission`] ·
+//! [`inode`] what a file system gives · [`path`] dentries, mounts, contexts · [`superblock`] what mounts share · [`walk`] the path walk · [`permission`] ·
 //! [`open`] open(2) · [`change`] creating, linking, renaming, removing · [`tmpfs`], [`devfs`], [`devpts`], [`proc`], [`sysfs`] file systems ·
 //! [`initramfs`] unpacking · [`lock`] file locks ·
 //! [`notify`], [`inotify`] events · [`anonymous`] what has no path.
@@ -19,6 +19,7 @@ pub mod open;
 pub mod path;
 pub mod permission;
 pub mod proc;
+pub mod superblock;
 pub mod syscall;
 pub mod sysfs;
 pub mod tmpfs;
@@ -30,8 +31,9 @@ pub use open::{open, open_exec};
 pub use path::{FsContext, Path};
 
 use crate::prelude::*;
-use path::{Dentry, FileSystem, Mount, MountFlags};
+use path::{FileSystem, Mount, MountFlags};
 use spin::Once;
+use superblock::SuperBlock;
 use walk::Walk;
 
 /// AT_FDCWD.
@@ -41,7 +43,8 @@ static ROOT: Once<Path> = Once::new();
 
 /// Mounts `fs` at `on` (or as the root); answers its root.
 pub fn mount_fs(fs: Arc<dyn FileSystem>, source: &str, flags: MountFlags, on: Option<Path>) -> Path {
-    let root = Dentry::new(b"", None, fs.root());
+    let fs = SuperBlock::new(fs);
+    let root = fs.root().clone();
     let mount = Mount::new(fs, root.clone(), source, flags);
     path::attach(&mount, on);
     Path { mount, dentry: root }

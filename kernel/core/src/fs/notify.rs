@@ -79,6 +79,13 @@ fn path_event_slow(path: &super::Path, event: Event) {
     }
 }
 
+/// The file system with the root directory `root` has no mount any more.
+pub fn unmounted(root: &Arc<dyn Inode>) {
+    if is_watched() {
+        super::inotify::unmounted(root.stat().dev);
+    }
+}
+
 /// The inode has no name any more, and nobody holds the entry of its last one.
 pub fn unlinked(inode: &Arc<dyn Inode>) {
     if is_watched() {

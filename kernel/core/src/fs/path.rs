@@ -7,6 +7,7 @@
 //! Lock order: a directory's `change` (sleeping), then a dentry's children, then the inode's own locks; the mount table's lock is taken alone.
 
 use super::Inode;
+use super::superblock::SuperBlock;
 use crate::prelude::*;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hashbrown::HashMap;
@@ -140,7 +141,7 @@ static NEXT_MOUNT: AtomicU64 = AtomicU64::new(1);
 
 pub struct Mount {
     pub id: u64,
-    pub fs: Arc<dyn FileSystem>,
+    pub fs: Arc<SuperBlock>,
     pub root: Arc<Dentry>,
     pub source: String,
     flags: AtomicU32,
@@ -149,7 +150,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    pub fn new(fs: Arc<dyn FileSystem>, root: Arc<Dentry>, source: &str, flags: MountFlags) -> Arc<Self> {
+    pub fn new(fs: Arc<SuperBlock>, root: Arc<Dentry>, source: &str, flags: MountFlags) -> Arc<Self> {
         Arc::new(Self {
             id: NEXT_MOUNT.fetch_add(1, Ordering::Relaxed),
             fs,

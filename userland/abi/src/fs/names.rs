@@ -307,6 +307,28 @@ pub fn mount() {
     assert_eq!(errno_of(unsafe { umount(dir.as_ptr()) }), EINVAL);
 }
 
+/// What was in a tmpfs is free memory again after it is unmounted, however deep it lay.
+pub fn unmount_frees() {
+    const MIB: usize = 16;
+    let place = Place::new("unmountfrees");
+    let dir = place.dir("dir");
+    let free = || {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let line = text.lines().find(|line| line.starts_with("MemFree:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() >> 10
+    };
+    let before = free();
+    // More than the machine has, in all.
+    for _ in 0..=before / MIB {
+        let options = c"size=32m".as_ptr().cast();
+        ok(unsafe { libc::mount(c"none".as_ptr(), dir.as_ptr(), c"tmpfs".as_ptr(), 0, options) });
+        std::fs::create_dir_all(place.path("dir/a/b")).unwrap();
+        std::fs::write(place.path("dir/a/b/file"), vec![1; MIB << 20]).unwrap();
+        ok(unsafe { umount(dir.as_ptr()) });
+    }
+    assert!(free() + 4 * MIB > before, "{before} MiB free before, {} after", free());
+}
+
 /// Several processes make, move and remove the same few names; the tree stays whole.
 pub fn race() {
     let place = Place::new("race");

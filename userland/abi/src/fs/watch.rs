@@ -349,3 +349,46 @@ pub fn end_of_a_file() {
     });
     assert_eq!(numbered(fd), [(watch, IN_DELETE_SELF), (watch, IN_IGNORED)]);
 }
+
+/// IN_UNMOUNT comes unasked, when the last mount of a file system is gone and nothing in it is in use; the watches end with it.
+pub fn end_of_a_mount() {
+    let place = Place::new("watchmount");
+    let (dir, other) = (place.dir("dir"), place.dir("other"));
+    let fd = ok(unsafe { inotify_init1(IN_NONBLOCK) });
+    let none = std::ptr::null();
+    let mount_it = || ok(unsafe { mount(c"none".as_ptr(), dir.as_ptr(), c"tmpfs".as_ptr(), 0, none) });
+    let gone = |watch: i32, mask: u32| [(watch, mask), (watch, IN_IGNORED)];
+    let outside = ok(add(fd, &dir, IN_ALL_EVENTS));
+    // A watch is no use: it does not keep the mount.
+    mount_it();
+    let (file, inner) = (place.file("dir/file", "x"), place.dir("dir/inner"));
+    let root = ok(add(fd, &dir, IN_CREATE));
+    assert_ne!(root, outside);
+    let watches = [root, ok(add(fd, &inner, IN_CREATE)), ok(add(fd, &file, IN_MODIFY | IN_ONESHOT))];
+    ok(unsafe { umount(dir.as_ptr()) });
+    let mut seen = numbered(fd);
+    seen.sort_by_key(|event| event.0);
+    let masks = [IN_UNMOUNT | IN_ISDIR, IN_UNMOUNT | IN_ISDIR, IN_UNMOUNT];
+    assert_eq!(seen, [0, 1, 2].map(|i| gone(watches[i], masks[i])).concat());
+    for watch in watches {
+        assert_eq!(errno_of(unsafe { inotify_rm_watch(fd, watch) }), EINVAL);
+    }
+    // A second mount of it, and an open file of one that was taken off.
+    mount_it();
+    place.file("dir/file", "x");
+    let root = ok(add(fd, &dir, IN_CREATE));
+    ok(unsafe { mount(dir.as_ptr(), other.as_ptr(), none.cast(), MS_BIND, none) });
+    ok(unsafe { umount(dir.as_ptr()) });
+    assert_eq!(numbered(fd), []);
+    place.file("other/new", "x");
+    assert_eq!(numbered(fd), [(root, IN_CREATE)]);
+    let held = ok(unsafe { open(place.at("other/file").as_ptr(), O_RDONLY) });
+    assert_eq!(errno_of(unsafe { umount(other.as_ptr()) }), EBUSY);
+    ok(unsafe { umount2(other.as_ptr(), MNT_DETACH) });
+    assert_eq!(numbered(fd), []);
+    unsafe { close(held) };
+    assert_eq!(numbered(fd), gone(root, IN_UNMOUNT | IN_ISDIR));
+    // The directory below is still watched.
+    ok(unsafe { rmdir(dir.as_ptr()) });
+    assert_eq!(numbered(fd), gone(outside, IN_DELETE_SELF));
+}

@@ -9,6 +9,7 @@ use crate::file::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
 use crate::fs::inode::{FileType, Inode, SetAttr, Stat};
 use crate::fs::notify::{self, Event};
 use crate::fs::path::{Dentry, FileSystem, FsStat, Mount, MountFlags};
+use crate::fs::superblock::SuperBlock;
 use crate::fs::{Path, permission};
 use crate::prelude::*;
 use crate::process::credentials::cap;
@@ -74,8 +75,8 @@ impl FileSystem for MqueueFs {
 fn place_of(name: &[u8], queue: Arc<MessageQueue>) -> Path {
     static MOUNT: spin::Once<Arc<Mount>> = spin::Once::new();
     let mount = MOUNT.call_once(|| {
-        let fs = MqueueFs::instance();
-        let root = Dentry::new(b"", None, fs.root());
+        let fs = SuperBlock::new(MqueueFs::instance());
+        let root = fs.root().clone();
         Mount::new(fs, root, "mqueue", MountFlags::empty())
     });
     Path { mount: mount.clone(), dentry: Dentry::new(name, Some(mount.root.clone()), queue) }
