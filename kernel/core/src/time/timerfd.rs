@@ -14,8 +14,17 @@ struct State {
     ticks: u64,
     /// As given to timerfd_settime.
     flags: u32,
-    /// CLOCK_REALTIME was set under a timer with TFD_TIMER_CANCEL_ON_SET.
-    is_cancelled: bool,
+    /// TFD_TIMER_CANCEL_ON_SET of an absolute time on CLOCK_REALTIME.
+    is_cancellable: bool,
+    /// The clock was set when it was so, and nobody has been told.
+    clock_was_set: bool,
+}
+
+impl State {
+    /// Whether ECANCELED is to be said now; it is said once.
+    fn take_cancelled(&mut self) -> bool {
+        self.is_cancellable && core::mem::take(&mut self.clock_was_set)
+    }
 }
 
 pub struct TimerFd {
@@ -38,7 +47,7 @@ impl TimerFd {
             let weak = weak.clone();
             Self {
                 clock,
-                state: IrqSpinLock::new(State { ticks: 0, flags: 0, is_cancelled: false }),
+                state: IrqSpinLock::new(State { ticks: 0, flags: 0, is_cancellable: false, clock_was_set: false }),
                 alarm: Alarm::new(Box::new(move |_| {
                     if let Some(timer) = weak.upgrade() {
                         timer.state.lock().ticks += 1;
@@ -65,8 +74,7 @@ impl TimerFd {
     }
 
     fn is_readable(&self) -> bool {
-        let state = self.state.lock();
-        state.ticks != 0 || state.is_cancelled
+        self.state.lock().ticks != 0
     }
 
     /// Takes the count into `dst`: `Ok(false)` when there is none.
@@ -74,8 +82,7 @@ impl TimerFd {
         loop {
             self.catch_up();
             let mut state = self.state.lock();
-            if state.is_cancelled {
-                state.is_cancelled = false;
+            if state.take_cancelled() {
                 state.ticks = 0;
                 return Err(Errno::ECANCELED);
             }
@@ -121,6 +128,26 @@ impl FileOps for TimerFd {
             table.register(&self.poll_set);
         }
         if self.is_readable() { PollEvents::IN | PollEvents::RDNORM } else { PollEvents::empty() }
+    }
+
+    /// TFD_IOC_SET_TICKS: EINVAL for none, ECANCELED.
+    fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> SysResult {
+        const TFD_IOC_SET_TICKS: u32 = 0x4008_5400;
+        if command != TFD_IOC_SET_TICKS {
+            return Err(Errno::ENOTTY);
+        }
+        let ticks = UserPtr::<u64>::new(UserAddr(argument)).read()?;
+        if ticks == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let mut state = self.state.lock();
+        if state.take_cancelled() {
+            return Err(Errno::ECANCELED);
+        }
+        state.ticks = ticks;
+        drop(state);
+        self.tell();
+        Ok(0)
     }
 
     fn anonymous_name(&self) -> Option<String> {
@@ -186,14 +213,20 @@ pub fn sys_timerfd_settime(fd: i32, flags: u32, new: UserAddr, old: UserAddr) ->
         let realtime = matches!(timer.clock, clock::REALTIME | clock::REALTIME_ALARM);
         let mut cancellable = CANCELLABLE.lock();
         cancellable.retain(|other| other.strong_count() > 0 && !core::ptr::eq(other.as_ptr(), &**timer));
-        if realtime && absolute && flags & CANCEL_ON_SET != 0 {
+        let is_cancellable = realtime && absolute && flags & CANCEL_ON_SET != 0;
+        if is_cancellable {
             cancellable.push(Arc::downgrade(timer));
         }
         drop(cancellable);
         timer.catch_up();
-        *timer.state.lock() = State { ticks: 0, flags, is_cancelled: false };
+        let mut state = timer.state.lock();
+        (state.ticks, state.flags, state.is_cancellable) = (0, flags, is_cancellable);
+        // What nobody has read yet is told here; the timer is set all the same.
+        let was_cancelled = value != 0 && state.take_cancelled();
+        drop(state);
         let (source, expiry) = expiry_on(timer.clock, value, absolute);
-        Ok(timer.alarm.set(source, expiry, interval))
+        let before = timer.alarm.set(source, expiry, interval);
+        if was_cancelled { Err(Errno::ECANCELED) } else { Ok(before) }
     })?;
     UserPtr::new(old).write_opt(&Itimerspec::from_ns(before))?;
     Ok(0)
@@ -212,7 +245,10 @@ pub fn sys_timerfd_gettime(fd: i32, cur: UserAddr) -> SysResult {
 pub fn clock_was_set() {
     let timers: Vec<_> = CANCELLABLE.lock().iter().filter_map(Weak::upgrade).collect();
     for timer in timers {
-        timer.state.lock().is_cancelled = true;
+        let mut state = timer.state.lock();
+        state.clock_was_set = true;
+        state.ticks += 1;
+        drop(state);
         timer.tell();
     }
 }
