@@ -50,7 +50,7 @@ bitflags! {
 pub struct FutexKey {
     /// Twice the id of the address space, or of the shared object and one more.
     pub owner: u64,
-    /// Address, or byte offset in the object.
+    /// Address, or byte offset in the object. Bit 0: a private word named by who says that it may be shared.
     pub at: u64,
 }
 
@@ -285,14 +285,19 @@ impl AddressSpace {
         let mut inner = self.lock();
         let index = inner.map.find(addr).ok_or(Errno::EFAULT)?;
         let area = &inner.map.areas()[index];
-        if area.data.prot.is_empty() {
+        let data = &area.data;
+        if data.prot.is_empty() {
             return Err(Errno::EFAULT);
         }
-        match area.data.object() {
-            Some(object) if area.data.is_shared() => {
-                Ok(FutexKey::shared(object.id(), area.data.offset + (addr - area.start)))
+        let can_write = data.prot.contains(Prot::WRITE);
+        match data.object() {
+            // A private mapping that nobody can write to shows the object still.
+            Some(object) if data.is_shared() || !can_write && !data.flags.contains(AreaFlags::HAS_COPIES) => {
+                Ok(FutexKey::shared(object.id(), data.offset + (addr - area.start)))
             }
-            _ => Ok(private),
+            _ if can_write => Ok(FutexKey { at: private.at | 1, ..private }),
+            // It could never change.
+            _ => Err(Errno::EFAULT),
         }
     }
 

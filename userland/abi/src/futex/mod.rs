@@ -2,6 +2,7 @@
 
 mod pi;
 mod requeue_pi;
+mod rules;
 mod storm;
 
 use crate::harness::{Tests, child_succeeds, errno, expect_errno, others_asleep, until_asleep};
@@ -19,6 +20,12 @@ pub const TESTS: Tests = &[
     ("requeue", requeue),
     ("wake_op", wake_op),
     ("waitv", waitv),
+    ("counts", rules::counts),
+    ("comparisons", rules::comparisons),
+    ("keys", rules::keys),
+    ("addresses", rules::addresses),
+    ("waitv_rules", rules::waitv_rules),
+    ("robust_lists", rules::robust_lists),
     ("shared_between_processes", shared_between_processes),
     ("a_signal_interrupts", a_signal_interrupts),
     ("robust_mutex", robust_mutex),

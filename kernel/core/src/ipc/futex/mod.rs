@@ -313,7 +313,7 @@ pub(crate) fn wake_op(
     if op & 8 != 0 {
         argument = 1u32.wrapping_shl(argument & 31);
     }
-    if op & 7 > 4 || compare > 5 {
+    if op & 7 > 4 {
         return Err(Errno::ENOSYS);
     }
     loop {
@@ -335,17 +335,18 @@ pub(crate) fn wake_op(
                     Err(_) => return None,
                 }
             };
-            let mut taken = match take(queue, &key1, MATCH_ANY, nr_wake, &mut woken) {
-                Ok(taken) => taken,
-                Err(errno) => return Some(Err(errno)),
-            };
             let holds = match compare {
                 0 => old == against,
                 1 => old != against,
                 2 => old < against,
                 3 => old <= against,
                 4 => old > against,
-                _ => old >= against,
+                5 => old >= against,
+                _ => return Some(Err(Errno::ENOSYS)),
+            };
+            let mut taken = match take(queue, &key1, MATCH_ANY, nr_wake, &mut woken) {
+                Ok(taken) => taken,
+                Err(errno) => return Some(Err(errno)),
             };
             if holds {
                 match take(other.unwrap_or(queue), &key2, MATCH_ANY, nr_wake2, &mut woken) {
@@ -405,6 +406,6 @@ pub(crate) fn wait_many(entries: &[WaitEntry], deadline: Deadline) -> Result<usi
 
 /// Wakes up to `count` waiters of the word at `addr` in the calling thread's address space (clear_child_tid at exit).
 pub fn wake(addr: UserAddr, count: usize) {
-    // The word may be in shared memory: Linux wakes it as a shared futex, which for private memory is the same key.
+    // The word may be in shared memory: as on Linux, those hear of it who wait without FUTEX_PRIVATE_FLAG.
     let _ = wake_word(Word { addr, shared: true }, count, MATCH_ANY);
 }

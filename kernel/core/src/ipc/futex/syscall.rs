@@ -56,15 +56,16 @@ pub fn sys_futex(uaddr: UserAddr, op: u32, val: u32, timeout: UserAddr, uaddr2: 
     if realtime && !matches!(command, WAIT_BITSET | WAIT_REQUEUE_PI | LOCK_PI2) {
         return Err(Errno::ENOSYS);
     }
-    // Counts are ints: what a negative one means is "none" for waking here, as on Linux it is refused for requeueing.
+    // Counts are ints. Whoever wakes stops after the one that reaches the count: one less than 1 wakes one.
     let count = val as usize;
     let count2 = timeout.0 as u32 as usize;
+    let at_least_one = |count: usize| (count as i32).max(1) as usize;
     match command {
         WAIT => wait(word, val, MATCH_ANY, deadline(timeout, false, false)?),
         WAIT_BITSET => wait(word, val, val3, deadline(timeout, realtime, true)?),
-        WAKE => super::wake_word(word, count.max(1), MATCH_ANY),
+        WAKE => super::wake_word(word, at_least_one(count), MATCH_ANY),
         WAKE_BITSET if val3 == 0 => Err(Errno::EINVAL),
-        WAKE_BITSET => super::wake_word(word, count.max(1), val3),
+        WAKE_BITSET => super::wake_word(word, at_least_one(count), val3),
         WAIT_REQUEUE_PI => requeue_pi::wait(word, val, word2, deadline(timeout, realtime, true)?).map(|()| 0),
         REQUEUE | CMP_REQUEUE | CMP_REQUEUE_PI => {
             if (val as i32) < 0 || (count2 as i32) < 0 {
@@ -77,7 +78,7 @@ pub fn sys_futex(uaddr: UserAddr, op: u32, val: u32, timeout: UserAddr, uaddr2: 
             let (woken, moved) = super::requeue(word, word2, count, count2, expected)?;
             Ok(woken + moved)
         }
-        WAKE_OP => super::wake_op(word, word2, count, count2, val3),
+        WAKE_OP => super::wake_op(word, word2, at_least_one(count), at_least_one(count2), val3),
         // The first of the two always takes its time-out on CLOCK_REALTIME.
         LOCK_PI => pi::lock(word, deadline(timeout, true, true)?).map(|()| 0),
         LOCK_PI2 => pi::lock(word, deadline(timeout, realtime, true)?).map(|()| 0),
