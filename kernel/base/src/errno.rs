@@ -69,6 +69,7 @@ errnos! {
     EIDRM = 43,
     ENODATA = 61,
     ETIME = 62,
+    ENOPKG = 65,
     EPROTO = 71,
     EOVERFLOW = 75,
     EBADFD = 77,

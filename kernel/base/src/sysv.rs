@@ -80,6 +80,8 @@ pub struct IdTable<T> {
     used: usize,
     sequence: u32,
     last_index: Option<usize>,
+    /// The identifier that the next object is to have, if its index is free.
+    next_id: Option<i32>,
 }
 
 impl<T> Default for IdTable<T> {
@@ -90,7 +92,7 @@ impl<T> Default for IdTable<T> {
 
 impl<T> IdTable<T> {
     pub const fn new() -> Self {
-        Self { slots: Vec::new(), keys: BTreeMap::new(), used: 0, sequence: 0, last_index: None }
+        Self { slots: Vec::new(), keys: BTreeMap::new(), used: 0, sequence: 0, last_index: None, next_id: None }
     }
 
     /// Objects in existence.
@@ -103,21 +105,43 @@ impl<T> IdTable<T> {
         self.slots.iter().rposition(Option::is_some).unwrap_or(0)
     }
 
-    /// Adds an object under `key` (IPC_PRIVATE: none) at the lowest free index: ENOSPC at `limit` objects.
-    pub fn add(&mut self, key: i32, limit: usize, make: impl FnOnce(i32) -> T) -> Result<i32, Errno> {
-        if self.used >= limit.min(1 << INDEX_BITS) {
-            return Err(Errno::ENOSPC);
+    /// Asks for the identifier of the next object (kernel.*_next_id): its sequence number is kept, its index is the lowest free one
+    /// from there on.
+    pub fn set_next_id(&mut self, id: i32) {
+        self.next_id = Some(id);
+    }
+
+    pub fn next_id(&self) -> Option<i32> {
+        self.next_id
+    }
+
+    /// The index and the sequence number of a new object: ENOSPC.
+    fn new_id(&mut self) -> Result<(usize, u32), Errno> {
+        let slots = &self.slots;
+        let free_from = |from: usize| (from..1 << INDEX_BITS).find(|at| slots.get(*at).is_none_or(Option::is_none));
+        if let Some(id) = self.next_id.take() {
+            let index = free_from(id as usize & ((1 << INDEX_BITS) - 1)).ok_or(Errno::ENOSPC)?;
+            return Ok((index, id as u32 >> INDEX_BITS));
         }
-        let index = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        if index == self.slots.len() {
-            self.slots.push(None);
-        }
+        let index = free_from(0).ok_or(Errno::ENOSPC)?;
         // A reused index gets a new sequence number, so that stale identifiers miss.
         if self.last_index.is_some_and(|last| index <= last) {
             self.sequence = if self.sequence >= SEQUENCE_MAX { 0 } else { self.sequence + 1 };
         }
         self.last_index = Some(index);
-        let id = ((self.sequence << INDEX_BITS) | index as u32) as i32;
+        Ok((index, self.sequence))
+    }
+
+    /// Adds an object under `key` (IPC_PRIVATE: none) at the lowest free index: ENOSPC at `limit` objects.
+    pub fn add(&mut self, key: i32, limit: usize, make: impl FnOnce(i32) -> T) -> Result<i32, Errno> {
+        if self.used >= limit.min(1 << INDEX_BITS) {
+            return Err(Errno::ENOSPC);
+        }
+        let (index, sequence) = self.new_id()?;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, || None);
+        }
+        let id = ((sequence << INDEX_BITS) | index as u32) as i32;
         self.slots[index] = Some(Slot { id, key, object: make(id) });
         if key != IPC_PRIVATE {
             self.keys.insert(key, index);
@@ -235,6 +259,26 @@ mod tests {
         assert_eq!(table.at_index(0), Ok((c, &'c')));
         assert_eq!(table.get(-1), Err(Errno::EINVAL));
         assert_eq!(table.max_index(), 1);
+    }
+
+    #[test]
+    fn the_next_identifier_can_be_chosen_once() {
+        let mut table = IdTable::new();
+        let first = table.add(IPC_PRIVATE, 10, |_| ()).unwrap();
+        let chosen = 7 << 15 | 3;
+        table.set_next_id(chosen);
+        assert_eq!(table.add(IPC_PRIVATE, 10, |_| ()), Ok(chosen));
+        assert_eq!((table.next_id(), table.max_index()), (None, 3));
+        // The index is taken: the next one up.
+        table.set_next_id(9 << 15 | 3);
+        assert_eq!(table.add(IPC_PRIVATE, 10, |_| ()), Ok(9 << 15 | 4));
+        assert_eq!(table.add(IPC_PRIVATE, 10, |_| ()), Ok(first + 1));
+        table.set_next_id(i32::MAX);
+        let last = table.add(IPC_PRIVATE, 10, |_| ()).unwrap();
+        assert_eq!((last, table.get(last)), (i32::MAX, Ok(&())));
+        table.set_next_id(i32::MAX);
+        assert_eq!(table.add(IPC_PRIVATE, 10, |_| ()), Err(Errno::ENOSPC));
+        assert_eq!(table.add(IPC_PRIVATE, 10, |_| ()), Ok(first + 2));
     }
 
     #[test]

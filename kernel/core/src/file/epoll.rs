@@ -13,11 +13,12 @@
 use super::poll::{Listener, Registrations};
 use super::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::prelude::*;
+use crate::process::user::User;
 use crate::sync::{Deadline, WaitError, WaitReason};
 use alloc::collections::BTreeMap;
 use base::epoll::{IndexList, Slab};
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use spin::Once;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -30,6 +31,24 @@ const PRIVATE: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
 const ALWAYS: u32 = PollEvents::ERR.bits() | PollEvents::HUP.bits();
 /// How deep epolls may watch epolls.
 const MAX_NESTING: usize = 4;
+
+/// fs.epoll.max_user_watches, once it was set.
+static MAX_WATCHES: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// How many files one user's epolls may watch: what takes a 25th of the memory, if nothing else was said.
+pub fn max_watches() -> usize {
+    match MAX_WATCHES.load(Ordering::Relaxed) {
+        usize::MAX => hal::frame::stats().total * PAGE_SIZE / 25 / size_of::<Item>(),
+        set => set,
+    }
+}
+
+/// Sets it: EINVAL.
+pub fn set_max_watches(text: &str) -> Result<(), Errno> {
+    let number = text.parse::<i64>().ok().and_then(|number| usize::try_from(number).ok()).ok_or(Errno::EINVAL)?;
+    MAX_WATCHES.store(number, Ordering::Relaxed);
+    Ok(())
+}
 
 /// `struct epoll_event` of arm64 (not packed).
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -69,6 +88,8 @@ struct Ready {
 }
 
 pub struct Epoll {
+    /// Who made it, and is charged for what it watches.
+    user: Arc<User>,
     items: Mutex<BTreeMap<Key, Arc<Item>>>,
     ready: IrqSpinLock<Ready>,
     waiters: WaitQueue,
@@ -113,6 +134,7 @@ impl Epoll {
     /// A new, open epoll.
     pub fn create(flags: super::OpenFlags) -> Arc<OpenFile> {
         let epoll = Arc::new(Self {
+            user: User::current(),
             items: Mutex::new(BTreeMap::new()),
             ready: IrqSpinLock::new(Ready { slab: Slab::new(), list: IndexList::new() }),
             waiters: WaitQueue::new(),
@@ -176,11 +198,12 @@ impl Epoll {
         let item = items.remove(&key)?;
         let registrations = core::mem::take(&mut *item.registrations.lock());
         drop(registrations); // no event can come from here on
+        self.user.epoll_watches.fetch_sub(1, Ordering::Relaxed);
         self.forget_index(index);
         Some(item)
     }
 
-    /// EPOLL_CTL_ADD. EEXIST, ELOOP, EPERM, EINVAL.
+    /// EPOLL_CTL_ADD. EEXIST, ELOOP, EPERM, EINVAL, ENOSPC (fs.epoll.max_user_watches).
     pub fn add(self: &Arc<Self>, file: &Arc<OpenFile>, fd: i32, event: EpollEvent) -> Result<(), Errno> {
         let nested = file.downcast::<EpollFile>();
         let _nesting = nested.map(|_| NESTING.lock());
@@ -195,6 +218,10 @@ impl Epoll {
         let mut items = self.items.lock();
         if items.contains_key(&key) {
             return Err(Errno::EEXIST);
+        }
+        if self.user.epoll_watches.fetch_add(1, Ordering::Relaxed) >= max_watches() {
+            self.user.epoll_watches.fetch_sub(1, Ordering::Relaxed);
+            return Err(Errno::ENOSPC);
         }
         let index = self.reserve_index();
         let item = Arc::new(Item {

@@ -11,6 +11,7 @@ use super::{Attributes, FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollT
 use crate::fs::FileType;
 use crate::prelude::*;
 use crate::process::credentials::cap;
+use crate::process::user::User;
 use crate::signal::{self, SigInfo};
 use crate::sync::{MutexGuard, WaitReason};
 use arrayvec::ArrayVec;
@@ -25,6 +26,14 @@ pub const PIPE_BUF: usize = 4096;
 const DEFAULT_SLOTS: usize = 16;
 /// fs.pipe-max-size: what a program without CAP_SYS_RESOURCE may ask for, in bytes.
 pub static MAX_SIZE: AtomicUsize = AtomicUsize::new(1 << 20);
+
+/// fs.pipe-user-pages-soft and -hard: pages that the pipes of one user without privilege may come to; 0 is no limit. Above the
+/// first new pipes have [`LEAST_SLOTS`], above the second there are none.
+pub static USER_PAGES_SOFT: AtomicUsize = AtomicUsize::new(16_384);
+pub static USER_PAGES_HARD: AtomicUsize = AtomicUsize::new(0);
+const LEAST_SLOTS: usize = 2;
+/// Linux keeps the slots in one piece of 4 MiB at most.
+const MOST_SLOTS: usize = 1 << 16;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -51,6 +60,8 @@ impl Buffer {
 
 pub struct Pipe {
     pub id: u64,
+    /// Who made it, and is charged for its size.
+    user: Arc<User>,
     buffer: Mutex<Buffer>,
     /// Copies of the ring's state for waiters' conditions.
     used: AtomicUsize,
@@ -68,13 +79,48 @@ pub struct Pipe {
     attributes: Attributes,
 }
 
+/// Whether a user whose pipes come to `pages` has too many of them.
+fn is_too_many(pages: usize, limit: &AtomicUsize) -> bool {
+    let limit = limit.load(Ordering::Relaxed);
+    limit != 0 && pages > limit
+}
+
+/// Whether the limits of fs.pipe-user-pages do not hold for the calling thread.
+fn is_unlimited() -> bool {
+    current().credentials.with(|creds| creds.has_cap(cap::SYS_RESOURCE) || creds.has_cap(cap::SYS_ADMIN))
+}
+
+/// Charges `user` for a new pipe; answers its slots: ENFILE.
+fn charge(user: &User) -> Result<usize, Errno> {
+    let mut slots = DEFAULT_SLOTS;
+    let most = MAX_SIZE.load(Ordering::Relaxed) / PAGE_SIZE;
+    if slots > most && !current().creds().has_cap(cap::SYS_RESOURCE) {
+        slots = most;
+    }
+    let mut pages = user.pipe_pages.fetch_add(slots, Ordering::Relaxed) + slots;
+    if is_too_many(pages, &USER_PAGES_SOFT) && !is_unlimited() {
+        user.pipe_pages.fetch_sub(slots - LEAST_SLOTS.min(slots), Ordering::Relaxed);
+        pages -= slots - LEAST_SLOTS.min(slots);
+        slots = LEAST_SLOTS.min(slots);
+    }
+    if is_too_many(pages, &USER_PAGES_HARD) && !is_unlimited() {
+        user.pipe_pages.fetch_sub(slots, Ordering::Relaxed);
+        return Err(Errno::ENFILE);
+    }
+    Ok(slots)
+}
+
 impl Pipe {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
+    /// A pipe without ends: ENFILE when the user has too many.
+    pub fn new() -> Result<Arc<Self>, Errno> {
+        let user = User::current();
+        let slots = charge(&user)?;
+        Ok(Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            buffer: Mutex::new(Buffer { ring: SlotRing::new(DEFAULT_SLOTS), spare: ArrayVec::new() }),
+            user,
+            buffer: Mutex::new(Buffer { ring: SlotRing::new(slots), spare: ArrayVec::new() }),
             used: AtomicUsize::new(0),
-            capacity: AtomicUsize::new(DEFAULT_SLOTS),
+            capacity: AtomicUsize::new(slots),
             readers: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),
             reader_opens: AtomicU32::new(0),
@@ -84,7 +130,7 @@ impl Pipe {
             open_wait: WaitQueue::new(),
             poll_set: PollSet::new(),
             attributes: Attributes::new(0o600),
-        })
+        }))
     }
 
     /// F_GETPIPE_SZ.
@@ -92,7 +138,7 @@ impl Pipe {
         self.capacity.load(Ordering::Relaxed) * PAGE_SIZE
     }
 
-    /// F_SETPIPE_SZ, rounded up to a power of two of pages: EPERM above the limit, EBUSY below what is in use.
+    /// F_SETPIPE_SZ, rounded up to a power of two of pages: EPERM above the limits, EBUSY below what is in use, ENOMEM.
     pub fn set_size(&self, bytes: usize) -> SysResult {
         if bytes > 1 << 31 {
             return Err(Errno::EINVAL);
@@ -106,8 +152,20 @@ impl Pipe {
             return Err(Errno::EPERM);
         }
         let mut buffer = self.lock();
+        let before = self.capacity.load(Ordering::Relaxed);
+        if slots > before {
+            let pages = self.user.pipe_pages.load(Ordering::Relaxed) + slots - before;
+            if (is_too_many(pages, &USER_PAGES_HARD) || is_too_many(pages, &USER_PAGES_SOFT)) && !is_unlimited() {
+                return Err(Errno::EPERM);
+            }
+        }
+        if slots > MOST_SLOTS {
+            return Err(Errno::ENOMEM);
+        }
         buffer.ring.resize(slots).map_err(|_| Errno::EBUSY)?;
         self.capacity.store(slots, Ordering::Release);
+        self.user.pipe_pages.fetch_add(slots, Ordering::Relaxed);
+        self.user.pipe_pages.fetch_sub(before, Ordering::Relaxed);
         drop(buffer);
         self.write_wait.wake_all();
         self.poll_set.notify(PollEvents::OUT | PollEvents::WRNORM);
@@ -259,6 +317,12 @@ impl Pipe {
     }
 }
 
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.user.pipe_pages.fetch_sub(*self.capacity.get_mut(), Ordering::Relaxed);
+    }
+}
+
 /// Raises SIGPIPE and answers EPIPE.
 pub fn broken_pipe() -> SysResult {
     let task = crate::process::current_arc();
@@ -395,7 +459,7 @@ impl PipeEnd {
 
 /// The two descriptions of pipe2(2); O_NONBLOCK and O_DIRECT of `flags` apply. ENFILE, ENOMEM.
 pub fn new_pair(flags: OpenFlags) -> Result<(Arc<OpenFile>, Arc<OpenFile>), Errno> {
-    let pipe = Pipe::new();
+    let pipe = Pipe::new()?;
     pipe.attributes.give_to_caller();
     pipe.attributes.start_times();
     let flags = flags & (OpenFlags::NONBLOCK | OpenFlags::DIRECT);
@@ -481,6 +545,10 @@ impl FileOps for PipeEnd {
     fn attributes(&self) -> Option<&Attributes> {
         (!self.is_fifo).then_some(&self.pipe.attributes)
     }
+    /// ESPIPE: a pipe has no room to reserve.
+    fn fallocate(&self, _file: &OpenFile, _mode: u32, _offset: u64, _len: u64) -> Result<(), Errno> {
+        Err(Errno::ESPIPE)
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -512,15 +580,20 @@ impl FifoState {
         Self { fifo: spin::Once::new() }
     }
 
-    /// open(2) of the FIFO: waits for the other side unless O_NONBLOCK. ENXIO, EINTR.
+    /// open(2) of the FIFO: waits for the other side unless O_NONBLOCK. ENXIO, EINTR, ENOMEM (the user has too many pipes).
     pub fn open(&self, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
         let fifo = self.fifo.call_once(|| Arc::new(Fifo { pipe: SpinLock::new(None) })).clone();
         let (reads, writes) = (flags.readable(), flags.writable());
         let nonblocking = flags.contains(OpenFlags::NONBLOCK);
-        let fresh = Pipe::new();
-        let pipe = {
+        let mut fresh = None;
+        let pipe = loop {
             let mut slot = fifo.pipe.lock();
-            let pipe = slot.get_or_insert(fresh).clone();
+            let Some(pipe) = slot.as_ref().or(fresh.as_ref()).cloned() else {
+                drop(slot);
+                fresh = Some(Pipe::new().map_err(|_| Errno::ENOMEM)?);
+                continue;
+            };
+            *slot = Some(pipe.clone());
             if writes && !reads && nonblocking && !pipe.has_readers() {
                 let unused = !pipe.has_writers();
                 let gone = if unused { slot.take() } else { None };
@@ -535,8 +608,9 @@ impl FifoState {
             if writes {
                 pipe.add_writer();
             }
-            pipe
+            break pipe;
         };
+        drop(fresh);
         let end = PipeEnd {
             pipe: pipe.clone(),
             is_fifo: true,

@@ -4,6 +4,7 @@
 //! exists at all. Lock order: `TABLE` → [`Locks::state`] → `WAITING`; all short, never held while sleeping.
 
 use crate::file::OpenFile;
+use crate::file::pipe::PipeEnd;
 use crate::prelude::*;
 use crate::sync::WaitReason;
 use core::fmt::Write;
@@ -182,7 +183,11 @@ pub fn blockers_of(tid: u32) -> Vec<Blocker> {
 fn key(file: &OpenFile) -> usize {
     match file.inode() {
         Some(inode) => Arc::as_ptr(inode).cast::<()>() as usize,
-        None => Arc::as_ptr(&file.ops).cast::<()>() as usize,
+        // Both ends of a pipe are one file.
+        None => match file.downcast::<PipeEnd>() {
+            Some(end) => Arc::as_ptr(end.pipe()).cast::<()>() as usize,
+            None => Arc::as_ptr(&file.ops).cast::<()>() as usize,
+        },
     }
 }
 
@@ -402,15 +407,19 @@ pub const LOCK_SH: i32 = 1;
 pub const LOCK_EX: i32 = 2;
 pub const LOCK_NB: i32 = 4;
 pub const LOCK_UN: i32 = 8;
+/// Mandatory locks, which Linux has no more: accepted, without effect.
+pub const LOCK_MAND: i32 = 32;
 
 /// EINVAL for an operation that flock(2) does not have.
 pub fn check_operation(operation: i32) -> Result<(), Errno> {
-    if matches!(operation & !LOCK_NB, LOCK_SH | LOCK_EX | LOCK_UN) { Ok(()) } else { Err(Errno::EINVAL) }
+    let is_known = operation & LOCK_MAND != 0 || matches!(operation & !LOCK_NB, LOCK_SH | LOCK_EX | LOCK_UN);
+    if is_known { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
 /// flock(2): EINVAL, EAGAIN, EINTR.
 pub fn flock(file: &OpenFile, operation: i32) -> SysResult {
     let exclusive = match operation & !LOCK_NB {
+        _ if operation & LOCK_MAND != 0 => return Ok(0),
         LOCK_UN => {
             release_flock(file);
             return Ok(0);

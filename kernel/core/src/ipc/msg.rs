@@ -86,6 +86,17 @@ struct Queue {
 
 static TABLE: SpinLock<IdTable<Arc<Queue>>> = SpinLock::new(IdTable::new());
 
+/// kernel.msg_next_id: -1 when none was asked for.
+pub fn next_id() -> i32 {
+    TABLE.lock().next_id().unwrap_or(-1)
+}
+
+/// Sets it: EINVAL.
+pub fn set_next_id(text: &str) -> Result<(), Errno> {
+    TABLE.lock().set_next_id(super::sysv::read_next_id(text)?);
+    Ok(())
+}
+
 /// Threads whose waits a call has ended, and which of them sent or received last.
 #[derive(Default)]
 struct Woken {

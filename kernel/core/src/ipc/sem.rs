@@ -123,6 +123,17 @@ struct Set {
 
 static TABLE: SpinLock<IdTable<Arc<Set>>> = SpinLock::new(IdTable::new());
 
+/// kernel.sem_next_id: -1 when none was asked for.
+pub fn next_id() -> i32 {
+    TABLE.lock().next_id().unwrap_or(-1)
+}
+
+/// Sets it: EINVAL.
+pub fn set_next_id(text: &str) -> Result<(), Errno> {
+    TABLE.lock().set_next_id(super::sysv::read_next_id(text)?);
+    Ok(())
+}
+
 type Woken = SmallVec<[Arc<Waiting>; 4]>;
 
 impl State {

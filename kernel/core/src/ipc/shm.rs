@@ -171,6 +171,17 @@ pub struct Segment {
 
 static TABLE: SpinLock<IdTable<Arc<Segment>>> = SpinLock::new(IdTable::new());
 
+/// kernel.shm_next_id: -1 when none was asked for.
+pub fn next_id() -> i32 {
+    TABLE.lock().next_id().unwrap_or(-1)
+}
+
+/// Sets it: EINVAL.
+pub fn set_next_id(text: &str) -> Result<(), Errno> {
+    TABLE.lock().set_next_id(super::sysv::read_next_id(text)?);
+    Ok(())
+}
+
 impl Segment {
     fn pages(&self) -> u64 {
         self.size.div_ceil(PAGE)

@@ -13,6 +13,11 @@ pub const IPC_SET: i32 = 1;
 pub const IPC_STAT: i32 = 2;
 pub const IPC_INFO: i32 = 3;
 
+/// What may be written to kernel.*_next_id: EINVAL.
+pub fn read_next_id(text: &str) -> Result<i32, Errno> {
+    text.parse().ok().filter(|id| *id >= 0).ok_or(Errno::EINVAL)
+}
+
 /// `struct ipc64_perm` of arm64.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]

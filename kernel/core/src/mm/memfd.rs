@@ -28,6 +28,11 @@ fn seals(object: &MemObject) -> u32 {
     object.seals.load(Ordering::Acquire)
 }
 
+/// A file that takes no seals, and says so by the seal on seals, as those of tmpfs do.
+pub fn seal_seals(object: &MemObject) {
+    object.seals.store(F_SEAL_SEAL, Ordering::Release);
+}
+
 /// EPERM when writing (up to `end`) is sealed.
 pub fn check_write(object: &MemObject, end: u64) -> Result<(), Errno> {
     let seals = seals(object);

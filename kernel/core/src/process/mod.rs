@@ -4,7 +4,7 @@
 //! (`task.sched`, `task.signal`, `task.files` ...), with its own locks; this module only holds them together.
 //!
 //! [`task`], [`process`], [`life`]: the objects · [`tree`]: numbers and parentage · [`run`]: a user thread's main loop ·
-//! [`clone`], [`exec`], [`exit`], [`wait`]: its life · [`kernel`]: threads without user memory, pid 1's beginning.
+//! [`clone`], [`exec`], [`exit`], [`wait`]: its life · [`user`]: what a user's processes are counted for together · [`kernel`]: threads without user memory, pid 1's beginning.
 
 pub mod clone;
 pub mod credentials;
@@ -18,6 +18,7 @@ pub mod run;
 pub mod syscall;
 pub mod task;
 pub mod tree;
+pub mod user;
 pub mod wait;
 
 pub use credentials::Credentials;

@@ -1,6 +1,6 @@
 //! Signals: generation, pending sets, delivery, stops.
 //!
-//! [`state`]: what threads and processes keep · [`user`]: how much of it · [`send`]: generation · [`deliver`]: before user mode · [`frame`]: handler
+//! [`state`]: what threads and processes keep · [`slot`]: how much of it · [`send`]: generation · [`deliver`]: before user mode · [`frame`]: handler
 //! frames · [`stop`]: job control · [`syscall`], [`signalfd`]: calls. Everything a sender touches is under interrupt-safe
 //! locks: timers and terminals send from interrupts.
 
@@ -8,11 +8,11 @@ pub mod deliver;
 pub mod frame;
 pub mod send;
 pub mod signalfd;
+pub mod slot;
 pub mod state;
 pub mod stop;
 pub mod syscall;
 pub mod trampoline;
-pub mod user;
 
 pub const SIGHUP: u32 = 1;
 pub const SIGINT: u32 = 2;

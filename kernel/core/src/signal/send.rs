@@ -1,7 +1,7 @@
 //! Generation: who gets a signal, whether it counts at all, and waking whoever takes it.
 
+use super::slot::Slot;
 use super::state::{Action, SIG_DFL, SIG_IGN, bit, sa};
-use super::user::Slot;
 use super::{
     SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SigInfo, SigSet, stop,
 };

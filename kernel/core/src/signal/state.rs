@@ -1,12 +1,13 @@
 //! What threads and processes keep of signals: actions, masks, pending sets.
 
-use super::user::{Held, Slot, UserQueue};
+use super::slot::{Held, Slot};
 use super::{SIGKILL, SIGSTOP, SigInfo, SigSet};
 use crate::file::PollSet;
 use crate::prelude::*;
 use crate::process::clone::flag;
 use crate::process::process::{initial_limits, rlimit};
 use crate::process::task::attention;
+use crate::process::user::User;
 use alloc::collections::VecDeque;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -98,7 +99,7 @@ impl PendingSet {
             None => {
                 // What the kernel or kill(2) sends of the standard ones is not held back.
                 let limit = if is_standard && info.code >= 0 { None } else { Some(owner.limit()) };
-                let slot = owner.user().slot(limit);
+                let slot = Slot::take(owner.user(), limit);
                 if slot.is_none() && !is_standard && info.code != SI_USER && info.code != SI_KERNEL {
                     return Err(Errno::EAGAIN);
                 }
@@ -262,7 +263,7 @@ pub struct ProcessSignal {
     pub pending: PendingSet,
     /// signalfd pollers.
     pub poll: PollSet,
-    user: IrqSpinLock<Arc<UserQueue>>,
+    user: IrqSpinLock<Arc<User>>,
     /// RLIMIT_SIGPENDING, where interrupts may read it.
     limit: AtomicU64,
 }
@@ -270,9 +271,9 @@ pub struct ProcessSignal {
 impl ProcessSignal {
     pub fn new() -> Self {
         let limit = initial_limits()[rlimit::SIGPENDING].current;
-        Self::with(Arc::new(Actions(IrqSpinLock::new([Action::default(); 64]))), UserQueue::of(0), limit)
+        Self::with(Arc::new(Actions(IrqSpinLock::new([Action::default(); 64]))), User::of(0), limit)
     }
-    fn with(actions: Arc<Actions>, user: Arc<UserQueue>, limit: u64) -> Self {
+    fn with(actions: Arc<Actions>, user: Arc<User>, limit: u64) -> Self {
         Self {
             actions: IrqSpinLock::new(actions),
             pending: PendingSet::new(),
@@ -294,13 +295,13 @@ impl ProcessSignal {
         }
         with(copy)
     }
-    /// The queue of the process's real user.
-    pub fn user(&self) -> Arc<UserQueue> {
+    /// What the process's real user is counted for.
+    pub fn user(&self) -> Arc<User> {
         self.user.lock().clone()
     }
     /// The process's real user is another one from now on.
     pub fn set_user(&self, uid: u32) {
-        let old = core::mem::replace(&mut *self.user.lock(), UserQueue::of(uid));
+        let old = core::mem::replace(&mut *self.user.lock(), User::of(uid));
         drop(old);
     }
     pub fn limit(&self) -> u64 {

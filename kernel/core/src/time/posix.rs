@@ -9,6 +9,7 @@ use super::clock;
 use crate::prelude::*;
 use crate::process::credentials::cap;
 use crate::process::{current_arc, find_process, find_task};
+use crate::signal::slot::Slot;
 use crate::signal::{self, SIGALRM, SigInfo};
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicI32, Ordering};
@@ -159,7 +160,7 @@ pub fn sys_timer_create(clockid: i32, sevp: UserAddr, timerid: UserAddr) -> SysR
     let cpu_source = cpu_source(clockid)?;
     let timers = &current().process.timers.posix;
     let queue = &current().process.signal;
-    let slot = Arc::new(queue.user().slot(Some(queue.limit())).ok_or(Errno::EAGAIN)?);
+    let slot = Arc::new(Slot::take(queue.user(), Some(queue.limit())).ok_or(Errno::EAGAIN)?);
     let id = timers.reserve();
     let event = event.unwrap_or(Sigevent {
         value: id as u64,

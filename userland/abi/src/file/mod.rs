@@ -10,6 +10,7 @@ mod events;
 mod fcntl;
 mod fd;
 mod fifo;
+mod limits;
 mod pipe;
 mod pipe_rules;
 mod poll;
@@ -50,6 +51,7 @@ pub const TESTS: Tests = &[
     ("pipe_fault", pipe::fault),
     ("pipe_interrupt", pipe::interrupt),
     ("pipe_flags", pipe_rules::flags),
+    ("pipe_one_file", pipe_rules::one_file),
     ("pipe_packet_mode_switches", pipe_rules::packet_mode_switches),
     ("pipe_sizes", pipe_rules::sizes),
     ("pipe_vectors_and_ends", pipe_rules::vectors_and_ends),
@@ -59,6 +61,8 @@ pub const TESTS: Tests = &[
     ("pipe_fifo_errors", pipe_rules::fifo_errors),
     ("fifo_open", fifo::open_rules),
     ("fifo_hangup", fifo::hangup),
+    ("limits_of_pipes", limits::pipe_pages),
+    ("limits_of_epolls", limits::epoll_watches),
     ("splice_moves", splice::moves),
     ("splice_errors", splice::errors),
     ("splice_tee", splice::tee),

@@ -47,6 +47,18 @@ pub fn flags() {
     });
 }
 
+/// What a pipe cannot do, and what its ends share.
+pub fn one_file() {
+    assert_eq!(errno_of(unsafe { pipe2([0; 2].as_mut_ptr(), O_EXCL) }), ENOPKG, "O_NOTIFICATION_PIPE");
+    let (r, w) = pipe_with(O_NONBLOCK);
+    assert_eq!(errno_of(unsafe { fallocate(w, 0, 0, 10) }), ESPIPE);
+    assert_eq!(errno_of(unsafe { fcntl(r, F_SETPIPE_SZ, 1 << 29) }), ENOMEM);
+    assert_eq!(unsafe { (flock(r, LOCK_EX), flock(r, LOCK_EX | LOCK_NB)) }, (0, 0));
+    assert_eq!(errno_of(unsafe { flock(w, LOCK_SH | LOCK_NB) }), EAGAIN);
+    close(r);
+    assert_eq!(unsafe { flock(w, LOCK_EX | LOCK_NB) }, 0);
+}
+
 /// O_DIRECT may be set and taken away. Each write is a packet then, unless it still fits behind bytes that are none.
 pub fn packet_mode_switches() {
     let (r, w) = pipe_with(O_NONBLOCK);

@@ -324,6 +324,7 @@ pub fn flock_rules() {
         assert_eq!(lock(one, bad), EINVAL, "{bad}");
     }
     assert_eq!(lock(999, 0), EINVAL);
+    assert_eq!(lock(one, 32), 0, "LOCK_MAND, which means nothing any more");
     assert_eq!(lock(999, LOCK_SH), EBADF);
     let path_only = ok(unsafe { open(path.as_ptr(), O_PATH) });
     assert_eq!(lock(path_only, LOCK_SH), EBADF);

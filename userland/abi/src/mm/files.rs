@@ -135,6 +135,10 @@ pub fn memfd_errors() {
         let mut fds = [0; 2];
         assert_eq!(pipe(fds.as_mut_ptr()), 0);
         expect_errno(fcntl(fds[0], F_GET_SEALS).into(), EINVAL);
+        // A file of tmpfs takes none, and says so as if it was a memfd.
+        let file = open(c"/tmp".as_ptr(), O_TMPFILE | O_RDWR, 0o600);
+        assert_eq!(fcntl(file, F_GET_SEALS), F_SEAL_SEAL);
+        expect_errno(fcntl(file, F_ADD_SEALS, F_SEAL_GROW).into(), EPERM);
     }
 }
 

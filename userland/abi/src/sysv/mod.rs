@@ -1,5 +1,6 @@
 //! System V semaphores and message queues.
 
+mod ids;
 mod msg;
 mod sem;
 
@@ -45,6 +46,7 @@ pub const TESTS: Tests = &[
     ("semctl_info", sem::semctl_info),
     ("sem_pids_and_times", sem::pids_and_times),
     ("sem_limits_in_proc", sem::limits_in_proc),
+    ("next_ids", ids::next_ids),
 ];
 
 fn op(number: u16, change: i16, flags: i32) -> libc::sembuf {

@@ -131,6 +131,29 @@ pub fn datagram_queue() {
     assert_eq!(get(server, 8, 0).unwrap(), b"late");
 }
 
+/// net.unix.max_dgram_qlen is of sockets made later.
+pub fn datagram_queue_length() {
+    let path = "/proc/sys/net/unix/max_dgram_qlen";
+    let bound = |index: u8| {
+        let name = format!("\0abi-qlen-{index}-{}", std::process::id()).into_bytes();
+        let fd = new_socket(SOCK_DGRAM);
+        assert_eq!(bind_to(fd, &name), 0);
+        name
+    };
+    let old = std::fs::read_to_string(path).unwrap();
+    assert_eq!(old, "10\n");
+    let before = bound(0);
+    std::fs::write(path, "2").unwrap();
+    let after = bound(1);
+    std::fs::write(path, old.trim()).unwrap();
+    for (name, count) in [(before, 11), (after, 3)] {
+        let client = new_socket(SOCK_DGRAM);
+        assert_eq!(connect_to(client, &name), 0);
+        assert_eq!(fill(client, 1), count);
+    }
+    assert_eq!(std::fs::write(path, "x").unwrap_err().raw_os_error(), Some(EINVAL));
+}
+
 /// Poll says that there is room when three quarters of the buffer are free.
 pub fn writable_again() {
     let [a, b] = pair_of(SOCK_STREAM);

@@ -31,6 +31,7 @@ pub const TESTS: Tests = &[
     ("message_counts", limits::message_counts),
     ("queue_sizes", limits::queue_sizes),
     ("datagram_queue", limits::datagram_queue),
+    ("datagram_queue_length", limits::datagram_queue_length),
     ("writable_again", limits::writable_again),
     ("cycles_are_collected", flight::cycles_are_collected),
     ("reachable_is_kept", flight::reachable_is_kept),

@@ -21,9 +21,13 @@ pub fn sys_eventfd2(count: u32, flags: u32) -> SysResult {
 }
 
 pub fn sys_pipe2(fds: UserAddr, flags: u32) -> SysResult {
-    let allowed = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK | OpenFlags::DIRECT;
+    let allowed = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK | OpenFlags::DIRECT | OpenFlags::EXCL;
     if flags & !allowed.bits() != 0 {
         return Err(Errno::EINVAL);
+    }
+    // O_NOTIFICATION_PIPE, of which keys and mounts would tell.
+    if flags & OpenFlags::EXCL.bits() != 0 {
+        return Err(Errno::ENOPKG);
     }
     let flags = OpenFlags::from_bits_retain(flags);
     let fd_flags = if flags.contains(OpenFlags::CLOEXEC) { FdFlags::CLOEXEC } else { FdFlags::empty() };
@@ -262,7 +266,7 @@ pub fn sys_ioctl(fd: i32, cmd: u32, arg: u64) -> SysResult {
             let inode = file.inode().filter(|inode| {
                 matches!(inode.file_type(), fs::FileType::Regular | fs::FileType::Directory | fs::FileType::Symlink)
             });
-            UserPtr::<u64>::new(UserAddr(arg)).write(&inode.ok_or(Errno::ENOTTY)?.stat().size)?;
+            UserPtr::<u64>::new(UserAddr(arg)).write(&(inode.ok_or(Errno::ENOTTY)?.stat().blocks * 512))?;
             Ok(0)
         }
         FIGETBSZ => match file.inode() {

@@ -224,7 +224,7 @@ pub fn status(subject: &Subject) -> String {
         }
     }
     let signals = signals(subject);
-    let queued = process.signal.user().len();
+    let queued = process.signal.user().signals.load(Ordering::Relaxed);
     let _ = writeln!(
         out,
         "CoreDumping:\t0\nTHP_enabled:\t0\nThreads:\t{}\nSigQ:\t{queued}/{}",

@@ -1,8 +1,10 @@
 //! /proc/sys: the settings that exist, writable where writing has an effect.
 
 use super::Fixed;
+use crate::file::{epoll, pipe};
 use crate::fs::inotify;
 use crate::ipc::{mq, msg, sem, shm};
+use crate::net::unix;
 use crate::prelude::*;
 use crate::process::syscall::misc;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +12,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 pub const SYS: &[(&str, Fixed)] = &[
     ("fs", Fixed::Directory(FS)),
     ("kernel", Fixed::Directory(KERNEL)),
-    ("net", Fixed::Directory(&[("core", Fixed::Directory(&[("somaxconn", Fixed::Text(|| line(4096)))]))])),
+    ("net", Fixed::Directory(NET)),
     ("vm", Fixed::Directory(VM)),
 ];
 
@@ -39,6 +41,7 @@ const KERNEL: &[(&str, Fixed)] = &[
     ("hostname", Fixed::Setting(|| line(String::from_utf8_lossy(&misc::host_name())), set_host_name)),
     ("msgmax", Fixed::Setting(|| show(&msg::MSGMAX), |text| set(&msg::MSGMAX, text, 0, i32::MAX as usize))),
     ("msgmnb", Fixed::Setting(|| show(&msg::MSGMNB), |text| set(&msg::MSGMNB, text, 0, i32::MAX as usize))),
+    ("msg_next_id", Fixed::Setting(|| line(msg::next_id()), msg::set_next_id)),
     ("msgmni", Fixed::Setting(|| show(&msg::MSGMNI), |text| set(&msg::MSGMNI, text, 0, 32_768))),
     ("ngroups_max", Fixed::Text(|| line(65536))),
     ("osrelease", Fixed::Text(|| line(misc::RELEASE))),
@@ -67,6 +70,8 @@ const KERNEL: &[(&str, Fixed)] = &[
     ("randomize_va_space", Fixed::Text(|| line(2))),
     ("sched_rr_timeslice_ms", Fixed::Text(|| line(100))),
     ("sem", Fixed::Setting(sem::limits_line, sem::set_limits)),
+    ("sem_next_id", Fixed::Setting(|| line(sem::next_id()), sem::set_next_id)),
+    ("shm_next_id", Fixed::Setting(|| line(shm::next_id()), shm::set_next_id)),
     ("shm_rmid_forced", Fixed::Setting(|| line(u8::from(shm::is_rmid_forced())), shm::set_rmid_forced)),
     ("shmall", Fixed::Setting(|| line(shm::SHMALL.load(Ordering::Relaxed)), |text| shm::set_limit(&shm::SHMALL, text))),
     ("shmmax", Fixed::Setting(|| line(shm::SHMMAX.load(Ordering::Relaxed)), |text| shm::set_limit(&shm::SHMMAX, text))),
@@ -79,7 +84,25 @@ const KERNEL: &[(&str, Fixed)] = &[
     ("version", Fixed::Text(|| line(concat!("#1 SMP Crannog ", env!("CARGO_PKG_VERSION"))))),
 ];
 
+const NET: &[(&str, Fixed)] = &[
+    ("core", Fixed::Directory(&[("somaxconn", Fixed::Text(|| line(4096)))])),
+    (
+        "unix",
+        Fixed::Directory(&[(
+            "max_dgram_qlen",
+            Fixed::Setting(|| show(&unix::MAX_DATAGRAMS), |text| set(&unix::MAX_DATAGRAMS, text, 0, i32::MAX as usize)),
+        )]),
+    ),
+];
+
 const FS: &[(&str, Fixed)] = &[
+    (
+        "epoll",
+        Fixed::Directory(&[(
+            "max_user_watches",
+            Fixed::Setting(|| line(epoll::max_watches()), epoll::set_max_watches),
+        )]),
+    ),
     ("file-max", Fixed::Text(|| line(i64::MAX))),
     (
         "inotify",
@@ -124,7 +147,15 @@ const FS: &[(&str, Fixed)] = &[
         ]),
     ),
     ("nr_open", Fixed::Text(|| line(crate::file::table::NR_OPEN))),
-    ("pipe-max-size", Fixed::Setting(|| line(crate::file::pipe::MAX_SIZE.load(Ordering::Relaxed)), set_pipe_size)),
+    ("pipe-max-size", Fixed::Setting(|| line(pipe::MAX_SIZE.load(Ordering::Relaxed)), set_pipe_size)),
+    (
+        "pipe-user-pages-hard",
+        Fixed::Setting(|| show(&pipe::USER_PAGES_HARD), |text| set(&pipe::USER_PAGES_HARD, text, 0, usize::MAX)),
+    ),
+    (
+        "pipe-user-pages-soft",
+        Fixed::Setting(|| show(&pipe::USER_PAGES_SOFT), |text| set(&pipe::USER_PAGES_SOFT, text, 0, usize::MAX)),
+    ),
     ("protected_fifos", Fixed::Text(|| line(0))),
     ("protected_hardlinks", Fixed::Text(|| line(0))),
     ("protected_regular", Fixed::Text(|| line(0))),
@@ -168,6 +199,6 @@ fn set_pipe_size(text: &str) -> Result<(), Errno> {
     if !(PAGE_SIZE..=1 << 31).contains(&bytes) {
         return Err(Errno::EINVAL);
     }
-    crate::file::pipe::MAX_SIZE.store(bytes.next_power_of_two(), Ordering::Relaxed);
+    pipe::MAX_SIZE.store(bytes.next_power_of_two(), Ordering::Relaxed);
     Ok(())
 }

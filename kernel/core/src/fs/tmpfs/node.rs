@@ -10,7 +10,7 @@ use crate::file::{FileOps, OpenFile, OpenFlags, device};
 use crate::fs::inode::SetAttr;
 use crate::fs::path::{MountFlags, Path};
 use crate::fs::{FileType, Inode, Stat, attributes};
-use crate::mm::MemObject;
+use crate::mm::{MemObject, memfd};
 use crate::prelude::*;
 use crate::time::{Timespec, file_time};
 use alloc::collections::BTreeMap;
@@ -79,7 +79,11 @@ impl TmpInode {
         rdev: u64,
     ) -> Result<Arc<Self>, Errno> {
         let body = match file_type {
-            FileType::Regular => Body::File(MemObject::with_quota(0, instance.quota.clone())),
+            FileType::Regular => {
+                let object = MemObject::with_quota(0, instance.quota.clone());
+                memfd::seal_seals(&object);
+                Body::File(object)
+            }
             FileType::Directory => Body::Directory(SpinLock::new(Directory::default())),
             FileType::Char | FileType::Block => Body::Device(file_type, rdev),
             FileType::Fifo => Body::Fifo(FifoState::new()),

@@ -121,9 +121,14 @@ struct State {
     connected: bool,
 }
 
+/// net.unix.max_dgram_qlen: datagrams that wait in the queue of a new socket when their senders are not its peer.
+pub static MAX_DATAGRAMS: AtomicUsize = AtomicUsize::new(10);
+
 pub struct UnixSocket {
     pub kind: Kind,
     id: u64,
+    /// [`MAX_DATAGRAMS`] of the time when it was made.
+    max_datagrams: usize,
     own: Weak<UnixSocket>,
     state: SpinLock<State>,
     inbox: SpinLock<Inbox>,
@@ -156,6 +161,7 @@ impl UnixSocket {
         Arc::new_cyclic(|own| Self {
             kind,
             id: socket::new_id(),
+            max_datagrams: MAX_DATAGRAMS.load(Ordering::Relaxed),
             own: own.clone(),
             state: SpinLock::new(State::default()),
             inbox: SpinLock::new(Inbox::default()),

@@ -15,8 +15,6 @@ use zerocopy::FromBytes;
 
 /// Descriptors in one message (SCM_MAX_FD).
 const MAX_FILES: usize = 253;
-/// Datagrams that wait in the queue of a socket that is not connected to their sender (net.unix.max_dgram_qlen).
-const MAX_DATAGRAMS: usize = 10;
 
 /// What goes beside the bytes.
 #[derive(Default)]
@@ -216,7 +214,7 @@ impl UnixSocket {
 
     /// Whether senders that are not its peer wait for room in its queue of datagrams.
     pub(super) fn is_crowded(&self) -> bool {
-        self.inbox.lock().messages.len() > MAX_DATAGRAMS
+        self.inbox.lock().messages.len() > self.max_datagrams
     }
 
     /// Puts a message into `target`'s inbox, waiting for room there. EPIPE when it takes no more, ECONNREFUSED when it is gone.
@@ -235,7 +233,7 @@ impl UnixSocket {
                     false => Errno::EPIPE,
                 });
             }
-            if !is_limited || inbox.messages.len() <= MAX_DATAGRAMS {
+            if !is_limited || inbox.messages.len() <= target.max_datagrams {
                 inbox.put(message);
                 break;
             }
