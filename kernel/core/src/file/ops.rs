@@ -254,6 +254,7 @@ impl Drop for OpenFile {
             item.file_is_gone();
         }
         *self.async_registration.get_mut() = None;
+        crate::fs::lock::release_description(self);
         if self.path.is_some() {
             let is_program = self.flags().contains(OpenFlags::EXEC);
             if (self.flags().writable() || is_program)
@@ -262,7 +263,6 @@ impl Drop for OpenFile {
             {
                 if is_program { object.allow_write() } else { object.put_write_access() }
             }
-            crate::fs::lock::release_description(self);
             if let Some(path) = self.path.as_ref().filter(|_| !self.is_path()) {
                 let event = if self.flags().writable() { Event::CLOSE_WRITE } else { Event::CLOSE_NOWRITE };
                 crate::fs::notify::path_event(path, event);
