@@ -140,6 +140,27 @@ impl AddressSpace {
     }
 }
 
+/// "Name:       value kB" with the value's last digit in the 24th column: by hand, as there are twenty of them for each area.
+fn put_row(out: &mut String, name: &str, value: u64) {
+    const SPACES: &str = "                       ";
+    let mut digits = [0u8; 20];
+    let (mut at, mut rest) = (digits.len(), value);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let digits = &digits[at..];
+    out.push_str(name);
+    out.push(':');
+    out.push_str(SPACES.get(name.len() + digits.len()..).unwrap_or(" "));
+    out.push_str(core::str::from_utf8(digits).unwrap_or("0"));
+    out.push_str(" kB\n");
+}
+
 /// What smaps says of one area, in pages.
 #[derive(Default)]
 struct Resident {
@@ -202,10 +223,9 @@ impl Resident {
             ("Locked", locked),
         ];
         for (name, value) in rows {
-            // Without a string for each of so many lines.
-            let _ = writeln!(out, "{name}:{:>width$} kB", value, width = 23 - name.len());
+            put_row(out, name, value);
         }
-        let _ = writeln!(out, "THPeligible:           0");
+        out.push_str("THPeligible:           0\n");
         let flags = [
             (area.data.prot.contains(Prot::READ), "rd"),
             (area.data.prot.contains(Prot::WRITE), "wr"),
@@ -223,7 +243,8 @@ impl Resident {
         ];
         out.push_str("VmFlags:");
         for (_, name) in flags.iter().filter(|(on, _)| *on) {
-            let _ = write!(out, " {name}");
+            out.push(' ');
+            out.push_str(name);
         }
         out.push_str(" \n");
     }

@@ -220,6 +220,32 @@ pub fn proc_maps() {
     }
 }
 
+/// smaps: a line of maps, then rows whose numbers end in one column.
+pub fn proc_smaps() {
+    unsafe {
+        let at = map(300 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS);
+        for page in 0..257 {
+            *at.add(page * PAGE) = 1;
+        }
+        let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let head = format!("{:08x}-", at as usize);
+        let own: Vec<&str> = text.lines().skip_while(|line| !line.starts_with(&head)).skip(1).collect();
+        let rows: Vec<&str> = own.into_iter().take_while(|line| !line.contains('-')).collect();
+        let value = |name: &str| {
+            let row = rows.iter().find(|row| row.starts_with(&format!("{name}:")));
+            let row = row.unwrap_or_else(|| panic!("no {name} in {rows:?}"));
+            assert!(row.ends_with(" kB") && row.len() == 27, "{row:?}");
+            row[name.len() + 1..24].trim_start().parse::<usize>().unwrap()
+        };
+        assert_eq!((value("Size"), value("Rss"), value("KernelPageSize")), (1200, 1028, 4));
+        assert_eq!((value("Swap"), value("Locked"), value("Private_Hugetlb")), (0, 0, 0));
+        let parts = ["Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty"].map(value);
+        assert_eq!(parts.iter().sum::<usize>(), 1028);
+        let flags = rows.iter().find(|row| row.starts_with("VmFlags:")).unwrap();
+        assert!(flags.contains(" rd wr ") && flags.contains(" sh "), "{flags}");
+    }
+}
+
 pub fn null_page() {
     unsafe {
         child_dies_of(SIGSEGV, || {

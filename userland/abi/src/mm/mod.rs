@@ -48,6 +48,7 @@ pub const TESTS: Tests = &[
     ("cow_storm", faults::cow_storm),
     ("process_vm_copies", faults::process_vm),
     ("proc_maps_shows_mappings", mapping::proc_maps),
+    ("proc_smaps_tells_sizes", mapping::proc_smaps),
     ("overcommit_refuses_the_absurd", limits::overcommit),
     ("threads_fault_together", faults::threads_fault),
     ("kernel_copies_fault_pages_in", faults::kernel_copies),
