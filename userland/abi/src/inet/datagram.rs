@@ -179,29 +179,6 @@ pub fn many_messages() {
     assert_eq!(u16::from_be(names[1].sin_port), name_v4(client).1);
 }
 
-/// The control messages of one receive: (level, type, data).
-fn control_of(fd: i32) -> Vec<(i32, i32, Vec<u8>)> {
-    let mut buffer = [0u8; 100];
-    let mut control = [0u64; 64];
-    let mut iov = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: 100 };
-    let mut message: msghdr = unsafe { zeroed() };
-    (message.msg_iov, message.msg_iovlen) = (&mut iov, 1);
-    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), 512);
-    ok(unsafe { recvmsg(fd, &mut message, 0) });
-    assert_eq!(message.msg_flags & MSG_CTRUNC, 0);
-    let mut found = Vec::new();
-    unsafe {
-        let mut at = CMSG_FIRSTHDR(&message);
-        while !at.is_null() {
-            let len = (*at).cmsg_len - size_of::<cmsghdr>();
-            let data = std::slice::from_raw_parts(CMSG_DATA(at), len).to_vec();
-            found.push(((*at).cmsg_level, (*at).cmsg_type, data));
-            at = CMSG_NXTHDR(&message, at);
-        }
-    }
-    found
-}
-
 pub fn control() {
     let server = new(AF_INET, SOCK_DGRAM);
     assert_eq!(bind_v4(server, 0, 0), 0);
@@ -212,7 +189,9 @@ pub fn control() {
         assert_eq!(set(server, level, name, 1), 0);
     }
     put_to(client, b"x", LOCAL, port).unwrap();
-    let found = control_of(server);
+    let got = message(server, 0).unwrap();
+    assert_eq!(got.flags & MSG_CTRUNC, 0);
+    let found = got.control;
     let data = |level: i32, kind: i32| {
         &found.iter().find(|(l, k, _)| (*l, *k) == (level, kind)).unwrap_or_else(|| panic!("{found:?}")).2
     };
