@@ -87,7 +87,7 @@ fn registers_survive_large_copies() {
                 for round in 0..60u64 {
                     let pattern = (thread << 32 | round).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                     let len = 1500 + round * 971;
-                    let sent: Vec<u8> = (0..len + 9).map(|at| (at * at ^ pattern >> (at % 56)) as u8).collect();
+                    let sent: Vec<u8> = (0..len + 9).map(|at| ((at * at) ^ (pattern >> (at % 56))) as u8).collect();
                     let at = &raw const sent[round as usize % 9];
                     let (written, changed) = unsafe { keep_across(pattern, libc::SYS_write, [writer, at as u64, len]) };
                     assert_eq!((written, changed), (len, 0), "written, thread {thread}, round {round}");

@@ -143,7 +143,7 @@ pub fn timerfd_cancelled_and_set() {
     expect_errno(ticks(0), libc::EINVAL);
     assert_eq!((ticks(77), read_ticks(fd)), (0, 77));
     expect_errno(ioctl(TFD_IOC_SET_TICKS, 8), libc::EFAULT);
-    expect_errno(ioctl(libc::FIONREAD as u64, 8), libc::ENOTTY);
+    expect_errno(ioctl(libc::FIONREAD, 8), libc::ENOTTY);
     assert_eq!(set(cancellable, late), 0);
     jump();
     expect_errno(ticks(1), libc::ECANCELED);
