@@ -17,6 +17,7 @@ pub const TESTS: Tests = &[
     ("fifo_goes_first", fifo_goes_first),
     ("nice_shares_the_cpu", nice_shares_the_cpu),
     ("equals_take_turns", equals_take_turns),
+    ("long_calls_let_others_run", long_calls_let_others_run),
 ];
 
 fn set(pid: i32, policy: i32, priority: i32) -> i64 {
@@ -306,4 +307,62 @@ fn equals_take_turns() {
         started.iter().all(|work| *work < UNITS / 2) && end.iter().all(|work| *work > UNITS / 4)
     });
     assert!(is_fair, "{seen:?}");
+}
+
+/// Says so when its owner is done, or has failed.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A call that moves half a gibibyte does not keep the CPU for itself.
+fn long_calls_let_others_run() {
+    const PIECE: usize = 1 << 20;
+    const PIECES: usize = 512;
+    let turns = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
+    let stay_on_one_cpu = || {
+        // SAFETY: plain calls on locals.
+        unsafe {
+            let mut set = zeroed::<libc::cpu_set_t>();
+            libc::CPU_SET(0, &mut set);
+            assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            stay_on_one_cpu();
+            while !is_over.load(Ordering::Relaxed) {
+                turns.fetch_add(1, Ordering::Relaxed);
+                std::thread::yield_now();
+            }
+        });
+        scope.spawn(|| {
+            let _over = SetOnDrop(&is_over);
+            stay_on_one_cpu();
+            let mut piece = vec![1u8; PIECE];
+            let again = libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: PIECE };
+            let pieces = vec![again; PIECES];
+            let during = |what: &str, call: &dyn Fn() -> isize| {
+                let before = turns.load(Ordering::Relaxed);
+                assert_eq!(call(), (PIECE * PIECES) as isize, "{what}: {}", std::io::Error::last_os_error());
+                // One turn may be had when the call begins, and one when it ends.
+                let turns = turns.load(Ordering::Relaxed) - before;
+                assert!(turns > 4, "{turns} turns during {what}");
+            };
+            // SAFETY: the pieces lie in `piece`, which nobody reads; what is copied onto itself stays as it is.
+            unsafe {
+                let fd = libc::memfd_create(c"hole".as_ptr(), 0);
+                assert_eq!(libc::ftruncate(fd, (PIECE * PIECES) as i64), 0);
+                during("preadv", &|| libc::preadv(fd, pieces.as_ptr(), PIECES as i32, 0));
+                libc::close(fd);
+                let (count, list) = (PIECES as u64, pieces.as_ptr());
+                during("process_vm_readv", &|| libc::process_vm_readv(libc::getpid(), list, count, list, count, 0));
+                during("process_vm_writev", &|| libc::process_vm_writev(libc::getpid(), list, count, list, count, 0));
+            }
+        });
+    });
 }

@@ -96,6 +96,17 @@ fn pages_for(len: u64) -> u64 {
     len.div_ceil(PAGE)
 }
 
+/// Lets others run now and then in a long walk over bytes, which has come to `at`; answers false when the caller is to end.
+#[inline]
+fn pause(at: u64) -> bool {
+    const EVERY: u64 = 64 * PAGE;
+    if !at.is_multiple_of(EVERY) {
+        return true;
+    }
+    crate::sched::cond_resched();
+    !current().is_dying()
+}
+
 impl MemObject {
     fn build(len: u64, backing: Option<Arc<dyn Backing>>, quota: Option<Arc<Quota>>) -> Arc<Self> {
         Arc::new(Self {
@@ -328,7 +339,7 @@ impl MemObject {
                 Ok(n) => {
                     moved += n;
                     at += n as u64;
-                    if n < want {
+                    if n < want || !pause(at) {
                         return Ok(moved);
                     }
                 }
@@ -360,7 +371,7 @@ impl MemObject {
                 let _pages = self.pages.lock();
                 self.len.fetch_max(at, Ordering::AcqRel);
             }
-            if n < want {
+            if n < want || !pause(at) {
                 break;
             }
         }
@@ -503,11 +514,8 @@ impl MemObject {
         // What was absent, in runs.
         let mut made: Vec<Range<u64>> = Vec::new();
         let mut fill = |index: u64| {
-            if index.is_multiple_of(64) {
-                crate::sched::cond_resched();
-                if current().is_dying() {
-                    return Err(Errno::EINTR);
-                }
+            if !pause(index * PAGE) {
+                return Err(Errno::EINTR);
             }
             if self.present(index).is_some() {
                 return Ok(());

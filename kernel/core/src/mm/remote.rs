@@ -8,7 +8,8 @@ use hal::frame::Frame;
 use hal::trap::Access;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// Pages moved between looks at pending signals.
+/// Pages moved before others may run.
+const AT_ONCE: usize = 64;
 const IOV_MAX: usize = 1024;
 
 impl AddressSpace {
@@ -36,7 +37,15 @@ impl AddressSpace {
         f: &mut dyn FnMut(&Frame, usize, usize, usize) -> usize,
     ) -> usize {
         let mut done = 0;
+        let mut pages = 0;
         while done < len {
+            pages += 1;
+            if pages % AT_ONCE == 0 {
+                crate::sched::cond_resched();
+                if current().is_dying() {
+                    break;
+                }
+            }
             let Some(at) = addr.checked_add(done as u64) else { break };
             let offset = (at % PAGE) as usize;
             let n = (PAGE_SIZE - offset).min(len - done);
