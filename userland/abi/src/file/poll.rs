@@ -57,7 +57,7 @@ pub fn timeouts() {
 
 pub fn mask() {
     catch(libc::SIGUSR1);
-    let (r, _w) = pipe_with(0);
+    let (r, w) = pipe_with(0);
     unsafe {
         let mut blocked: libc::sigset_t = std::mem::zeroed();
         let mut empty: libc::sigset_t = std::mem::zeroed();
@@ -83,6 +83,24 @@ pub fn mask() {
         libc::FD_SET(r, &mut set);
         let nothing = std::ptr::null_mut();
         assert_eq!(errno_of(libc::pselect(r + 1, &mut set, nothing, nothing, &long, &empty)), EINTR);
+        // No time at all is no reason to pass over a signal; epoll does, and leaves it pending.
+        let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        libc::raise(libc::SIGUSR1);
+        assert_eq!(errno_of(libc::ppoll(&mut entry, 1, &none, &empty)), EINTR);
+        assert_eq!(libc::ppoll(&mut entry, 1, &none, &empty), 0);
+        libc::raise(libc::SIGUSR1);
+        libc::FD_SET(r, &mut set);
+        assert_eq!(errno_of(libc::pselect(r + 1, &mut set, nothing, nothing, &none, &empty)), EINTR);
+        libc::raise(libc::SIGUSR1);
+        let epoll = libc::epoll_create1(0);
+        let mut event: libc::epoll_event = std::mem::zeroed();
+        assert_eq!(libc::epoll_pwait(epoll, &mut event, 1, 0, &empty), 0);
+        let mut pending: libc::sigset_t = std::mem::zeroed();
+        libc::sigpending(&mut pending);
+        assert_eq!(libc::sigismember(&pending, libc::SIGUSR1), 1);
+        // What there is to report goes before the signal.
+        let mut ready = libc::pollfd { fd: w, events: libc::POLLOUT, revents: 0 };
+        assert_eq!(libc::ppoll(&mut ready, 1, &none, &empty), 1);
     }
 }
 

@@ -90,10 +90,16 @@ fn finish(result: SysResult, timeout: &Timeout, at: UserPtr<Timespec>) -> SysRes
     }
 }
 
+/// Where there is nothing to report, a signal goes before the end of the time-out, be that of no length.
+fn or_interrupted(count: usize) -> SysResult {
+    let is_interrupted = count == 0 && current().has_signal();
+    if is_interrupted { Err(Errno::ERESTARTNOHAND) } else { Ok(count) }
+}
+
 pub fn sys_ppoll(fds: UserAddr, nfds: usize, timeout: UserAddr, sigmask: UserAddr, sigsetsize: usize) -> SysResult {
     let timeout_at = UserPtr::<Timespec>::new(timeout);
     let timeout = Timeout::read(timeout_at)?;
-    let result = with_mask(sigmask, sigsetsize, || poll(fds, nfds, &timeout));
+    let result = with_mask(sigmask, sigsetsize, || poll(fds, nfds, &timeout).and_then(or_interrupted));
     finish(result, &timeout, timeout_at)
 }
 
@@ -178,8 +184,9 @@ pub fn sys_pselect6(
     };
     let timeout_at = UserPtr::<Timespec>::new(timeout);
     let timeout = Timeout::read(timeout_at)?;
+    let sets = [readfds, writefds, exceptfds];
     let result =
-        with_mask(UserAddr(mask.mask), mask.size as usize, || select(nfds, [readfds, writefds, exceptfds], &timeout));
+        with_mask(UserAddr(mask.mask), mask.size as usize, || select(nfds, sets, &timeout).and_then(or_interrupted));
     finish(result, &timeout, timeout_at)
 }
 
