@@ -2,7 +2,7 @@
 
 use crate::errno::Errno;
 use alloc::collections::VecDeque;
-use alloc::sync::Arc;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// The largest value of a semaphore (SEMVMX).
 pub const MAX_VALUE: i32 = 32_767;
@@ -43,15 +43,26 @@ impl Semaphore {
     }
 }
 
-/// One operation of semop(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Flags of an [`Op`].
+pub const IPC_NOWAIT: u16 = 0o4000;
+pub const SEM_UNDO: u16 = 0x1000;
+
+/// One operation of semop(2): `struct sembuf`.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct Op {
     pub number: u16,
     pub change: i16,
-    /// IPC_NOWAIT.
-    pub no_wait: bool,
-    /// SEM_UNDO.
-    pub undo: bool,
+    pub flags: u16,
+}
+
+impl Op {
+    pub const fn is_no_wait(self) -> bool {
+        self.flags & IPC_NOWAIT != 0
+    }
+    pub const fn has_undo(self) -> bool {
+        self.flags & SEM_UNDO != 0
+    }
 }
 
 /// What an attempt came to.
@@ -65,30 +76,56 @@ pub enum Outcome {
 
 /// Performs `ops` for `pid`, all or none. `adjust[n]` is the caller's adjustment of semaphore `n` (used with SEM_UNDO; may be
 /// empty when no operation has it). The numbers are within the set. ERANGE.
+#[inline]
 pub fn attempt(set: &mut [Semaphore], ops: &[Op], pid: u32, adjust: &mut [i16]) -> Result<Outcome, Errno> {
+    // Nearly always there is one, and nothing to take back.
+    let [op] = ops else { return attempt_all(set, ops, pid, adjust) };
+    if !perform(set, *op, adjust)? {
+        return Ok(Outcome::Blocked(0));
+    }
+    set[op.number as usize].note(op.change, pid);
+    Ok(Outcome::Done)
+}
+
+/// Performs one operation; false when it must wait. ERANGE.
+#[inline]
+fn perform(set: &mut [Semaphore], op: Op, adjust: &mut [i16]) -> Result<bool, Errno> {
+    let semaphore = &mut set[op.number as usize];
+    let value = i32::from(semaphore.value);
+    let new = value + i32::from(op.change);
+    if op.change == 0 && value != 0 || new < 0 {
+        return Ok(false);
+    }
+    if new > MAX_VALUE {
+        return Err(Errno::ERANGE);
+    }
+    if op.has_undo() {
+        let adjusted = i32::from(adjust[op.number as usize]) - i32::from(op.change);
+        if !(-MAX_ADJUST - 1..=MAX_ADJUST).contains(&adjusted) {
+            return Err(Errno::ERANGE);
+        }
+        adjust[op.number as usize] = adjusted as i16;
+    }
+    semaphore.value = new as u16;
+    Ok(true)
+}
+
+#[inline(never)]
+fn attempt_all(set: &mut [Semaphore], ops: &[Op], pid: u32, adjust: &mut [i16]) -> Result<Outcome, Errno> {
     let mut done = 0;
     let mut result = Ok(Outcome::Done);
     for (at, op) in ops.iter().enumerate() {
-        let value = i32::from(set[op.number as usize].value);
-        let new = value + i32::from(op.change);
-        if op.change == 0 && value != 0 || new < 0 {
-            result = Ok(Outcome::Blocked(at));
-            break;
-        }
-        if new > MAX_VALUE {
-            result = Err(Errno::ERANGE);
-            break;
-        }
-        if op.undo {
-            let adjusted = i32::from(adjust[op.number as usize]) - i32::from(op.change);
-            if !(-MAX_ADJUST - 1..=MAX_ADJUST).contains(&adjusted) {
-                result = Err(Errno::ERANGE);
+        match perform(set, *op, adjust) {
+            Ok(true) => done = at + 1,
+            Ok(false) => {
+                result = Ok(Outcome::Blocked(at));
                 break;
             }
-            adjust[op.number as usize] = adjusted as i16;
+            Err(errno) => {
+                result = Err(errno);
+                break;
+            }
         }
-        set[op.number as usize].value = new as u16;
-        done = at + 1;
     }
     if result == Ok(Outcome::Done) {
         for op in ops {
@@ -99,7 +136,7 @@ pub fn attempt(set: &mut [Semaphore], ops: &[Op], pid: u32, adjust: &mut [i16]) 
     for op in ops[..done].iter().rev() {
         let semaphore = &mut set[op.number as usize];
         semaphore.value = (i32::from(semaphore.value) - i32::from(op.change)) as u16;
-        if op.undo {
+        if op.has_undo() {
             adjust[op.number as usize] += op.change;
         }
     }
@@ -126,18 +163,6 @@ pub trait Waiter {
     fn pid(&self) -> u32;
     /// Lends its adjustments of the set; an empty slice when no operation has SEM_UNDO.
     fn with_adjustments<R>(&self, f: impl FnOnce(&mut [i16]) -> R) -> R;
-}
-
-impl<T: Waiter> Waiter for Arc<T> {
-    fn ops(&self) -> &[Op] {
-        (**self).ops()
-    }
-    fn pid(&self) -> u32 {
-        (**self).pid()
-    }
-    fn with_adjustments<R>(&self, f: impl FnOnce(&mut [i16]) -> R) -> R {
-        (**self).with_adjustments(f)
-    }
 }
 
 struct Place<W> {
@@ -180,7 +205,7 @@ impl<W: Waiter> Line<W> {
             let result = match outcome {
                 Ok(Outcome::Blocked(blocked)) => {
                     place.blocked = blocked;
-                    if !place.waiter.ops()[blocked].no_wait {
+                    if !place.waiter.ops()[blocked].is_no_wait() {
                         at += 1;
                         continue;
                     }
@@ -189,7 +214,9 @@ impl<W: Waiter> Line<W> {
                 Ok(Outcome::Done) => Ok(()),
                 Err(errno) => Err(errno),
             };
-            let Some(place) = self.places.remove(at) else { break };
+            // Taking out of the middle may move the others.
+            let place = if at == 0 { self.places.pop_front() } else { self.places.remove(at) };
+            let Some(place) = place else { break };
             if result.is_ok() && place.waiter.ops().iter().any(|op| op.change != 0) {
                 // Its changes may let those before it go on.
                 at = 0;

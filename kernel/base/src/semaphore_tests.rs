@@ -3,7 +3,7 @@
 use super::*;
 
 fn op(number: u16, change: i16) -> Op {
-    Op { number, change, no_wait: false, undo: false }
+    Op { number, change, flags: 0 }
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn all_or_nothing() {
 fn adjustments_mirror_changes() {
     let mut set = [Semaphore::new(3, 0)];
     let mut adjust = [0i16];
-    let take = Op { undo: true, ..op(0, -2) };
+    let take = Op { flags: SEM_UNDO, ..op(0, -2) };
     assert_eq!(attempt(&mut set, &[take], 1, &mut adjust), Ok(Outcome::Done));
     assert_eq!((set[0].value, adjust[0]), (1, 2));
     assert_eq!(attempt(&mut set, &[take], 1, &mut adjust), Ok(Outcome::Blocked(0)));
@@ -82,7 +82,7 @@ fn a_line_goes_on_in_order() {
     let thread = |pid, ops: &[Op]| Thread { ops: ops.to_vec(), pid, adjust: Rc::default() };
     line.push(thread(1, &[op(0, -2)]), 0);
     line.push(thread(2, &[op(0, -1), op(1, 1)]), 0);
-    line.push(thread(3, &[op(0, -1), Op { no_wait: true, ..op(1, -5) }]), 0);
+    line.push(thread(3, &[op(0, -1), Op { flags: IPC_NOWAIT, ..op(1, -5) }]), 0);
     line.push(thread(4, &[op(1, -1), op(0, 0)]), 0);
     assert_eq!((line.count_waiting(0), line.count_waiting(1)), ((3, 0), (1, 0)));
     set[0].value = 1;
@@ -103,14 +103,14 @@ fn a_line_goes_on_in_order() {
 #[test]
 fn all_short_histories() {
     const CHOICES: u32 = 9;
-    let undo = |number, change| Op { undo: true, ..op(number, change) };
+    let undo = |number, change| Op { flags: SEM_UNDO, ..op(number, change) };
     let menu: [Vec<Op>; 6] = [
         alloc::vec![op(0, 1)],
         alloc::vec![op(0, -1)],
         alloc::vec![undo(0, -1), undo(1, 1)],
         alloc::vec![undo(1, -2), op(0, 2)],
         alloc::vec![op(0, 0), undo(0, 1)],
-        alloc::vec![op(1, -1), Op { no_wait: true, ..op(0, -1) }],
+        alloc::vec![op(1, -1), Op { flags: IPC_NOWAIT, ..op(0, -1) }],
     ];
     for history in 0..CHOICES.pow(5) {
         let mut set = [Semaphore::new(1, 0), Semaphore::new(0, 0)];
@@ -129,7 +129,7 @@ fn all_short_histories() {
                     if let Outcome::Blocked(at) = outcome {
                         assert_eq!(before, (set, *own.borrow()), "nothing is done by halves");
                         changed = false;
-                        if !ops[at].no_wait {
+                        if !ops[at].is_no_wait() {
                             line.push(Thread { ops: ops.clone(), pid, adjust: own.clone() }, at);
                         }
                     }
@@ -153,7 +153,7 @@ fn all_short_histories() {
             }
             if changed {
                 line.after_change(&mut set, |thread, result| {
-                    assert!(result.is_ok() || thread.ops.iter().any(|op| op.no_wait));
+                    assert!(result.is_ok() || thread.ops.iter().any(|op| op.is_no_wait()));
                 });
             }
             // Nobody sleeps who could go on, and what holds them up is told as it is.

@@ -26,40 +26,41 @@ pub struct Permissions {
 }
 
 /// Who asks.
-pub struct Caller<'a> {
-    pub euid: u32,
-    pub egid: u32,
-    pub groups: &'a [u32],
+pub trait Caller {
+    fn euid(&self) -> u32;
+    fn egid(&self) -> u32;
+    fn groups(&self) -> &[u32];
     /// CAP_IPC_OWNER: every permission check passes.
-    pub owner_capable: bool,
+    fn is_owner_capable(&self) -> bool;
     /// CAP_SYS_ADMIN: may change and remove any object.
-    pub admin: bool,
+    fn is_admin(&self) -> bool;
 }
 
 impl Permissions {
     /// A new object's, of its creator.
-    pub fn new(caller: &Caller<'_>, mode: u32) -> Self {
-        let (uid, gid) = (caller.euid, caller.egid);
+    pub fn new(caller: &impl Caller, mode: u32) -> Self {
+        let (uid, gid) = (caller.euid(), caller.egid());
         Self { uid, gid, creator_uid: uid, creator_gid: gid, mode: mode & 0o777 }
     }
 
     /// Whether `caller` has the rights in `wanted` (0o444 read, 0o222 write, 0o111 execute, any of the three places): EACCES.
-    pub fn check(&self, caller: &Caller<'_>, wanted: u32) -> Result<(), Errno> {
+    #[inline]
+    pub fn check(&self, caller: &impl Caller, wanted: u32) -> Result<(), Errno> {
         let wanted = (wanted >> 6 | wanted >> 3 | wanted) & 7;
-        let in_group = |gid| caller.egid == gid || caller.groups.contains(&gid);
-        let granted = if caller.euid == self.creator_uid || caller.euid == self.uid {
-            self.mode >> 6
-        } else if in_group(self.creator_gid) || in_group(self.gid) {
-            self.mode >> 3
-        } else {
-            self.mode
-        };
-        if wanted & !granted != 0 && !caller.owner_capable { Err(Errno::EACCES) } else { Ok(()) }
+        let euid = caller.euid();
+        let granted = if euid == self.creator_uid || euid == self.uid { self.mode >> 6 } else { self.of_others(caller) };
+        if wanted & !granted != 0 && !caller.is_owner_capable() { Err(Errno::EACCES) } else { Ok(()) }
+    }
+
+    /// The rights of who is not the owner.
+    fn of_others(&self, caller: &impl Caller) -> u32 {
+        let in_group = |gid| caller.egid() == gid || caller.groups().contains(&gid);
+        if in_group(self.creator_gid) || in_group(self.gid) { self.mode >> 3 } else { self.mode }
     }
 
     /// Whether `caller` may change or remove the object (IPC_SET, IPC_RMID): EPERM.
-    pub fn check_owner(&self, caller: &Caller<'_>) -> Result<(), Errno> {
-        if caller.euid == self.uid || caller.euid == self.creator_uid || caller.admin {
+    pub fn check_owner(&self, caller: &impl Caller) -> Result<(), Errno> {
+        if caller.euid() == self.uid || caller.euid() == self.creator_uid || caller.is_admin() {
             Ok(())
         } else {
             Err(Errno::EPERM)
@@ -240,8 +241,33 @@ impl<T> IdTable<T> {
 mod tests {
     use super::*;
 
-    fn caller(euid: u32, egid: u32) -> Caller<'static> {
-        Caller { euid, egid, groups: &[], owner_capable: false, admin: false }
+    struct Asker {
+        euid: u32,
+        egid: u32,
+        groups: &'static [u32],
+        owner_capable: bool,
+    }
+
+    impl Caller for Asker {
+        fn euid(&self) -> u32 {
+            self.euid
+        }
+        fn egid(&self) -> u32 {
+            self.egid
+        }
+        fn groups(&self) -> &[u32] {
+            self.groups
+        }
+        fn is_owner_capable(&self) -> bool {
+            self.owner_capable
+        }
+        fn is_admin(&self) -> bool {
+            false
+        }
+    }
+
+    fn caller(euid: u32, egid: u32) -> Asker {
+        Asker { euid, egid, groups: &[], owner_capable: false }
     }
 
     #[test]
@@ -315,8 +341,8 @@ mod tests {
         assert!(permissions.check(&caller(3, 20), 0o400).is_ok());
         assert_eq!(permissions.check(&caller(3, 10), 0o200), Err(Errno::EACCES));
         assert_eq!(permissions.check(&caller(3, 3), 0o444), Err(Errno::EACCES));
-        assert!(permissions.check(&Caller { groups: &[10], ..caller(3, 3) }, 0o444).is_ok());
-        assert!(permissions.check(&Caller { owner_capable: true, ..caller(3, 3) }, 0o666).is_ok());
+        assert!(permissions.check(&Asker { groups: &[10], ..caller(3, 3) }, 0o444).is_ok());
+        assert!(permissions.check(&Asker { owner_capable: true, ..caller(3, 3) }, 0o666).is_ok());
         assert_eq!(permissions.check_owner(&caller(3, 10)), Err(Errno::EPERM));
         assert!(permissions.check_owner(&caller(2, 3)).is_ok());
     }

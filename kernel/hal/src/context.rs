@@ -25,7 +25,7 @@ pub const KERNEL_STACK_BYTES: usize = 16 * 1024;
 const SLOT_BYTES: u64 = 2 * KERNEL_STACK_BYTES as u64;
 
 unsafe extern "C" {
-    fn switch_asm(prev_sp: *mut u64, next_sp: *const u64, prev_on_cpu: *mut u32);
+    fn switch_asm();
     fn thread_start_asm();
     fn fp_save_asm(state: *mut FpState);
     fn fp_load_asm(state: *const FpState);
@@ -151,11 +151,10 @@ impl KernelThread {
     pub fn new(entry: fn(usize) -> !, argument: usize) -> Result<Self, OutOfMemory> {
         let stack = Stack::new()?;
         let top = stack.top();
-        let sp = top - 16 - 96;
-        let frame: [u64; 12] =
-            [0, thread_start_asm as *const () as u64, entry as usize as u64, argument as u64, 0, 0, 0, 0, 0, 0, 0, 0];
-        // SAFETY: the top of a fresh stack of our own; switch_asm pops exactly these twelve words.
-        unsafe { (sp as *mut [u64; 12]).write(frame) };
+        let frame: [u64; 6] = [0, thread_start_asm as *const () as u64, 0, 0, entry as usize as u64, argument as u64];
+        let sp = top - size_of_val(&frame) as u64;
+        // SAFETY: the top of a fresh stack of our own; switch_asm pops the first four words, thread_start_asm the others.
+        unsafe { (sp as *mut [u64; 6]).write(frame) };
         Ok(Self {
             sp: UnsafeCell::new(sp),
             on_cpu: AtomicU32::new(0),
@@ -244,6 +243,7 @@ fn set_running(thread: &KernelThread) {
 
 /// Switches the calling CPU from `prev` (the thread it runs) to `next`. IRQs must be masked. Spins while `next` is still
 /// being switched out on another CPU. Returns when something switches back to `prev`.
+#[inline]
 pub fn switch(prev: &KernelThread, next: &KernelThread) {
     let running = &cpu::block().running;
     if running.fp_loaded.load(Ordering::Relaxed) != 0 {
@@ -277,8 +277,18 @@ pub fn switch(prev: &KernelThread, next: &KernelThread) {
         fp_access(false);
     }
     // SAFETY: `prev` runs here, so its `sp` is ours to write; `next` was claimed above, so its `sp` is a suspended frame of
-    // switch_asm. `prev.on_cpu` is cleared after SP was saved and left.
-    unsafe { switch_asm(prev.sp.get(), next.sp.get(), prev.on_cpu.as_ptr()) };
+    // switch_asm. `prev.on_cpu` is cleared after SP was saved and left. x19, x29 and SP are restored when `prev` runs again, all
+    // other registers are declared changed: the compiler saves those that it needs.
+    unsafe {
+        core::arch::asm!(
+            "bl {switch}",
+            switch = sym switch_asm,
+            in("x0") prev.sp.get(), in("x1") next.sp.get(), in("x2") prev.on_cpu.as_ptr(),
+            out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
+            out("x25") _, out("x26") _, out("x27") _, out("x28") _,
+            clobber_abi("C"),
+        );
+    }
 }
 
 /// FP/SIMD state: V0-V31 (two u64 each), FPSR, FPCR.

@@ -11,21 +11,34 @@ use crate::prelude::*;
 use crate::process::clone::flag;
 use core::sync::atomic::AtomicBool;
 
-/// A thread's IPC state: System V semaphore adjustments (shared with CLONE_SYSVSEM), and whether it has made shared memory.
+/// A thread's IPC state: System V semaphore adjustments (shared with CLONE_SYSVSEM), whether it has made shared memory, and what
+/// became of its waits. A thread waits for one thing at a time, so that who ends its wait leaves the result here.
 pub struct TaskIpc {
     undo: SpinLock<Option<Arc<sem::UndoList>>>,
+    semop: sem::Ended,
+    msg: msg::Ended,
+    futex: futex::Place,
     /// Shared memory segments came from it.
     has_made_segments: AtomicBool,
 }
 
 impl TaskIpc {
     pub fn new() -> Self {
-        Self { undo: SpinLock::new(None), has_made_segments: AtomicBool::new(false) }
+        Self::with(None)
     }
     /// A new thread's: shared with CLONE_SYSVSEM, else none.
     pub fn fork(parent: &Self, clone_flags: u64) -> Self {
         let shared = (clone_flags & flag::SYSVSEM != 0).then(|| sem::share_undo_list(parent));
-        Self { undo: SpinLock::new(shared), has_made_segments: AtomicBool::new(false) }
+        Self::with(shared)
+    }
+    const fn with(undo: Option<Arc<sem::UndoList>>) -> Self {
+        Self {
+            undo: SpinLock::new(undo),
+            semop: sem::Ended::new(),
+            msg: msg::Ended::new(),
+            futex: futex::Place::new(),
+            has_made_segments: AtomicBool::new(false),
+        }
     }
 }
 

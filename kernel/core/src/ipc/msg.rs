@@ -1,19 +1,18 @@
 //! System V message queues: msgget(2), msgsnd(2), msgrcv(2), msgctl(2).
 //!
 //! What a queue does is `base::message_queue`: by hand-over, a sender gives its message straight to the receiver that waited
-//! longest for one of its type, and whoever makes room completes the senders that wait. Messages are copied with no lock held.
-//! Lock order: `TABLE`, then a queue's state, then a waiter's end.
+//! longest for one of its type, and whoever makes room completes the senders that wait. What became of a wait is left with its
+//! thread ([`Ended`]). Messages are copied with no lock held. Lock order: `TABLE`, then a queue's state, then a thread's end.
 
 use super::sysv::{
     Get, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
 };
 use crate::prelude::*;
 use crate::process::credentials::cap;
-use crate::sync::{Park, WaitReason};
-use base::message_queue::{End, Ended, Request, Wanted};
+use crate::sync::{Park, WaitReason, WakeList};
+use base::message_queue::{End, Request, Wanted};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use smallvec::SmallVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const IPC_NOWAIT: i32 = 0o4000;
@@ -36,41 +35,46 @@ fn limit(of: &AtomicUsize) -> usize {
 type Text = Vec<u8>;
 type Message = base::message_queue::Message<Text>;
 
-/// A thread that waits, and how its wait ended.
-struct Waiter {
-    task: Arc<Task>,
-    end: SpinLock<Option<Outcome>>,
-}
-
 enum Outcome {
     Ended(End<Text>),
     /// The queue's permissions may have changed: the receiver asks again.
     Again,
 }
 
-/// Waiters are told apart by identity.
-#[derive(Clone)]
-struct Handle(Arc<Waiter>);
+/// How a thread's wait in a queue ended; nothing while it waits.
+pub struct Ended(SpinLock<Option<Outcome>>);
 
-impl PartialEq for Handle {
+impl Ended {
+    pub(super) const fn new() -> Self {
+        Self(SpinLock::new(None))
+    }
+    fn set(&self, outcome: Outcome) {
+        *self.0.leaf() = Some(outcome);
+    }
+    fn take(&self) -> Option<Outcome> {
+        self.0.leaf().take()
+    }
+}
+
+/// A thread that waits; they are told apart by identity.
+struct Waiter(Arc<Task>);
+
+impl Waiter {
+    /// The calling thread.
+    fn own() -> Self {
+        Self(crate::process::current_arc())
+    }
+}
+
+impl PartialEq for Waiter {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Handle {
-    fn new() -> Self {
-        Self(Arc::new(Waiter { task: crate::process::current_arc(), end: SpinLock::new(None) }))
-    }
-    /// Tells the thread; it is woken later, with the queue unlocked.
-    fn tell(&self, outcome: Outcome) {
-        *self.0.end.lock() = Some(outcome);
-    }
-}
-
 struct State {
     permissions: Permissions,
-    queue: base::message_queue::Queue<Handle, Text>,
+    queue: base::message_queue::Queue<Waiter, Text>,
     send_time: i64,
     receive_time: i64,
     change_time: i64,
@@ -97,51 +101,35 @@ pub fn set_next_id(text: &str) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Threads whose waits a call has ended, and which of them sent or received last.
+/// What a call does to a queue: whose waits it ends, and who sent and received last by it.
 #[derive(Default)]
-struct Woken {
-    tasks: SmallVec<[Arc<Task>; 4]>,
+struct Effects {
+    woken: WakeList,
     sender: Option<u32>,
     receiver: Option<u32>,
 }
 
-impl Ended<Handle, Text> for Woken {
-    fn push(&mut self, waiter: Handle, end: End<Text>) {
+impl base::message_queue::Ended<Waiter, Text> for Effects {
+    fn push(&mut self, waiter: Waiter, end: End<Text>) {
+        let task = waiter.0;
         match end {
-            End::Sent => self.sender = Some(waiter.0.task.process.pid),
-            End::Received(_) => self.receiver = Some(waiter.0.task.process.pid),
+            End::Sent => self.sender = Some(task.process.pid),
+            End::Received(_) => self.receiver = Some(task.process.pid),
             End::Failed(_) => {}
         }
-        waiter.tell(Outcome::Ended(end));
-        self.tasks.push(waiter.0.task.clone());
-    }
-}
-
-impl Woken {
-    /// After the queue's lock was dropped.
-    fn wake(self) {
-        for task in self.tasks {
-            crate::sched::unpark_owned(task);
-        }
+        task.ipc.msg.set(Outcome::Ended(end));
+        self.woken.push(task);
     }
 }
 
 impl State {
-    fn note_sender(&mut self, pid: u32) {
-        self.send_time = now_seconds();
-        self.last_sender = pid;
-    }
-    fn note_receiver(&mut self, pid: u32) {
-        self.receive_time = now_seconds();
-        self.last_receiver = pid;
-    }
-    /// Who sent and received last, when others' waits have ended.
-    fn note(&mut self, woken: &Woken) {
-        if let Some(pid) = woken.sender {
-            self.note_sender(pid);
+    fn note(&mut self, effects: &Effects) {
+        let now = now_seconds();
+        if let Some(pid) = effects.sender {
+            (self.send_time, self.last_sender) = (now, pid);
         }
-        if let Some(pid) = woken.receiver {
-            self.note_receiver(pid);
+        if let Some(pid) = effects.receiver {
+            (self.receive_time, self.last_receiver) = (now, pid);
         }
     }
 }
@@ -188,22 +176,24 @@ pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult
     }
     let mut text = Text::new();
     text.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-    text.resize(size, 0);
     let body = msgp.checked_add(8).ok_or(Errno::EFAULT)?;
-    hal::user::copy_from_user(&mut text, body)?;
+    if hal::user::append_from_user(&mut text, body, size) != size {
+        return Err(Errno::EFAULT);
+    }
     let queue = find(id)?;
-    let mut woken = Woken::default();
+    let pid = current().process.pid;
+    let mut effects = Effects::default();
     let mut state = queue.state.lock();
     with_caller(|caller| state.permissions.check(caller, 0o222))?;
     if state.removed {
         return Err(Errno::EIDRM);
     }
-    let message = match state.queue.send(Message { kind, text }, &mut woken) {
+    let message = match state.queue.send(Message { kind, text }, &mut effects) {
         Ok(()) => {
-            state.note_sender(current().process.pid);
-            state.note(&woken);
+            effects.sender = Some(pid);
+            state.note(&effects);
             drop(state);
-            woken.wake();
+            effects.woken.wake();
             return Ok(0);
         }
         Err(message) => message,
@@ -211,21 +201,21 @@ pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult
     if flags & IPC_NOWAIT != 0 {
         return Err(Errno::EAGAIN);
     }
-    let own = Handle::new();
-    state.queue.wait_to_send(own.clone(), message);
+    state.queue.wait_to_send(Waiter::own(), message);
     drop(state);
-    match wait(&queue, &own, "msgsnd")? {
+    match wait(&queue, "msgsnd")? {
         Outcome::Ended(End::Failed(errno)) => Err(errno),
         _ => Ok(0),
     }
 }
 
 /// Sleeps until the wait has ended. A signal: ERESTARTNOHAND.
-fn wait(queue: &Queue, own: &Handle, kind: &'static str) -> Result<Outcome, Errno> {
-    let take = || own.0.end.lock().take();
+fn wait(queue: &Queue, kind: &'static str) -> Result<Outcome, Errno> {
+    let ended = &current().ipc.msg;
+    let take = || ended.take();
     let reason = WaitReason::on(kind, queue.id as u64);
     Park::park_until(WaitMode::Interruptible, None, reason, take).or_else(|_| {
-        let was_in_line = queue.state.lock().queue.cancel(own);
+        let was_in_line = queue.state.lock().queue.cancel(&Waiter::own());
         // Else it ended before the signal could.
         if was_in_line { Err(Errno::ERESTARTNOHAND) } else { take().ok_or(Errno::ERESTARTNOHAND) }
     })
@@ -255,26 +245,25 @@ pub fn sys_msgrcv(id: i32, msgp: UserAddr, size: usize, mtype: i64, flags: i32) 
     let request = Request { wanted: Wanted::new(mtype, flags & MSG_EXCEPT != 0), size, truncate };
     let queue = find(id)?;
     loop {
-        let mut woken = Woken::default();
+        let mut effects = Effects::default();
         let mut state = queue.state.lock();
         with_caller(|caller| state.permissions.check(caller, 0o444))?;
         if state.removed {
             return Err(Errno::EIDRM);
         }
-        if let Some(message) = state.queue.receive(&request, &mut woken)? {
-            state.note_receiver(current().process.pid);
-            state.note(&woken);
+        if let Some(message) = state.queue.receive(&request, &mut effects)? {
+            effects.receiver.get_or_insert(current().process.pid);
+            state.note(&effects);
             drop(state);
-            woken.wake();
+            effects.woken.wake();
             return deliver(&message, msgp, size);
         }
         if flags & IPC_NOWAIT != 0 {
             return Err(Errno::ENOMSG);
         }
-        let own = Handle::new();
-        state.queue.wait_to_receive(own.clone(), request);
+        state.queue.wait_to_receive(Waiter::own(), request);
         drop(state);
-        match wait(&queue, &own, "msgrcv")? {
+        match wait(&queue, "msgrcv")? {
             Outcome::Ended(End::Received(message)) => return deliver(&message, msgp, size),
             Outcome::Ended(End::Failed(errno)) => return Err(errno),
             Outcome::Ended(End::Sent) | Outcome::Again => {}
@@ -385,7 +374,7 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
             let wanted: MsqidDs = UserPtr::new(buf).read()?;
             let queue = find(id)?;
             let may_raise = current().creds().has_cap(cap::SYS_RESOURCE);
-            let mut woken = Woken::default();
+            let mut effects = Effects::default();
             with_caller(|caller| {
                 let mut state = queue.state.lock();
                 state.permissions.check_owner(caller)?;
@@ -395,14 +384,14 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
                 wanted.perm.apply(&mut state.permissions)?;
                 state.change_time = now_seconds();
                 for receiver in state.queue.drain_receivers() {
-                    receiver.tell(Outcome::Again);
-                    woken.tasks.push(receiver.0.task.clone());
+                    receiver.0.ipc.msg.set(Outcome::Again);
+                    effects.woken.push(receiver.0);
                 }
-                state.queue.set_max_bytes(wanted.qbytes, &mut woken);
-                state.note(&woken);
+                state.queue.set_max_bytes(wanted.qbytes, &mut effects);
+                state.note(&effects);
                 Ok(())
             })?;
-            woken.wake();
+            effects.woken.wake();
             Ok(0)
         }
         IPC_RMID => {
@@ -411,11 +400,11 @@ pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
             let gone = TABLE.lock().remove(id)?;
             let mut state = queue.state.lock();
             state.removed = true;
-            let mut woken = Woken::default();
-            let messages = state.queue.remove(&mut woken);
+            let mut effects = Effects::default();
+            let messages = state.queue.remove(&mut effects);
             drop(state);
             drop((messages, gone));
-            woken.wake();
+            effects.woken.wake();
             Ok(0)
         }
         _ => Err(Errno::EINVAL),

@@ -1,13 +1,13 @@
 //! System V semaphores: semget(2), semop(2), semctl(2). What operations do to a set is `base::semaphore`.
 //!
-//! By hand-over: whoever changes a set completes the operations that can now go ahead, in the order of arrival, and wakes
-//! their threads with the result. Lock order: `TABLE`, then a set's state, then an undo list.
+//! By hand-over: whoever changes a set completes the operations that can now go ahead, in the order of arrival, leaves the
+//! result with their threads ([`Ended`]) and wakes them. Lock order: `TABLE`, then a set's state, then an undo list.
 
 use super::sysv::{
     Get, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
 };
 use crate::prelude::*;
-use crate::sync::{Deadline, Park, WaitError, WaitReason};
+use crate::sync::{Deadline, Park, WaitError, WaitReason, WakeList};
 use crate::time::Timespec;
 use alloc::collections::BTreeMap;
 use base::semaphore::{Line, MAX_VALUE, Op, Outcome, Semaphore, Waiter, attempt, undo};
@@ -26,9 +26,6 @@ const SETALL: i32 = 17;
 const SEM_STAT: i32 = 18;
 const SEM_INFO: i32 = 19;
 const SEM_STAT_ANY: i32 = 20;
-
-const IPC_NOWAIT: i16 = 0o4000;
-const SEM_UNDO: i16 = 0x1000;
 
 /// kernel.sem: SEMMSL, SEMMNS, SEMOPM, SEMMNI.
 static SEMMSL: AtomicUsize = AtomicUsize::new(32_000);
@@ -72,9 +69,33 @@ pub struct UndoList {
 
 type Ops = SmallVec<[Op; 4]>;
 
+/// How a thread's wait in a line ended: WAITING, DONE, or minus an errno.
+pub struct Ended(AtomicI32);
+
 const WAITING: i32 = 0;
 const DONE: i32 = 1;
 
+impl Ended {
+    pub(super) const fn new() -> Self {
+        Self(AtomicI32::new(DONE))
+    }
+    /// A wait begins. The lock of the set stands between this and the end.
+    fn begin(&self) {
+        self.0.store(WAITING, Ordering::Relaxed);
+    }
+    fn set(&self, result: Result<(), Errno>) {
+        self.0.store(result.map_or_else(|errno| -i32::from(errno.0), |()| DONE), Ordering::Release);
+    }
+    fn get(&self) -> Option<SysResult> {
+        match self.0.load(Ordering::Acquire) {
+            WAITING => None,
+            DONE => Some(Ok(0)),
+            failed => Some(Err(Errno((-failed) as _))),
+        }
+    }
+}
+
+/// A thread in a set's line.
 struct Waiting {
     task: Arc<Task>,
     ops: Ops,
@@ -82,8 +103,6 @@ struct Waiting {
     set: i32,
     /// Semaphores of the set.
     count: usize,
-    /// WAITING, DONE, or minus an errno.
-    state: AtomicI32,
 }
 
 impl Waiter for Waiting {
@@ -99,6 +118,7 @@ impl Waiter for Waiting {
 }
 
 /// Lends a thread's adjustments of a set, if it has a list of them.
+#[inline]
 fn with_adjustments<R>(list: Option<&UndoList>, set: i32, count: usize, f: impl FnOnce(&mut [i16]) -> R) -> R {
     match list {
         Some(list) => f(list.adjust.lock().entry(set).or_insert_with(|| alloc::vec![0; count])),
@@ -109,7 +129,7 @@ fn with_adjustments<R>(list: Option<&UndoList>, set: i32, count: usize, f: impl 
 struct State {
     permissions: Permissions,
     semaphores: Vec<Semaphore>,
-    line: Line<Arc<Waiting>>,
+    line: Line<Waiting>,
     op_time: i64,
     change_time: i64,
     removed: bool,
@@ -134,25 +154,16 @@ pub fn set_next_id(text: &str) -> Result<(), Errno> {
     Ok(())
 }
 
-type Woken = SmallVec<[Arc<Waiting>; 4]>;
-
 impl State {
-    /// Completes what can go ahead now, until nothing more can.
-    fn after_change(&mut self, woken: &mut Woken) {
+    /// Completes what can go ahead at `now`, after a change, until nothing more can.
+    fn after_change(&mut self, now: i64, woken: &mut WakeList) {
         let any_done = self.line.after_change(&mut self.semaphores, |waiter, result| {
-            let state = result.map_or_else(|errno| -i32::from(errno.0), |()| DONE);
-            waiter.state.store(state, Ordering::Release);
-            woken.push(waiter);
+            waiter.task.ipc.semop.set(result);
+            woken.push(waiter.task);
         });
         if any_done {
-            self.op_time = now_seconds();
+            self.op_time = now;
         }
-    }
-}
-
-fn wake(woken: &Woken) {
-    for waiter in woken {
-        waiter.task.unpark();
     }
 }
 
@@ -202,35 +213,15 @@ pub fn sys_semget(key: i32, nsems: i32, flags: i32) -> SysResult {
     }
 }
 
-/// `struct sembuf`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct Sembuf {
-    number: u16,
-    change: i16,
-    flags: i16,
-}
-
-/// What the operations of one call have in common.
-struct Summary {
-    /// One of them changes a value.
-    alters: bool,
-    undo: bool,
-    highest: u16,
-}
-
-fn read_ops(addr: UserAddr, count: usize, ops: &mut Ops) -> Result<Summary, Errno> {
-    let mut summary = Summary { alters: false, undo: false, highest: 0 };
-    let from = UserPtr::<Sembuf>::new(addr);
-    for index in 0..count {
-        let op = from.at(index)?.read()?;
-        let undo = op.flags & SEM_UNDO != 0;
-        summary.alters |= op.change != 0;
-        summary.undo |= undo;
-        summary.highest = summary.highest.max(op.number);
-        ops.push(Op { number: op.number, change: op.change, no_wait: op.flags & IPC_NOWAIT != 0, undo });
-    }
-    Ok(summary)
+/// The operations of a call, of which there is one at least: EFAULT, ENOMEM.
+#[inline]
+fn read_ops(addr: UserAddr, count: usize) -> Result<Ops, Errno> {
+    let mut few = [Op::default(); 4];
+    let Some(ops) = few.get_mut(..count) else {
+        return Ok(Ops::from_vec(UserPtr::<Op>::new(addr).read_vec(count)?));
+    };
+    hal::user::copy_from_user(ops.as_mut_bytes(), addr)?;
+    Ok(Ops::from_buf_and_len(few, count))
 }
 
 pub fn sys_semop(id: i32, ops: UserAddr, nops: usize) -> SysResult {
@@ -253,9 +244,7 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
     if nops < 1 {
         return Err(Errno::EINVAL);
     }
-    let from = ops;
-    let mut ops = Ops::new();
-    let Summary { alters, undo, highest } = read_ops(from, nops, &mut ops)?;
+    let ops = read_ops(ops, nops)?;
     if id < 0 {
         return Err(Errno::EINVAL);
     }
@@ -264,12 +253,13 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
         None => None,
     };
     let task = current();
-    let undo = undo.then(|| own_undo_list(&task.ipc));
+    let alters = ops.iter().any(|op| op.change != 0);
+    let undo = ops.iter().any(|op| op.has_undo()).then(|| own_undo_list(&task.ipc));
     let set = find(id)?;
-    if usize::from(highest) >= set.count {
+    if ops.iter().any(|op| usize::from(op.number) >= set.count) {
         return Err(Errno::EFBIG);
     }
-    let mut woken = Woken::new();
+    let mut woken = WakeList::new();
     let mut state = set.state.lock();
     with_caller(|caller| state.permissions.check(caller, if alters { 0o222 } else { 0o444 }))?;
     if state.removed {
@@ -280,42 +270,31 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
     });
     let blocked = match outcome? {
         Outcome::Done => {
-            state.op_time = now_seconds();
+            let now = now_seconds();
+            state.op_time = now;
             if alters && !state.line.is_empty() {
-                state.after_change(&mut woken);
+                state.after_change(now, &mut woken);
             }
             drop(state);
-            wake(&woken);
+            woken.wake();
             return Ok(0);
         }
-        Outcome::Blocked(at) if ops[at].no_wait => return Err(Errno::EAGAIN),
+        Outcome::Blocked(at) if ops[at].is_no_wait() => return Err(Errno::EAGAIN),
         Outcome::Blocked(at) => at,
     };
-    let waiter = Arc::new(Waiting {
-        task: crate::process::current_arc(),
-        ops,
-        undo,
-        set: id,
-        count: set.count,
-        state: AtomicI32::new(WAITING),
-    });
-    state.line.push(waiter.clone(), blocked);
+    let ended = &task.ipc.semop;
+    ended.begin();
+    state.line.push(Waiting { task: crate::process::current_arc(), ops, undo, set: id, count: set.count }, blocked);
     drop(state);
-    let changed = || (waiter.state.load(Ordering::Acquire) != WAITING).then_some(());
-    let result = Park::park_until(WaitMode::Interruptible, deadline, WaitReason::on("semop", id as u64), changed);
-    if let Err(error) = result {
-        // Unless it was done before it could be taken back.
-        if set.state.lock().line.cancel(|other| Arc::ptr_eq(other, &waiter)) {
-            return Err(match error {
-                WaitError::TimedOut => Errno::EAGAIN,
-                WaitError::Interrupted => Errno::EINTR,
-            });
-        }
-    }
-    match waiter.state.load(Ordering::Acquire) {
-        DONE => Ok(0),
-        failed => Err(Errno((-failed) as _)),
-    }
+    let reason = WaitReason::on("semop", id as u64);
+    Park::park_until(WaitMode::Interruptible, deadline, reason, || ended.get()).unwrap_or_else(|error| {
+        let was_in_line = set.state.lock().line.cancel(|other| core::ptr::eq(&*other.task, task));
+        // Else it was done before it could be taken back.
+        ended.get().filter(|_| !was_in_line).unwrap_or(Err(match error {
+            WaitError::TimedOut => Errno::EAGAIN,
+            WaitError::Interrupted => Errno::EINTR,
+        }))
+    })
 }
 
 /// The semaphore `task` waits for in set `id`, and the process that holds it as a lock.
@@ -415,16 +394,17 @@ fn set_value(id: i32, num: i32, value: i32) -> SysResult {
         return Err(Errno::ERANGE);
     }
     let set = find(id)?;
-    let mut woken = Woken::new();
+    let mut woken = WakeList::new();
     let mut state = set.state.lock();
     let number = usize::try_from(num).ok().filter(|number| *number < set.count).ok_or(Errno::EINVAL)?;
     with_caller(|caller| state.permissions.check(caller, 0o222))?;
     state.semaphores[number] = Semaphore::new(value as u16, current().process.pid);
-    state.change_time = now_seconds();
+    let now = now_seconds();
+    state.change_time = now;
     forget_adjustments(id, Some(number));
-    state.after_change(&mut woken);
+    state.after_change(now, &mut woken);
     drop(state);
-    wake(&woken);
+    woken.wake();
     Ok(0)
 }
 
@@ -443,7 +423,7 @@ fn all_values(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
         return Err(Errno::ERANGE);
     }
     let pid = current().process.pid;
-    let mut woken = Woken::new();
+    let mut woken = WakeList::new();
     let mut state = set.state.lock();
     if state.removed {
         return Err(Errno::EIDRM);
@@ -451,11 +431,12 @@ fn all_values(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
     for (semaphore, value) in state.semaphores.iter_mut().zip(&values) {
         *semaphore = Semaphore::new(*value, pid);
     }
-    state.change_time = now_seconds();
+    let now = now_seconds();
+    state.change_time = now;
     forget_adjustments(id, None);
-    state.after_change(&mut woken);
+    state.after_change(now, &mut woken);
     drop(state);
-    wake(&woken);
+    woken.wake();
     Ok(0)
 }
 
@@ -466,14 +447,15 @@ fn remove(id: i32) -> SysResult {
     TOTAL.fetch_sub(set.count, Ordering::Relaxed);
     let mut state = set.state.lock();
     state.removed = true;
-    let waiters: Woken = state.line.drain().collect();
-    for waiter in &waiters {
-        waiter.state.store(-i32::from(Errno::EIDRM.0), Ordering::Release);
+    let mut woken = WakeList::new();
+    for waiter in state.line.drain() {
+        waiter.task.ipc.semop.set(Err(Errno::EIDRM));
+        woken.push(waiter.task);
     }
     drop(state);
     drop(gone);
     forget_adjustments(id, None);
-    wake(&waiters);
+    woken.wake();
     Ok(0)
 }
 
@@ -529,16 +511,17 @@ pub(super) fn on_exit(task: &Task) {
     let adjustments = core::mem::take(&mut *list.adjust.lock());
     for (id, adjust) in adjustments {
         let Ok(set) = find(id) else { continue };
-        let mut woken = Woken::new();
+        let mut woken = WakeList::new();
         let mut state = set.state.lock();
         if !state.removed {
-            state.op_time = now_seconds();
+            let now = now_seconds();
+            state.op_time = now;
             if undo(&mut state.semaphores, &adjust, task.process.pid) {
-                state.after_change(&mut woken);
+                state.after_change(now, &mut woken);
             }
         }
         drop(state);
-        wake(&woken);
+        woken.wake();
     }
 }
 

@@ -61,17 +61,28 @@ impl IpcPerm {
     }
 }
 
+impl Caller for Credentials {
+    fn euid(&self) -> u32 {
+        self.euid
+    }
+    fn egid(&self) -> u32 {
+        self.egid
+    }
+    fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+    fn is_owner_capable(&self) -> bool {
+        self.has_cap(cap::IPC_OWNER)
+    }
+    fn is_admin(&self) -> bool {
+        self.has_cap(cap::SYS_ADMIN)
+    }
+}
+
 /// Runs `f`, which must not sleep, with the calling thread as the one who asks.
-pub fn with_caller<R>(f: impl FnOnce(&Caller<'_>) -> R) -> R {
-    current().credentials.with(|creds: &Credentials| {
-        f(&Caller {
-            euid: creds.euid,
-            egid: creds.egid,
-            groups: &creds.groups,
-            owner_capable: creds.has_cap(cap::IPC_OWNER),
-            admin: creds.has_cap(cap::SYS_ADMIN),
-        })
-    })
+#[inline]
+pub fn with_caller<R>(f: impl FnOnce(&Credentials) -> R) -> R {
+    current().credentials.with(f)
 }
 
 /// Whole seconds since 1970, as the *_ds structures count.

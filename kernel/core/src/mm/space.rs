@@ -55,10 +55,14 @@ pub struct FutexKey {
 }
 
 impl FutexKey {
+    /// No word's.
+    pub const NONE: Self = Self { owner: 0, at: 0 };
+
     #[inline]
     pub fn private(space: u64, addr: u64) -> Self {
         Self { owner: space << 1, at: addr }
     }
+    #[inline]
     pub fn shared(object: u64, offset: u64) -> Self {
         Self { owner: object << 1 | 1, at: offset }
     }

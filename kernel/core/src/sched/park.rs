@@ -2,7 +2,7 @@
 
 use super::{NOTIFIED, PARKED, PARKING, RUNNABLE, switch};
 use crate::prelude::*;
-use crate::sync::{Deadline, WaitMode, WaitReason, WaitRecord, might_sleep};
+use crate::sync::{Deadline, WaitMode, WaitReason, WaitRecord};
 use core::sync::atomic::{Ordering, fence};
 use hal::cpu::IrqGuard;
 
@@ -27,10 +27,8 @@ pub fn cancel_park(task: &Task) {
 }
 
 /// Sleeps until `unpark`; returns at once if one came since the announcement, or if the calling thread, `task`, slept since then.
-/// `deadline` is only noted: waking by then is the caller's affair.
-#[track_caller]
+/// `deadline` is only noted: waking by then is the caller's affair, as is that it may sleep.
 pub fn park(task: &'static Task, reason: &WaitReason, mode: WaitMode, deadline: Deadline) {
-    might_sleep();
     // One reading of the counter for the record, the accounts and the run queue.
     let ticks = hal::time::ticks();
     let now = hal::time::ticks_to_ns(ticks);

@@ -136,7 +136,8 @@ enum Leave {
     Asleep,
 }
 
-/// Switches to the next task at counter value `ticks`.
+/// Switches to the next task at counter value `ticks`. A copy for each way to leave: who sleeps takes the shortest.
+#[inline(always)]
 fn schedule(task: &'static Task, leave: Leave, ticks: u64, irq: &IrqGuard) {
     let own = hal::cpu::id();
     let cpu = CPUS.get();
@@ -229,6 +230,7 @@ fn steal(own: usize) -> Option<Arc<Task>> {
     None
 }
 
+#[inline(always)]
 fn switch_to(cpu: &Cpu, own: usize, old: &'static Task, next: Arc<Task>, now: u64, waiting: usize) {
     next.sched.last_cpu.store(own as u32, Ordering::Relaxed);
     next.sched.run_start.store(now, Ordering::Relaxed);
@@ -258,13 +260,20 @@ fn switch_to(cpu: &Cpu, own: usize, old: &'static Task, next: Arc<Task>, now: u6
 }
 
 /// First thing on a new stack: drops the reference to the task that left this CPU. A new thread's entry calls it.
+#[inline]
 pub fn finish_switch() {
     if let Some(task) = CURRENT.take_left()
         && task.sched.migrate.load(Ordering::Acquire) != 0
-        && task.sched.migrate.swap(0, Ordering::AcqRel) != 0
     {
-        // It left, runnable (perhaps about to park) and in no queue, because its affinity did not hold this CPU; now it is off its
-        // stack and may move.
+        migrate(task);
+    }
+}
+
+/// A task that left, runnable (perhaps about to park) and in no queue, because its affinity did not hold this CPU: now it is off its
+/// stack and may move.
+#[cold]
+fn migrate(task: Arc<Task>) {
+    if task.sched.migrate.swap(0, Ordering::AcqRel) != 0 {
         let target = choose_cpu(&task);
         push_to(target, task, false);
     }

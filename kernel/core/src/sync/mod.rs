@@ -3,6 +3,7 @@
 //! - [`SpinLock`]: short sections among threads; [`IrqSpinLock`]: also taken by interrupt handlers, masks IRQs.
 //! - [`Mutex`], [`RwLock`]: may sleep while waiting; never taken in interrupt context or under a spin lock.
 //! - [`WaitQueue`]: the one blocking primitive (see its page for the wake rules).
+//! - [`WakeList`]: threads to wake once the locks are dropped.
 //!
 //! The kernel is not preemptible, so a spin lock needs no preemption count of its own; the per-CPU depth it keeps is what
 //! [`might_sleep`] checks.
@@ -10,7 +11,9 @@
 mod mutex;
 mod spin;
 mod wait;
+mod wake_list;
 
 pub use mutex::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use spin::{IrqSpinGuard, IrqSpinLock, SpinGuard, SpinLock, might_sleep, spin_depth};
 pub use wait::{Deadline, Park, WaitError, WaitMode, WaitQueue, WaitReason, WaitRecord};
+pub use wake_list::WakeList;

@@ -263,13 +263,10 @@ impl WaitQueue {
             if must_end(task, mode) {
                 break Err(WaitError::Interrupted);
             }
-            if let Some(deadline) = deadline {
-                if crate::time::now_ns() >= deadline {
-                    break Err(WaitError::TimedOut);
-                }
-                if timeout.is_none() {
-                    timeout = Some(timer::wake_at(deadline, crate::process::current_arc()));
-                }
+            if let Some(deadline) = deadline
+                && !set_timeout(deadline, &mut timeout)
+            {
+                break Err(WaitError::TimedOut);
             }
             sched::park(task, &reason, mode, deadline);
             if self.leave_if_woken(index) {
@@ -359,7 +356,18 @@ impl WaitQueue {
     }
 }
 
+/// Sees to it that the calling thread is woken at `deadline`, by the timer in `timeout`; false when that time has come.
+#[inline(never)]
+fn set_timeout(deadline: u64, timeout: &mut Option<timer::Key>) -> bool {
+    if crate::time::now_ns() >= deadline {
+        return false;
+    }
+    timeout.get_or_insert_with(|| timer::wake_at(deadline, crate::process::current_arc()));
+    true
+}
+
 /// Whether a sleep of this mode must end because of a signal.
+#[inline]
 fn must_end(task: &Task, mode: WaitMode) -> bool {
     match mode {
         WaitMode::Interruptible => task.has_signal(),
@@ -377,6 +385,7 @@ impl Park {
     /// look again. The caller undoes its registration on `Err` and must then look once more whether it was completed.
     /// `done` must not sleep.
     #[track_caller]
+    #[inline(always)]
     pub fn park_until<R>(
         mode: WaitMode,
         deadline: Deadline,
@@ -394,13 +403,10 @@ impl Park {
             if must_end(task, mode) {
                 break Err(WaitError::Interrupted);
             }
-            if let Some(deadline) = deadline {
-                if crate::time::now_ns() >= deadline {
-                    break Err(WaitError::TimedOut);
-                }
-                if timeout.is_none() {
-                    timeout = Some(timer::wake_at(deadline, crate::process::current_arc()));
-                }
+            if let Some(deadline) = deadline
+                && !set_timeout(deadline, &mut timeout)
+            {
+                break Err(WaitError::TimedOut);
             }
             sched::park(task, &reason, mode, deadline);
         };

@@ -226,34 +226,26 @@ emergency_stack_end:
 .section .text
 .balign 64
 .global switch_asm
-// switch_asm(prev_sp: *mut u64, next_sp: *const u64, prev_on_cpu: *mut u32)
+// switch_asm(prev_sp: *mut u64, next_sp: *const u64, prev_on_cpu: *mut u32): changes all registers but x19, x29 and SP.
 switch_asm:
-    stp     x29, x30, [sp, #-96]!
-    stp     x19, x20, [sp, #16]
-    stp     x21, x22, [sp, #32]
-    stp     x23, x24, [sp, #48]
-    stp     x25, x26, [sp, #64]
-    stp     x27, x28, [sp, #80]
+    stp     x29, x30, [sp, #-32]!
+    str     x19, [sp, #16]
     mov     x9, sp
     str     x9, [x0]
     ldr     x9, [x1]
     mov     sp, x9
     stlr    wzr, [x2]                       // the old stack may now run elsewhere
-    ldp     x19, x20, [sp, #16]
-    ldp     x21, x22, [sp, #32]
-    ldp     x23, x24, [sp, #48]
-    ldp     x25, x26, [sp, #64]
-    ldp     x27, x28, [sp, #80]
-    ldp     x29, x30, [sp], #96
+    ldr     x19, [sp, #16]
+    ldp     x29, x30, [sp], #32
     ret
 
 .global thread_start_asm
-// First instruction of a new thread: x19 = entry, x20 = argument.
+// First instruction of a new thread: entry and argument are on its stack.
 thread_start_asm:
+    ldp     x9, x0, [sp], #16
     mov     x29, xzr
     mov     x30, xzr
-    mov     x0, x20
-    blr     x19
+    blr     x9
     brk     #4
 
 // fp_save_asm(state), fp_load_asm(state): V0-V31, FPSR, FPCR as in context::FpState.

@@ -1,10 +1,10 @@
 //! Futexes: wait, wake, requeue ([`pi`]: priority inheritance, [`requeue_pi`]: both together, [`robust`]: robust lists).
 //!
-//! Waiters hang in hashed buckets, each under a spin lock. The futex word is read under the bucket's lock without resolving
-//! faults; on a fault the lock is dropped, the page brought in, and all begins again. A waker marks a waiter woken under the
-//! bucket's lock and unparks it after: a waiter that leaves by signal or time-out looks at the mark under that lock, so no
-//! wake is lost. Requeueing moves a waiter between buckets; it knows its key. Waiters stand in order of real-time priority, then
-//! of arrival.
+//! Waiters stand in hashed buckets, each under a spin lock. The futex word is read under the bucket's lock without resolving
+//! faults; on a fault the lock is dropped, the page brought in, and all begins again. A waker takes a waiter out and marks its
+//! [`Place`] woken under the bucket's lock, and unparks the thread after: a thread that leaves by signal or time-out looks at the
+//! mark under that lock, so no wake is lost. Requeueing moves a waiter between buckets; its place says which. Waiters stand in
+//! order of real-time priority, then of arrival.
 //!
 //! Lock order: buckets by index, then [`pi`]'s locks, then run queues.
 
@@ -20,28 +20,59 @@ pub use syscall::*;
 
 use crate::mm::FutexKey;
 use crate::prelude::*;
-use crate::sync::{Deadline, Park, WaitError, WaitReason};
+use crate::sync::{Deadline, Park, WaitError, WaitReason, WakeList};
 use alloc::collections::VecDeque;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hal::user;
-use smallvec::SmallVec;
 
 const BUCKETS: usize = 256;
 pub(crate) const MATCH_ANY: u32 = u32::MAX;
 
+/// What a waiting thread and those who wake or move its waiter share.
+pub struct Place {
+    /// What it waits on: the waiter's, which may have been moved.
+    key: SpinLock<FutexKey>,
+    /// The waiter left its bucket: woken, or moved on to its target.
+    woken: AtomicBool,
+}
+
+impl Place {
+    pub(super) const fn new() -> Self {
+        Self { key: SpinLock::new(FutexKey::NONE), woken: AtomicBool::new(false) }
+    }
+    fn begin(&self, key: FutexKey) {
+        *self.key.leaf() = key;
+        self.woken.store(false, Ordering::Relaxed);
+    }
+    fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
+    }
+}
+
+/// A thread in a bucket.
 struct Waiter {
     task: Arc<Task>,
-    key: SpinLock<FutexKey>,
+    key: FutexKey,
     bitset: u32,
     /// Its thread's real-time priority when it came.
     priority: u8,
     /// Set for FUTEX_WAIT_REQUEUE_PI, whose waiters only FUTEX_CMP_REQUEUE_PI takes.
     target: Option<requeue_pi::Target>,
-    /// Left its bucket: woken, or moved on to its target.
-    woken: AtomicBool,
+    /// For futex_waitv(2), whose threads have many; else it is the thread's own.
+    place: Option<Arc<Place>>,
 }
 
-type Bucket = SpinLock<VecDeque<Arc<Waiter>>>;
+impl Waiter {
+    #[inline]
+    fn place(&self) -> &Place {
+        match &self.place {
+            Some(place) => place,
+            None => &self.task.ipc.futex,
+        }
+    }
+}
+
+type Bucket = SpinLock<VecDeque<Waiter>>;
 
 static TABLE: [Bucket; BUCKETS] = [const { SpinLock::new(VecDeque::new()) }; BUCKETS];
 
@@ -77,7 +108,7 @@ impl Word {
 }
 
 /// Puts a waiter where its priority belongs.
-fn insert(queue: &mut VecDeque<Arc<Waiter>>, waiter: Arc<Waiter>) {
+fn insert(queue: &mut VecDeque<Waiter>, waiter: Waiter) {
     if queue.back().is_none_or(|last| last.priority >= waiter.priority) {
         queue.push_back(waiter);
     } else {
@@ -87,14 +118,21 @@ fn insert(queue: &mut VecDeque<Arc<Waiter>>, waiter: Arc<Waiter>) {
 
 #[cold]
 #[inline(never)]
-fn insert_before_lower(queue: &mut VecDeque<Arc<Waiter>>, waiter: Arc<Waiter>) {
+fn insert_before_lower(queue: &mut VecDeque<Waiter>, waiter: Waiter) {
     let at = queue.partition_point(|other| other.priority >= waiter.priority);
     queue.insert(at, waiter);
 }
 
+/// How a thread waits: see [`Waiter`].
+struct Manner {
+    bitset: u32,
+    target: Option<requeue_pi::Target>,
+    place: Option<Arc<Place>>,
+}
+
 /// Queues the caller on `word` if it still holds `expected`: EAGAIN when not.
-fn enqueue(word: Word, expected: u32, bitset: u32, target: Option<requeue_pi::Target>) -> Result<Arc<Waiter>, Errno> {
-    let mut target = target;
+#[inline]
+fn enqueue(word: Word, expected: u32, manner: Manner) -> Result<(), Errno> {
     loop {
         let key = word.key()?;
         let bucket = &TABLE[index(&key)];
@@ -102,18 +140,13 @@ fn enqueue(word: Word, expected: u32, bitset: u32, target: Option<requeue_pi::Ta
         match user::load_u32_nofault(word.addr) {
             Ok(value) if value != expected => return Err(Errno::EAGAIN),
             Ok(_) => {
+                let Manner { bitset, target, place } = manner;
                 let task = crate::process::current_arc();
                 let priority = task.sched.rt_priority();
-                let waiter = Arc::new(Waiter {
-                    task,
-                    key: SpinLock::new(key),
-                    bitset,
-                    priority,
-                    target: target.take(),
-                    woken: AtomicBool::new(false),
-                });
-                insert(&mut queue, waiter.clone());
-                return Ok(waiter);
+                let waiter = Waiter { task, key, bitset, priority, target, place };
+                waiter.place().begin(key);
+                insert(&mut queue, waiter);
+                return Ok(());
             }
             Err(_) => {
                 drop(queue);
@@ -123,31 +156,32 @@ fn enqueue(word: Word, expected: u32, bitset: u32, target: Option<requeue_pi::Ta
     }
 }
 
-/// Takes a waiter out of its bucket; answers whether it had been woken.
-fn dequeue(waiter: &Arc<Waiter>) -> bool {
+/// Takes the waiter of a place out of its bucket; answers whether it had been woken.
+fn dequeue(place: &Place) -> bool {
     loop {
-        let key = *waiter.key.leaf();
+        let key = *place.key.leaf();
         let mut queue = TABLE[index(&key)].lock();
-        if waiter.woken.load(Ordering::Acquire) {
+        if place.is_woken() {
             return true;
         }
-        if *waiter.key.leaf() != key {
+        if *place.key.leaf() != key {
             continue;
         }
-        queue.retain(|other| !Arc::ptr_eq(other, waiter));
+        queue.retain(|other| !core::ptr::eq(other.place(), place));
         return false;
     }
 }
 
 /// FUTEX_WAIT: 0, EAGAIN, EINTR-like restarts, ETIMEDOUT.
 pub(crate) fn wait(word: Word, expected: u32, bitset: u32, deadline: Deadline) -> Result<(), Errno> {
-    let waiter = enqueue(word, expected, bitset, None)?;
+    enqueue(word, expected, Manner { bitset, target: None, place: None })?;
+    let place = &current().ipc.futex;
     let reason = WaitReason::on("futex", word.addr.0);
-    let woken = || waiter.woken.load(Ordering::Acquire).then_some(());
+    let woken = || place.is_woken().then_some(());
     match Park::park_until(WaitMode::Interruptible, deadline, reason, woken) {
         Ok(()) => Ok(()),
         Err(error) => {
-            if dequeue(&waiter) {
+            if dequeue(place) {
                 return Ok(());
             }
             Err(match error {
@@ -158,29 +192,28 @@ pub(crate) fn wait(word: Word, expected: u32, bitset: u32, deadline: Deadline) -
     }
 }
 
-type Woken = SmallVec<[Arc<Waiter>; 8]>;
-
 /// Takes up to `count` waiters of `key` out of a locked bucket. EINVAL at one that waits to be moved to a lock.
 fn take(
-    queue: &mut VecDeque<Arc<Waiter>>,
+    queue: &mut VecDeque<Waiter>,
     key: &FutexKey,
     bitset: u32,
     count: usize,
-    woken: &mut Woken,
+    woken: &mut WakeList,
 ) -> Result<usize, Errno> {
     let mut taken = 0;
     let mut at = 0;
-    while taken < count && at < queue.len() {
-        let waiter = &queue[at];
-        if *waiter.key.leaf() != *key {
+    while taken < count
+        && let Some(waiter) = queue.get(at)
+    {
+        if waiter.key != *key {
             at += 1;
         } else if waiter.target.is_some() {
             return Err(Errno::EINVAL);
         } else if waiter.bitset & bitset != 0 {
             // Nearly always the first; taking out of the middle may move the others.
             if let Some(waiter) = if at == 0 { queue.pop_front() } else { queue.remove(at) } {
-                waiter.woken.store(true, Ordering::Release);
-                woken.push(waiter);
+                waiter.place().woken.store(true, Ordering::Release);
+                woken.push(waiter.task);
                 taken += 1;
             }
         } else {
@@ -192,22 +225,16 @@ fn take(
 
 /// Whether anybody waits on `key` without asking for a priority-inheriting lock.
 fn has_plain_waiters(key: &FutexKey) -> bool {
-    TABLE[index(key)].lock().iter().any(|waiter| *waiter.key.leaf() == *key)
-}
-
-fn unpark(woken: &Woken) {
-    for waiter in woken {
-        waiter.task.unpark();
-    }
+    TABLE[index(key)].lock().iter().any(|waiter| waiter.key == *key)
 }
 
 /// FUTEX_WAKE: answers how many were woken. EINVAL for a word that is a priority-inheriting lock with waiters.
 pub(crate) fn wake_word(word: Word, count: usize, bitset: u32) -> Result<usize, Errno> {
     let key = word.key()?;
-    let mut woken = Woken::new();
+    let mut woken = WakeList::new();
     let bucket = &TABLE[index(&key)];
     let taken = take(&mut bucket.leaf(), &key, bitset, count, &mut woken);
-    unpark(&woken);
+    woken.wake();
     match taken {
         Ok(0) if pi::is_contended(&key) => Err(Errno::EINVAL),
         taken => taken,
@@ -218,7 +245,7 @@ pub(crate) fn wake_word(word: Word, count: usize, bitset: u32) -> Result<usize, 
 fn with_two<R>(
     first: &FutexKey,
     second: &FutexKey,
-    f: impl FnOnce(&mut VecDeque<Arc<Waiter>>, Option<&mut VecDeque<Arc<Waiter>>>) -> R,
+    f: impl FnOnce(&mut VecDeque<Waiter>, Option<&mut VecDeque<Waiter>>) -> R,
 ) -> R {
     let (a, b) = (index(first), index(second));
     if a == b {
@@ -246,7 +273,7 @@ pub(crate) fn requeue(
 ) -> Result<(usize, usize), Errno> {
     loop {
         let (source, target) = (from.key()?, to.key()?);
-        let mut woken = Woken::new();
+        let mut woken = WakeList::new();
         let result = with_two(&source, &target, |queue, other| {
             if let Some(expected) = expected {
                 match user::load_u32_nofault(from.addr) {
@@ -260,19 +287,20 @@ pub(crate) fn requeue(
                 Err(errno) => return Some(Err(errno)),
             };
             if source == target {
-                let rest = queue.iter().filter(|waiter| *waiter.key.leaf() == source).count().min(nr_requeue);
+                let rest = queue.iter().filter(|waiter| waiter.key == source).count().min(nr_requeue);
                 return Some(Ok((taken, rest)));
             }
             let mut moved = Vec::new();
             let mut at = 0;
             while moved.len() < nr_requeue && at < queue.len() {
-                let is_one = *queue[at].key.lock() == source;
+                let is_one = queue[at].key == source;
                 if is_one && queue[at].target.is_some() {
                     break;
                 }
                 if is_one {
-                    if let Some(waiter) = queue.remove(at) {
-                        *waiter.key.leaf() = target;
+                    if let Some(mut waiter) = queue.remove(at) {
+                        waiter.key = target;
+                        *waiter.place().key.leaf() = target;
                         moved.push(waiter);
                     }
                 } else {
@@ -287,7 +315,7 @@ pub(crate) fn requeue(
             }
             Some(if is_refused { Err(Errno::EINVAL) } else { Ok((taken, count)) })
         });
-        unpark(&woken);
+        woken.wake();
         match result {
             Some(result) => return result,
             None => {
@@ -318,7 +346,7 @@ pub(crate) fn wake_op(
     }
     loop {
         let (key1, key2) = (first.key()?, second.key()?);
-        let mut woken = Woken::new();
+        let mut woken = WakeList::new();
         let result = with_two(&key1, &key2, |queue, other| {
             let old = loop {
                 let Ok(old) = user::load_u32_nofault(second.addr) else { return None };
@@ -356,7 +384,7 @@ pub(crate) fn wake_op(
             }
             Some(Ok(taken))
         });
-        unpark(&woken);
+        woken.wake();
         match result {
             Some(result) => return result,
             None => user::fault_in(second.addr, 4, true)?,
@@ -372,22 +400,24 @@ pub(crate) struct WaitEntry {
 
 /// FUTEX_WAITV: waits on all; answers the index of one that was woken.
 pub(crate) fn wait_many(entries: &[WaitEntry], deadline: Deadline) -> Result<usize, Errno> {
-    let mut waiters: Vec<Arc<Waiter>> = Vec::with_capacity(entries.len());
-    let release = |waiters: &[Arc<Waiter>]| -> Option<usize> {
+    let mut places: Vec<Arc<Place>> = Vec::with_capacity(entries.len());
+    let release = |places: &[Arc<Place>]| -> Option<usize> {
         // Every waiter must leave; a wake of any of them counts.
         let mut woken = None;
-        for (at, waiter) in waiters.iter().enumerate() {
-            if dequeue(waiter) {
+        for (at, place) in places.iter().enumerate() {
+            if dequeue(place) {
                 woken = Some(at);
             }
         }
         woken
     };
     for entry in entries {
-        match enqueue(entry.word, entry.expected, MATCH_ANY, None) {
-            Ok(waiter) => waiters.push(waiter),
+        let place = Arc::new(Place::new());
+        let manner = Manner { bitset: MATCH_ANY, target: None, place: Some(place.clone()) };
+        match enqueue(entry.word, entry.expected, manner) {
+            Ok(()) => places.push(place),
             Err(errno) => {
-                return match release(&waiters) {
+                return match release(&places) {
                     Some(at) => Ok(at),
                     None => Err(errno),
                 };
@@ -395,9 +425,9 @@ pub(crate) fn wait_many(entries: &[WaitEntry], deadline: Deadline) -> Result<usi
         }
     }
     let reason = WaitReason::on("futex_waitv", entries.first().map_or(0, |entry| entry.word.addr.0));
-    let any = || waiters.iter().any(|waiter| waiter.woken.load(Ordering::Acquire)).then_some(());
+    let any = || places.iter().any(|place| place.is_woken()).then_some(());
     let result = Park::park_until(WaitMode::Interruptible, deadline, reason, any);
-    match (release(&waiters), result) {
+    match (release(&places), result) {
         (Some(at), _) => Ok(at),
         (None, Err(WaitError::TimedOut)) => Err(Errno::ETIMEDOUT),
         (None, _) => Err(Errno::ERESTARTSYS),

@@ -5,7 +5,7 @@
 //! all of this once. Lock order: a bucket, then `pi`'s locks.
 
 use super::pi::{self, Asked, Ended};
-use super::{MATCH_ANY, TABLE, Word, dequeue, enqueue, index};
+use super::{MATCH_ANY, Manner, TABLE, Word, dequeue, enqueue, index};
 use crate::mm::FutexKey;
 use crate::prelude::*;
 use crate::process::current_arc;
@@ -30,12 +30,13 @@ pub(super) fn wait(word: Word, expected: u32, target: Word, deadline: Deadline) 
         return Err(Errno::EINVAL);
     }
     let in_line = pi::Waiter::new(current_arc());
-    let waiter = enqueue(word, expected, MATCH_ANY, Some(Target { key, waiter: in_line.clone() }))?;
+    let moves_to = Some(Target { key, waiter: in_line.clone() });
+    enqueue(word, expected, Manner { bitset: MATCH_ANY, target: moves_to, place: None })?;
     let reason = WaitReason::on("futex_requeue_pi", word.addr.0);
     let done = || in_line.is_done().then_some(());
     let result = Park::park_until(WaitMode::Interruptible, deadline, reason, done);
     if let Err(error) = result
-        && !dequeue(&waiter)
+        && !dequeue(&current().ipc.futex)
     {
         return Err(match error {
             WaitError::TimedOut => Errno::ETIMEDOUT,
@@ -78,23 +79,26 @@ fn move_one(from: Word, to: Word, expected: Option<u32>) -> Result<Step, Errno> 
             Err(_) => return Ok(Step::Fault(from.addr, false)),
         }
     }
-    let Some(at) = queue.iter().position(|waiter| *waiter.key.lock() == source) else { return Ok(Step::Nobody) };
-    let waiter = queue[at].clone();
+    let Some(at) = queue.iter().position(|waiter| waiter.key == source) else { return Ok(Step::Nobody) };
+    let waiter = &queue[at];
     // Both calls name the same lock, or the program is wrong.
     let Some(wanted) = waiter.target.as_ref().filter(|wanted| wanted.key == target) else { return Err(Errno::EINVAL) };
     // It has left the bucket before its thread can see that it is in line.
-    waiter.woken.store(true, Ordering::Release);
+    waiter.place().woken.store(true, Ordering::Release);
     match pi::ask_for(to, &target, &wanted.waiter) {
         Ok(Asked::Taken | Asked::Queued(_)) => {
-            queue.remove(at);
+            let moved = queue.remove(at);
+            // Its thread may be gone already: the last reference goes with no lock held.
+            drop(queue);
+            drop(moved);
             Ok(Step::Moved)
         }
         Ok(Asked::Fault | Asked::OwnerEnds(_)) => {
-            waiter.woken.store(false, Ordering::Release);
+            waiter.place().woken.store(false, Ordering::Release);
             Ok(Step::Fault(to.addr, true))
         }
         Err(errno) => {
-            waiter.woken.store(false, Ordering::Release);
+            waiter.place().woken.store(false, Ordering::Release);
             Err(errno)
         }
     }

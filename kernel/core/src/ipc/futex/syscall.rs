@@ -25,11 +25,19 @@ const CMP_REQUEUE_PI: u32 = 12;
 const LOCK_PI2: u32 = 13;
 
 /// A time-out argument as a monotonic deadline.
+#[inline]
 fn deadline(timeout: UserAddr, realtime: bool, absolute: bool) -> Result<Option<u64>, Errno> {
-    let Some(pointer) = UserPtr::<Timespec>::new(timeout).non_null() else { return Ok(None) };
+    match UserPtr::<Timespec>::new(timeout).non_null() {
+        Some(pointer) => read_deadline(pointer, realtime, absolute).map(Some),
+        None => Ok(None),
+    }
+}
+
+#[inline(never)]
+fn read_deadline(pointer: UserPtr<Timespec>, realtime: bool, absolute: bool) -> Result<u64, Errno> {
     let ns = pointer.read()?.to_ns()?;
     let clock = if realtime { clock::REALTIME } else { clock::MONOTONIC };
-    clock::deadline(clock, ns, absolute).map(Some)
+    clock::deadline(clock, ns, absolute)
 }
 
 /// FUTEX_WAIT and FUTEX_WAIT_BITSET: without a time-out a signal restarts them as they are; with one they go on to the
@@ -52,20 +60,39 @@ pub fn sys_futex(uaddr: UserAddr, op: u32, val: u32, timeout: UserAddr, uaddr2: 
     let realtime = op & CLOCK_REALTIME_FLAG != 0;
     let command = op & !(PRIVATE_FLAG | CLOCK_REALTIME_FLAG);
     let word = Word { addr: uaddr.untagged(), shared };
-    let word2 = Word { addr: uaddr2.untagged(), shared };
     if realtime && !matches!(command, WAIT_BITSET | WAIT_REQUEUE_PI | LOCK_PI2) {
         return Err(Errno::ENOSYS);
     }
-    // Counts are ints. Whoever wakes stops after the one that reaches the count: one less than 1 wakes one.
-    let count = val as usize;
-    let count2 = timeout.0 as u32 as usize;
-    let at_least_one = |count: usize| (count as i32).max(1) as usize;
     match command {
         WAIT => wait(word, val, MATCH_ANY, deadline(timeout, false, false)?),
         WAIT_BITSET => wait(word, val, val3, deadline(timeout, realtime, true)?),
-        WAKE => super::wake_word(word, at_least_one(count), MATCH_ANY),
+        WAKE => super::wake_word(word, at_least_one(val), MATCH_ANY),
+        _ => rarer_command(command, word, val, timeout, uaddr2, val3, realtime),
+    }
+}
+
+/// A count of wakers is an int. Whoever wakes stops after the one that reaches it: one less than 1 wakes one.
+fn at_least_one(count: u32) -> usize {
+    (count as i32).max(1) as usize
+}
+
+/// The other commands: a function of its own, for it needs much more of the stack.
+#[inline(never)]
+fn rarer_command(
+    command: u32,
+    word: Word,
+    val: u32,
+    timeout: UserAddr,
+    uaddr2: UserAddr,
+    val3: u32,
+    realtime: bool,
+) -> SysResult {
+    let word2 = Word { addr: uaddr2.untagged(), shared: word.shared };
+    let val2 = timeout.0 as u32;
+    let (count, count2) = (val as usize, val2 as usize);
+    match command {
         WAKE_BITSET if val3 == 0 => Err(Errno::EINVAL),
-        WAKE_BITSET => super::wake_word(word, at_least_one(count), val3),
+        WAKE_BITSET => super::wake_word(word, at_least_one(val), val3),
         WAIT_REQUEUE_PI => requeue_pi::wait(word, val, word2, deadline(timeout, realtime, true)?).map(|()| 0),
         REQUEUE | CMP_REQUEUE | CMP_REQUEUE_PI => {
             if (val as i32) < 0 || (count2 as i32) < 0 {
@@ -78,7 +105,7 @@ pub fn sys_futex(uaddr: UserAddr, op: u32, val: u32, timeout: UserAddr, uaddr2: 
             let (woken, moved) = super::requeue(word, word2, count, count2, expected)?;
             Ok(woken + moved)
         }
-        WAKE_OP => super::wake_op(word, word2, at_least_one(count), at_least_one(count2), val3),
+        WAKE_OP => super::wake_op(word, word2, at_least_one(val), at_least_one(val2), val3),
         // The first of the two always takes its time-out on CLOCK_REALTIME.
         LOCK_PI => pi::lock(word, deadline(timeout, true, true)?).map(|()| 0),
         LOCK_PI2 => pi::lock(word, deadline(timeout, realtime, true)?).map(|()| 0),
