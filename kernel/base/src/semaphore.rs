@@ -76,7 +76,7 @@ pub enum Outcome {
 
 /// Performs `ops` for `pid`, all or none. `adjust[n]` is the caller's adjustment of semaphore `n` (used with SEM_UNDO; may be
 /// empty when no operation has it). The numbers are within the set. ERANGE.
-#[inline]
+#[inline(always)]
 pub fn attempt(set: &mut [Semaphore], ops: &[Op], pid: u32, adjust: &mut [i16]) -> Result<Outcome, Errno> {
     // Nearly always there is one, and nothing to take back.
     let [op] = ops else { return attempt_all(set, ops, pid, adjust) };
@@ -88,7 +88,7 @@ pub fn attempt(set: &mut [Semaphore], ops: &[Op], pid: u32, adjust: &mut [i16]) 
 }
 
 /// Performs one operation; false when it must wait. ERANGE.
-#[inline]
+#[inline(always)]
 fn perform(set: &mut [Semaphore], op: Op, adjust: &mut [i16]) -> Result<bool, Errno> {
     let semaphore = &mut set[op.number as usize];
     let value = i32::from(semaphore.value);

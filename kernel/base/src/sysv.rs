@@ -44,11 +44,12 @@ impl Permissions {
     }
 
     /// Whether `caller` has the rights in `wanted` (0o444 read, 0o222 write, 0o111 execute, any of the three places): EACCES.
-    #[inline]
+    #[inline(always)]
     pub fn check(&self, caller: &impl Caller, wanted: u32) -> Result<(), Errno> {
         let wanted = (wanted >> 6 | wanted >> 3 | wanted) & 7;
         let euid = caller.euid();
-        let granted = if euid == self.creator_uid || euid == self.uid { self.mode >> 6 } else { self.of_others(caller) };
+        let granted =
+            if euid == self.creator_uid || euid == self.uid { self.mode >> 6 } else { self.of_others(caller) };
         if wanted & !granted != 0 && !caller.is_owner_capable() { Err(Errno::EACCES) } else { Ok(()) }
     }
 

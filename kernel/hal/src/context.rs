@@ -18,7 +18,7 @@ use base::addr::UserAddr;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use spin::Mutex;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Bytes of one kernel stack.
 pub const KERNEL_STACK_BYTES: usize = 16 * 1024;
@@ -292,7 +292,7 @@ pub fn switch(prev: &KernelThread, next: &KernelThread) {
 }
 
 /// FP/SIMD state: V0-V31 (two u64 each), FPSR, FPCR.
-#[derive(Clone, Copy, IntoBytes, Immutable)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C, align(16))]
 pub struct FpState {
     pub v: [[u64; 2]; 32],
@@ -346,7 +346,7 @@ pub(crate) fn with_vectors<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// The calling thread's user FP state (all zero when it never used FP).
-pub fn read_fp() -> FpState {
+fn read_fp() -> FpState {
     let _irq = IrqGuard::new();
     let running = &cpu::block().running;
     if running.fp_loaded.load(Ordering::Relaxed) == 0 {
@@ -362,28 +362,32 @@ pub fn read_fp() -> FpState {
     }
 }
 
-/// Replaces the calling thread's user FP state by V0-V31 at `registers` in user memory (sigreturn). `finish` looks at the 16 bytes
-/// that follow them there, puts the control words into their place, or refuses.
-pub fn write_fp_from_user<E: From<UserFault>>(
-    registers: UserAddr,
-    finish: impl FnOnce(&mut FpState) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut state = core::mem::MaybeUninit::<FpState>::uninit();
-    let bytes = size_of::<FpState>();
-    // SAFETY: the room is ours; FpState is plain data without padding, complete once the copy was whole.
-    let state = unsafe {
-        if crate::user::copy_in_raw(state.as_mut_ptr().cast(), registers, bytes) != bytes {
-            return Err(UserFault.into());
-        }
-        state.assume_init_mut()
-    };
-    finish(state)?;
-    write_fp(state);
-    Ok(())
+/// Loads the calling thread's FP state if it is not loaded. It stays so until the next switch; where the kernel sleeps after this,
+/// in a fault of the accesses below, it is loaded anew (trap.rs).
+fn load_own_fp() {
+    if cpu::block().running.fp_loaded.load(Ordering::Relaxed) == 0 {
+        enable_fp();
+    }
+}
+
+/// Stores the calling thread's FP state at `record` in user memory, as the `struct fpsimd_context` of a signal frame, which begins
+/// with the words `head`, and a record of zeros behind it.
+pub fn store_fp_to_user(record: UserAddr, head: [u32; 2]) -> Result<(), UserFault> {
+    load_own_fp();
+    // SAFETY: the state is loaded.
+    unsafe { crate::user::store_fp(record, u64::from(head[0]) | u64::from(head[1]) << 32) }
+}
+
+/// Replaces the calling thread's FP state by V0-V31 at `registers` in user memory, FPSR and FPCR, if zeros stand behind V31 (no
+/// record follows): answers whether they do.
+pub fn load_fp_from_user(registers: UserAddr, fpsr: u32, fpcr: u32) -> Result<bool, UserFault> {
+    load_own_fp();
+    // SAFETY: the state is loaded.
+    unsafe { crate::user::load_fp(registers, fpsr, fpcr) }
 }
 
 /// Replaces the calling thread's user FP state.
-fn write_fp(state: &FpState) {
+pub fn write_fp(state: &FpState) {
     let _irq = IrqGuard::new();
     let running = &cpu::block().running;
     if running.fp_loaded.swap(1, Ordering::Relaxed) == 0 {

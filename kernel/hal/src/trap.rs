@@ -271,7 +271,12 @@ extern "C" fn rust_kernel_sync(frame: &mut KernelFrame) {
     // A device register that is not there: the one kernel address whose aborts have a fix-up. FAR need not be valid.
     let probe = frame.elr == &raw const mmio_probe32_insn as u64 && frame.esr & 0x3f == 0x10;
     let end = &raw const __nofault_end as u64;
-    let is_user_access = far >> 55 & 1 == 0 && (&raw const __user_access_start as u64..end).contains(&frame.elr);
+    let is_user_access = (&raw const __user_access_start as u64..end).contains(&frame.elr);
+    if class == 0x07 && is_user_access {
+        // A copy of FP registers slept in a fault, and the switch back left them to their first use.
+        return context::enable_fp();
+    }
+    let is_user_access = is_user_access && far >> 55 & 1 == 0;
     if class == 0x25 && (is_user_access || probe) {
         let nofault = probe || (&raw const __nofault_start as u64..end).contains(&frame.elr);
         if !nofault && frame.esr & 0x3f <= 0x0f {

@@ -23,6 +23,8 @@ unsafe extern "C" {
     fn store_pair_user_asm(addr: u64, first: u64, second: u64) -> u64;
     fn cas32_user_asm(addr: u64, old: u32, new: u32) -> u64;
     fn cas32_user_nofault_asm(addr: u64, old: u32, new: u32) -> u64;
+    fn store_fp_user_asm(record: u64, head: u64) -> u64;
+    fn load_fp_user_asm(registers: u64, fpsr: u32, fpcr: u32) -> u64;
 }
 
 /// The user range is not accessible.
@@ -281,6 +283,30 @@ pub fn append_cstr(out: &mut Vec<u8>, limit: usize, src: UserAddr) -> Result<boo
     Ok(len < readable)
 }
 
+/// Stores the FP registers as a `struct fpsimd_context`, which begins with `head`, and 16 zero bytes behind it.
+///
+/// # Safety
+/// FP access is on; the registers are the calling thread's.
+pub(crate) unsafe fn store_fp(record: UserAddr, head: u64) -> Result<(), UserFault> {
+    let record = check(record, 544)?;
+    // SAFETY: checked range with fix-ups; FP by the caller's promise.
+    if with_user(|| unsafe { store_fp_user_asm(record, head) }) == 0 { Ok(()) } else { Err(UserFault) }
+}
+
+/// Loads V0-V31, and FPSR and FPCR with what is given, if the 8 bytes behind V31 are zero: answers whether they are.
+///
+/// # Safety
+/// As for [`store_fp`].
+pub(crate) unsafe fn load_fp(registers: UserAddr, fpsr: u32, fpcr: u32) -> Result<bool, UserFault> {
+    let registers = check(registers, 520)?;
+    // SAFETY: checked range with fix-ups; FP by the caller's promise.
+    match with_user(|| unsafe { load_fp_user_asm(registers, fpsr, fpcr) }) {
+        0 => Ok(true),
+        1 => Ok(false),
+        _ => Err(UserFault),
+    }
+}
+
 fn word(value: u64) -> Result<u32, UserFault> {
     if value >> 32 == 0 { Ok(value as u32) } else { Err(UserFault) }
 }
@@ -297,6 +323,7 @@ pub fn load_u32(addr: UserAddr) -> Result<u32, UserFault> {
     word(with_user(|| unsafe { load32_user_asm(addr) }))
 }
 
+#[inline]
 pub fn load_u32_nofault(addr: UserAddr) -> Result<u32, UserFault> {
     let addr = check_word(addr)?;
     // SAFETY: checked, aligned, with fix-ups.

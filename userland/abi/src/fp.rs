@@ -9,6 +9,7 @@ pub const TESTS: Tests = &[
     ("registers_survive_large_copies", registers_survive_large_copies),
     ("a_child_gets_a_copy", a_child_gets_a_copy),
     ("a_bad_frame_is_a_fault_of_the_program", a_bad_frame),
+    ("registers_survive_handlers_on_fresh_stacks", fresh_stacks),
 ];
 
 macro_rules! for_each_register {
@@ -153,4 +154,57 @@ fn a_bad_frame() {
         libc::raise(libc::SIGUSR1);
         panic!("the frame was taken for good");
     });
+}
+
+extern "C" fn spoil_registers(_: i32) {
+    // SAFETY: changes what it declares.
+    unsafe {
+        std::arch::asm!(
+            for_each_register!("movi v" ".2d, #0"),
+            "msr fpsr, xzr",
+            out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+            out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _, out("v14") _, out("v15") _,
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+            out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+        );
+    }
+}
+
+/// Frames on alternate stacks whose pages are not there yet: storing the registers faults half way, and the thread waits there for
+/// others that map memory too.
+fn fresh_stacks() {
+    const BYTES: usize = 64 * 1024;
+    let mut action: libc::sigaction = unsafe { zeroed() };
+    action.sa_sigaction = spoil_registers as *const () as usize;
+    action.sa_flags = libc::SA_ONSTACK;
+    assert_eq!(unsafe { libc::sigaction(libc::SIGUSR1, &action, null_mut()) }, 0);
+    let threads: Vec<_> = (1..=4u64)
+        .map(|thread| {
+            std::thread::spawn(move || unsafe {
+                let (read_write, private) =
+                    (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+                let stack = libc::mmap(null_mut(), BYTES, read_write, private, -1, 0);
+                assert_ne!(stack, libc::MAP_FAILED);
+                let tid = libc::syscall(libc::SYS_gettid) as u64;
+                for round in 0..200u64 {
+                    // The top moves, so that the end of a page comes among the registers at some time.
+                    let size = BYTES - (round as usize % 64) * 64;
+                    assert_eq!(libc::madvise(stack, BYTES, libc::MADV_DONTNEED), 0);
+                    let own = libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: size };
+                    assert_eq!(libc::sigaltstack(&own, null_mut()), 0);
+                    let pattern = (thread << 32 | round).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let (_, changed) = keep_across(pattern, libc::SYS_tkill, [tid, libc::SIGUSR1 as u64, 0]);
+                    assert_eq!(changed, 0, "thread {thread}, round {round}");
+                }
+                let none = libc::stack_t { ss_sp: null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+                assert_eq!(libc::sigaltstack(&none, null_mut()), 0);
+                assert_eq!(libc::munmap(stack, BYTES), 0);
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    action.sa_sigaction = libc::SIG_DFL;
+    assert_eq!(unsafe { libc::sigaction(libc::SIGUSR1, &action, null_mut()) }, 0);
 }

@@ -118,7 +118,7 @@ impl Waiter for Waiting {
 }
 
 /// Lends a thread's adjustments of a set, if it has a list of them.
-#[inline]
+#[inline(always)]
 fn with_adjustments<R>(list: Option<&UndoList>, set: i32, count: usize, f: impl FnOnce(&mut [i16]) -> R) -> R {
     match list {
         Some(list) => f(list.adjust.lock().entry(set).or_insert_with(|| alloc::vec![0; count])),
@@ -213,15 +213,14 @@ pub fn sys_semget(key: i32, nsems: i32, flags: i32) -> SysResult {
     }
 }
 
-/// The operations of a call, of which there is one at least: EFAULT, ENOMEM.
-#[inline]
-fn read_ops(addr: UserAddr, count: usize) -> Result<Ops, Errno> {
-    let mut few = [Op::default(); 4];
-    let Some(ops) = few.get_mut(..count) else {
-        return Ok(Ops::from_vec(UserPtr::<Op>::new(addr).read_vec(count)?));
-    };
-    hal::user::copy_from_user(ops.as_mut_bytes(), addr)?;
-    Ok(Ops::from_buf_and_len(few, count))
+/// Replaces `ops` by the `count` operations of a call, in its own room if that is enough: EFAULT, ENOMEM.
+#[inline(always)]
+fn read_ops(ops: &mut Ops, addr: UserAddr, count: usize) -> Result<(), Errno> {
+    if count > ops.len() {
+        *ops = Ops::from_vec(UserPtr::<Op>::new(addr).read_vec(count)?);
+        return Ok(());
+    }
+    Ok(hal::user::copy_from_user(ops.as_mut_bytes(), addr)?)
 }
 
 pub fn sys_semop(id: i32, ops: UserAddr, nops: usize) -> SysResult {
@@ -244,7 +243,9 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
     if nops < 1 {
         return Err(Errno::EINVAL);
     }
-    let ops = read_ops(ops, nops)?;
+    let from = ops;
+    let mut ops = Ops::from_buf_and_len([Op::default(); 4], nops.min(4));
+    read_ops(&mut ops, from, nops)?;
     if id < 0 {
         return Err(Errno::EINVAL);
     }

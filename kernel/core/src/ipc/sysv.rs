@@ -80,7 +80,7 @@ impl Caller for Credentials {
 }
 
 /// Runs `f`, which must not sleep, with the calling thread as the one who asks.
-#[inline]
+#[inline(always)]
 pub fn with_caller<R>(f: impl FnOnce(&Credentials) -> R) -> R {
     current().credentials.with(f)
 }

@@ -18,14 +18,10 @@ pub const fn exited(code: u32) -> Status {
 /// Job-control changes that a parent has not been told of yet.
 #[derive(Clone, Copy, Default)]
 pub struct StopState {
-    /// Stopped now, by this signal; 0 is running.
-    pub signal: u32,
     /// wait4(WUNTRACED) has something to report.
     pub report_stop: bool,
     /// wait4(WCONTINUED) has something to report.
     pub report_continue: bool,
-    /// How many SIGCONTs there were: a stop signal taken before the last of them no longer counts.
-    pub nr_continues: u32,
 }
 
 pub struct Life {
@@ -41,6 +37,10 @@ pub struct Life {
     /// This process's threads wait here for changes of its children.
     pub child_changed: WaitQueue,
     pub stop: IrqSpinLock<StopState>,
+    /// Stopped now, by this signal; 0 is running. Changed under `stop`'s lock.
+    pub stopped_by: AtomicU32,
+    /// How many SIGCONTs there were: a stop signal taken before the last of them no longer counts. Changed under `stop`'s lock.
+    pub nr_continues: AtomicU32,
     /// Sent to the parent at exit; 0 is none.
     pub exit_signal: AtomicU32,
     /// The parent that vfork(2) suspended.
@@ -83,6 +83,8 @@ impl Life {
             thread_gone: WaitQueue::new(),
             child_changed: WaitQueue::new(),
             stop: IrqSpinLock::new(StopState::default()),
+            stopped_by: AtomicU32::new(0),
+            nr_continues: AtomicU32::new(0),
             exit_signal: AtomicU32::new(exit_signal),
             vfork: SpinLock::new(None),
             is_subreaper: AtomicBool::new(false),
@@ -124,6 +126,11 @@ impl Life {
     }
     pub fn is_zombie(&self) -> bool {
         self.state.load(Ordering::Acquire) == ZOMBIE
+    }
+    /// The signal that the process is stopped by; 0 is none.
+    #[inline]
+    pub fn stopped_by(&self) -> u32 {
+        self.stopped_by.load(Ordering::Acquire)
     }
     pub fn remember_credentials(&self, credentials: Arc<Credentials>) {
         *self.credentials.lock() = Some(credentials);

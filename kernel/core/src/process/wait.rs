@@ -107,8 +107,8 @@ fn look(child: &Arc<Process>, options: Options) -> Option<Event> {
         return None;
     }
     let mut stop = child.life.stop.lock();
-    if options.contains(Options::STOPPED) && stop.report_stop && stop.signal != 0 {
-        let signal = stop.signal;
+    let signal = child.life.stopped_by();
+    if options.contains(Options::STOPPED) && stop.report_stop && signal != 0 {
         stop.report_stop = !consume;
         drop(stop);
         return Some(event(signal << 8 | 0x7f, CLD_STOPPED, signal as i32));

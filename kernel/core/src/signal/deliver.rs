@@ -101,7 +101,7 @@ pub fn deliver(context: &mut UserContext, mut interrupted: Option<(Errno, u64)>)
                         context.x[0] = Errno::EINTR.to_return();
                     }
                 }
-                *task.signal.restart.lock() = None;
+                task.signal.forget_restart();
                 if frame::push(context, &info, &action).is_err() {
                     // No stack to run the handler on.
                     task.process.signal.set_action(SIGSEGV, super::state::Action::default());
@@ -124,8 +124,8 @@ pub fn deliver(context: &mut UserContext, mut interrupted: Option<(Errno, u64)>)
 
 /// The mask that ppoll, sigsuspend ... replaced comes back.
 fn restore_saved_mask(task: &Task) {
-    if task.signal.has_saved_mask.swap(false, Ordering::AcqRel) {
-        task.signal.set_mask(task.signal.saved_mask.load(Ordering::Acquire));
+    if let Some(mask) = task.signal.take_saved_mask() {
+        task.signal.set_mask(mask);
     }
 }
 

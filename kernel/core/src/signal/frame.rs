@@ -9,17 +9,17 @@ use super::{SIGBUS, SIGILL, SIGSEGV, SIGTRAP, SigInfo, UserSigInfo, trampoline};
 use crate::prelude::*;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
-use hal::context::{read_fp, write_fp_from_user};
+use hal::context::{FpState, load_fp_from_user, store_fp_to_user, write_fp};
 use hal::trap::UserContext;
 use hal::user;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 const RESERVED_BYTES: usize = 4096;
 const FP_MAGIC: u32 = 0x4650_8001;
 const ESR_MAGIC: u32 = 0x4553_5201;
 const EXTRA_MAGIC: u32 = 0x4558_5401;
 
-/// The head of the FP record; V0-V31 follow.
+/// The head of the FP record; V0-V31 follow. `hal` stores it with them.
 #[derive(Clone, Copy, PartialEq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct FpHead {
@@ -50,25 +50,21 @@ struct Ucontext {
     mask: u64,
 }
 
-/// The frame up to V0, put on the stack as one: a copy for each part costs more than what is copied.
-#[derive(IntoBytes, Immutable)]
+/// The frame up to x0, put on the stack as one: a copy for each part costs more than what is copied. x0-x30, sp, pc and pstate
+/// follow, then 8 bytes that align the records.
+#[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Head {
     info: UserSigInfo,
     ucontext: Ucontext,
     padding: [u64; 16],
     fault_address: u64,
-    /// x0-x30, then sp, pc and pstate.
-    registers: [u64; 34],
-    /// Aligns the records to 16 bytes.
-    align: u64,
-    fp: FpHead,
 }
 
 /// Offsets in the frame.
 const UCONTEXT: u64 = offset_of!(Head, ucontext) as u64;
-const REGISTERS: u64 = offset_of!(Head, registers) as u64;
-const RECORDS: u64 = offset_of!(Head, fp) as u64;
+const REGISTERS: u64 = size_of::<Head>() as u64;
+const RECORDS: u64 = REGISTERS + 34 * 8 + 8;
 const FRAME_BYTES: u64 = RECORDS + RESERVED_BYTES as u64;
 const _: () = assert!(UCONTEXT == 128 && REGISTERS == 312 && RECORDS == 592);
 
@@ -76,7 +72,7 @@ const _: () = assert!(UCONTEXT == 128 && REGISTERS == 312 && RECORDS == 592);
 pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Result<(), Errno> {
     let task = current();
     let signal = info.signo as u32;
-    let mut alt = task.signal.alt_stack.lock();
+    let mut alt = task.signal.alt_stack.leaf();
     let mut sp = context.sp;
     let mut reported = *alt;
     reported.flags = stack_flags(&alt, sp);
@@ -90,32 +86,19 @@ pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Resul
 
     let record = (sp & !15).wrapping_sub(16);
     let frame = record.wrapping_sub(FRAME_BYTES) & !15;
-    let old_mask = if task.signal.has_saved_mask.swap(false, Ordering::AcqRel) {
-        task.signal.saved_mask.load(Ordering::Acquire)
-    } else {
-        task.signal.mask()
-    };
-    let esr = task.signal.fault_esr.swap(0, Ordering::Relaxed);
+    let esr = task.signal.fault_esr.load(Ordering::Relaxed);
     let is_fault = matches!(signal, SIGSEGV | SIGBUS | SIGILL | SIGTRAP) && info.code > 0 && info.code < 0x80;
-    let mut fp = read_fp();
-    let head = Head {
-        info: info.to_user(),
-        ucontext: Ucontext { flags: 0, link: 0, stack: reported, mask: old_mask },
-        padding: [0; 16],
-        fault_address: if is_fault { info.fields[0] } else { 0 },
-        registers: *context.words(),
-        align: 0,
-        fp: FpHead {
-            magic: FP_MAGIC,
-            size: FP_RECORD_BYTES as u32,
-            fpsr: core::mem::take(&mut fp.fpsr),
-            fpcr: core::mem::take(&mut fp.fpcr),
-        },
-    };
+    let mut head = Head::new_zeroed();
+    head.info.info = *info;
+    head.ucontext.stack = reported;
+    head.ucontext.mask = task.signal.take_saved_mask().unwrap_or(task.signal.mask());
+    head.fault_address = if is_fault { info.fields[0] } else { 0 };
     UserPtr::new(UserAddr(frame)).write(&head)?;
-    // What is left behind V31 is the zero record that ends the list.
-    UserPtr::new(UserAddr(frame + size_of::<Head>() as u64)).write(&fp)?;
+    UserPtr::new(UserAddr(frame + REGISTERS)).write(context.words())?;
+    // With the zero record that ends the list.
+    store_fp_to_user(UserAddr(frame + RECORDS), [FP_MAGIC, FP_RECORD_BYTES as u32])?;
     if esr != 0 {
+        task.signal.fault_esr.store(0, Ordering::Relaxed);
         let record = EsrRecord { magic: ESR_MAGIC, size: offset_of!(EsrRecord, end) as u32, esr, end: [0; 2] };
         UserPtr::new(UserAddr(frame + RECORDS + FP_RECORD_BYTES as u64)).write(&record)?;
     }
@@ -189,18 +172,17 @@ pub fn pop(context: &mut UserContext) -> Result<(), Errno> {
     context.sanitize();
     let records = frame + RECORDS;
     let first = UserPtr::<FpHead>::new(UserAddr(records)).read()?;
+    // The usual frame has the FP record first and the end of the list behind V31; all others are looked through.
     let is_usual = first.magic == FP_MAGIC && first.size as usize == FP_RECORD_BYTES;
-    let (fp, registers) = if is_usual { (first, records + size_of::<FpHead>() as u64) } else { find_fp(records)? };
-    write_fp_from_user(UserAddr(registers), |state| {
-        // The usual frame has the end of the list behind V31, which has come along; all others are looked through.
-        if !is_usual || (state.fpsr, state.fpcr) != (0, 0) {
-            find_fp(records)?;
-        }
+    let registers = UserAddr(records + size_of::<FpHead>() as u64);
+    if !is_usual || !load_fp_from_user(registers, first.fpsr, first.fpcr)? {
+        let (fp, registers) = find_fp(records)?;
+        let mut state = UserPtr::<FpState>::new(UserAddr(registers)).read()?;
         (state.fpsr, state.fpcr) = (fp.fpsr, fp.fpcr);
-        Ok::<(), Errno>(())
-    })?;
+        write_fp(&state);
+    }
     task.signal.set_mask(ucontext.mask);
-    *task.signal.restart.lock() = None;
+    task.signal.forget_restart();
     // The stack's description may have been changed by the handler, as on Linux.
     let _ = super::syscall::set_alt_stack(&ucontext.stack, context.sp);
     refresh(task);

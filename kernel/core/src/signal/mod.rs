@@ -73,10 +73,10 @@ pub struct SigInfo {
 }
 
 /// `siginfo_t` in its 128-byte user layout.
-#[derive(Clone, Copy, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[derive(Clone, Copy, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
 #[repr(C)]
 pub struct UserSigInfo {
-    info: SigInfo,
+    pub info: SigInfo,
     rest: [u64; 10],
 }
 

@@ -213,7 +213,7 @@ pub fn check_orphaned_groups(process: &Arc<Process>) {
     for pgid in groups {
         let stopped = process_group(pgid)
             .iter()
-            .any(|member| member.pid != process.pid && member.sid() == sid && member.life.stop.lock().signal != 0);
+            .any(|member| member.pid != process.pid && member.sid() == sid && member.life.stopped_by() != 0);
         // It was not orphaned as long as this process linked it to the session.
         if stopped && !is_orphaned(pgid, sid, None) && is_orphaned(pgid, sid, Some(process.pid)) {
             send_to_group(pgid, SigInfo::kernel(SIGHUP));

@@ -10,6 +10,7 @@ use crate::process::task::attention;
 use crate::process::user::User;
 use alloc::collections::VecDeque;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use hal::cpu::IrqGuard;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 pub const SIG_DFL: u64 = 0;
@@ -249,6 +250,19 @@ impl TaskSignal {
     pub fn set_mask(&self, mask: u64) {
         self.mask.store(mask & !UNBLOCKABLE, Ordering::Release);
     }
+    /// The mask that [`Self::saved_mask`] keeps, once; only the thread itself asks.
+    pub fn take_saved_mask(&self) -> Option<u64> {
+        if !self.has_saved_mask.load(Ordering::Acquire) {
+            return None;
+        }
+        self.has_saved_mask.store(false, Ordering::Release);
+        Some(self.saved_mask.load(Ordering::Acquire))
+    }
+    /// The call that a signal interrupted will not go on.
+    pub fn forget_restart(&self) {
+        let old = self.restart.leaf().take();
+        drop(old);
+    }
 }
 
 impl Default for TaskSignal {
@@ -314,7 +328,9 @@ impl ProcessSignal {
         self.actions.lock().clone()
     }
     pub fn action(&self, signal: u32) -> Action {
-        self.actions.lock().0.lock()[signal as usize - 1]
+        let irq = IrqGuard::new();
+        let actions = self.actions.leaf(&irq);
+        actions.0.leaf(&irq)[signal as usize - 1]
     }
     pub fn set_action(&self, signal: u32, action: Action) -> Action {
         core::mem::replace(&mut self.actions.lock().0.lock()[signal as usize - 1], action)
@@ -351,7 +367,7 @@ pub fn deliverable(task: &Task) -> u64 {
 pub fn refresh(task: &Task) {
     task.clear_attention(attention::SIGNAL);
     fence(Ordering::SeqCst);
-    if deliverable(task) != 0 || task.process.life.stop.lock().signal != 0 {
+    if deliverable(task) != 0 || task.process.life.stopped_by() != 0 {
         task.set_attention(attention::SIGNAL);
     }
 }
@@ -377,5 +393,5 @@ pub fn on_exec(task: &Task) {
     let old = core::mem::replace(&mut *signal.actions.lock(), copy);
     drop(old);
     *task.signal.alt_stack.lock() = AltStack::NONE;
-    *task.signal.restart.lock() = None;
+    task.signal.forget_restart();
 }

@@ -25,11 +25,10 @@ pub fn stop(signal: u32, nr_continues: u32) {
     let process = current().process.clone();
     let fresh = {
         let mut state = process.life.stop.lock();
-        if state.nr_continues != nr_continues {
+        if process.life.nr_continues.load(Ordering::Relaxed) != nr_continues {
             return;
         }
-        let fresh = state.signal == 0;
-        state.signal = signal;
+        let fresh = process.life.stopped_by.swap(signal, Ordering::AcqRel) == 0;
         state.report_stop = true;
         state.report_continue = false;
         fresh
@@ -48,8 +47,8 @@ pub fn stop(signal: u32, nr_continues: u32) {
 /// Sleeps while the process is stopped.
 pub fn stay_stopped() {
     let life = &current().process.life;
-    let signal = u64::from(life.stop.lock().signal);
-    let running = || (life.stop.lock().signal == 0).then_some(());
+    let signal = u64::from(life.stopped_by());
+    let running = || (life.stopped_by() == 0).then_some(());
     // Only SIGKILL and SIGCONT end it.
     let _ = Park::park_until(WaitMode::Killable, None, WaitReason::on("stopped", signal), running);
 }
@@ -58,9 +57,8 @@ pub fn stay_stopped() {
 pub fn resume(process: &Arc<Process>) {
     let was = {
         let mut state = process.life.stop.lock();
-        let was = state.signal;
-        state.signal = 0;
-        state.nr_continues = state.nr_continues.wrapping_add(1);
+        let was = process.life.stopped_by.swap(0, Ordering::AcqRel);
+        process.life.nr_continues.fetch_add(1, Ordering::AcqRel);
         state.report_stop = false;
         state.report_continue |= was != 0;
         was
@@ -77,10 +75,10 @@ pub fn resume(process: &Arc<Process>) {
 
 /// For [`stop`].
 pub fn nr_continues(task: &Task) -> u32 {
-    task.process.life.stop.lock().nr_continues
+    task.process.life.nr_continues.load(Ordering::Acquire)
 }
 
 /// Whether the calling thread must stop now.
 pub fn is_stopped(task: &Task) -> bool {
-    task.process.life.stop.lock().signal != 0 && task.attention.load(Ordering::Acquire) & attention::KILL == 0
+    task.process.life.stopped_by() != 0 && task.attention.load(Ordering::Acquire) & attention::KILL == 0
 }

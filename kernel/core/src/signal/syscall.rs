@@ -131,7 +131,7 @@ const MIN_STACK: u64 = 5120;
 
 /// Sets the alternate stack: EPERM while it is in use, EINVAL, ENOMEM.
 pub fn set_alt_stack(new: &AltStack, sp: u64) -> Result<(), Errno> {
-    let mut alt = current().signal.alt_stack.lock();
+    let mut alt = current().signal.alt_stack.leaf();
     if alt.contains(sp) {
         return Err(Errno::EPERM);
     }

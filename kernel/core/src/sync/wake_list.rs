@@ -23,7 +23,7 @@ impl WakeList {
         }
     }
     /// Wakes them in the order they came in, giving the references to the run queues.
-    #[inline]
+    #[inline(always)]
     pub fn wake(self) {
         let Some(first) = self.first else { return };
         sched::unpark_owned(first);

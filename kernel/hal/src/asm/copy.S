@@ -252,6 +252,75 @@
     extable 7b, 6b, 4b
 .endm
 
+// FP registers. Where a fault of these lets the thread sleep, the kernel gives it its own registers back before they go on.
+// x0 = `struct fpsimd_context` (user), x1 = its first 8 bytes; 16 zero bytes go behind it. Answers 0, or 1 on a fault.
+.macro store_fp_routine name
+.global \name
+\name:
+    mrs     x2, fpsr
+    mrs     x3, fpcr
+    orr     x2, x2, x3, lsl #32
+1:  stp     x1, x2, [x0]
+    add     x0, x0, #16
+    stp     q0, q1, [x0]
+    stp     q2, q3, [x0, #32]
+    stp     q4, q5, [x0, #64]
+    stp     q6, q7, [x0, #96]
+    stp     q8, q9, [x0, #128]
+    stp     q10, q11, [x0, #160]
+    stp     q12, q13, [x0, #192]
+    stp     q14, q15, [x0, #224]
+    stp     q16, q17, [x0, #256]
+    stp     q18, q19, [x0, #288]
+    stp     q20, q21, [x0, #320]
+    stp     q22, q23, [x0, #352]
+    stp     q24, q25, [x0, #384]
+    stp     q26, q27, [x0, #416]
+    stp     q28, q29, [x0, #448]
+    stp     q30, q31, [x0, #480]
+    add     x0, x0, #512
+    stp     xzr, xzr, [x0]
+    mov     x0, #0
+    ret
+4:  mov     x0, #1
+    ret
+    extable 1b, 4b, 4b
+.endm
+
+// x0 = V0-V31 (user), w1 = FPSR, w2 = FPCR. Loads all unless the 8 bytes behind V31 are something else than 0. Answers 0, 1 when
+// they are, 2 on a fault.
+.macro load_fp_routine name
+.global \name
+\name:
+1:  ldr     x3, [x0, #512]
+    cbnz    x3, 3f
+    ldp     q0, q1, [x0]
+    ldp     q2, q3, [x0, #32]
+    ldp     q4, q5, [x0, #64]
+    ldp     q6, q7, [x0, #96]
+    ldp     q8, q9, [x0, #128]
+    ldp     q10, q11, [x0, #160]
+    ldp     q12, q13, [x0, #192]
+    ldp     q14, q15, [x0, #224]
+    ldp     q16, q17, [x0, #256]
+    ldp     q18, q19, [x0, #288]
+    ldp     q20, q21, [x0, #320]
+    ldp     q22, q23, [x0, #352]
+    ldp     q24, q25, [x0, #384]
+    ldp     q26, q27, [x0, #416]
+    ldp     q28, q29, [x0, #448]
+    ldp     q30, q31, [x0, #480]
+    msr     fpsr, x1
+    msr     fpcr, x2
+    mov     x0, #0
+    ret
+3:  mov     x0, #1
+    ret
+4:  mov     x0, #2
+    ret
+    extable 1b, 3b, 4b
+.endm
+
 // Word accesses. x0 = address; x0 answers the value, or 1 << 32 on a fault.
 .macro load32_routine name
 .global \name
@@ -314,6 +383,8 @@ load32_routine  load32_user_asm
 store32_routine store32_user_asm
 store_pair_routine store_pair_user_asm
 cas32_routine   cas32_user_asm
+store_fp_routine store_fp_user_asm
+load_fp_routine load_fp_user_asm
 .global __nofault_start
 __nofault_start:
 copy_routine    copy_user_nofault_asm
