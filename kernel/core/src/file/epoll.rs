@@ -61,6 +61,7 @@ pub struct EpollEvent {
 
 impl EpollEvent {
     /// Copies it out, by one store.
+    #[inline(always)]
     fn write_to(self, to: UserPtr<Self>) -> Result<(), Errno> {
         Ok(hal::user::store_pair(to.addr(), [u64::from(self.events), self.data])?)
     }

@@ -52,6 +52,13 @@ impl EventFd {
         events
     }
 
+    /// Out of line, so that a look alone is short.
+    #[inline(never)]
+    fn register(&self, table: &mut PollTable<'_>) -> PollEvents {
+        table.register(&self.poll_set);
+        self.events()
+    }
+
     /// Adds `value` as far as it fits, without waiting: for completions signalled by the kernel itself. Any context.
     pub fn signal(&self, value: u64) {
         let changing = self.changing.lock();
@@ -148,10 +155,10 @@ impl FileOps for EventFd {
     }
 
     fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
-        if let Some(table) = table {
-            table.register(&self.poll_set);
+        match table {
+            None => self.events(),
+            Some(table) => self.register(table),
         }
-        self.events()
     }
     fn look(&self) -> Option<PollEvents> {
         Some(self.events())

@@ -114,7 +114,12 @@ pub fn arrival_control(options: &IpOptions, domain: u16, arrival: &Arrival) -> V
 
 /// The control messages of SOL_SOCKET: time stamps, how many packets were lost, the sender's mark.
 pub fn common_control(common: &Common, arrival: &Arrival) -> SmallVec<[ControlItem; 2]> {
+    const TOLD: Switches =
+        Switches::TIMESTAMP.union(Switches::TIMESTAMP_NS).union(Switches::COUNT_LOST).union(Switches::RECEIVE_MARK);
     let mut items = SmallVec::new();
+    if !common.is_on(TOLD) && common.stamping().is_empty() {
+        return items;
+    }
     if common.is_on(Switches::TIMESTAMP) {
         let time = Timeval::from_ns(arrival.realtime_ns);
         items.push(ControlItem::new(SOL_SOCKET, SO_TIMESTAMP, &time));

@@ -118,20 +118,22 @@ impl Mailbox {
             }
             return Ok((received, None));
         }
-        let attempt = || -> Option<Result<Option<Datagram>, Errno>> {
+        // A datagram comes straight to its place, for it is large.
+        let mut taken = None;
+        let attempt = || -> Option<Result<(), Errno>> {
             let mut state = self.state.lock();
             if let Some(error) = state.error.take() {
                 return Some(Err(error));
             }
-            match self.next(&mut state, how.peeks()) {
-                Some(datagram) => Some(Ok(Some(datagram))),
+            taken = self.next(&mut state, how.peeks());
+            match taken {
+                Some(_) => Some(Ok(())),
                 None if how.nonblocking => Some(Err(Errno::EAGAIN)),
-                None => state.shut_read.then_some(Ok(None)),
+                None => state.shut_read.then_some(Ok(())),
             }
         };
         let until = deadline(owner.common.receive_timeout());
-        let taken =
-            self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
+        self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         let Some(datagram) = taken else { return Ok((Received::default(), None)) };
         let n = datagram.bytes.len().min(dst.remaining());
         let copied = if n == 0 { 0 } else { dst.write(&datagram.bytes[..n])? };

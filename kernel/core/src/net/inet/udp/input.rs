@@ -74,6 +74,32 @@ fn spread(ip: IpAddr) -> usize {
     }
 }
 
+/// Which of the sockets of a port gets a datagram.
+fn choose(sockets: &[Arc<UdpSocket>], interface: u32, from: Endpoint, to: Endpoint) -> Option<&Arc<UdpSocket>> {
+    if let [only] = sockets {
+        return only.score(interface, from, to).map(|_| only);
+    }
+    let mut best: SmallVec<[&Arc<UdpSocket>; 4]> = SmallVec::new();
+    let mut best_score = 0;
+    for socket in sockets {
+        match socket.score(interface, from, to) {
+            Some(score) if best.is_empty() || score > best_score => {
+                best.clear();
+                best.push(socket);
+                best_score = score;
+            }
+            Some(score) if score == best_score => best.push(socket),
+            _ => {}
+        }
+    }
+    match best.first()?.common.is_on(Switches::REUSE_PORT) {
+        // Of several that fit equally well, the sender chooses, so that one sender has one receiver.
+        true => best.get((usize::from(from.port) ^ spread(from.ip)) % best.len()).copied(),
+        // The latest bound one, as on Linux.
+        false => best.last().copied(),
+    }
+}
+
 /// Takes a datagram of either protocol whose sum is right.
 pub fn input(interface: u32, header: &Header, packet: &[u8], udp: &Udp, mark: u32, queue: &mut Queue) {
     let scope = if interface == iface::LOOPBACK { 0 } else { interface };
@@ -100,30 +126,7 @@ pub fn input(interface: u32, header: &Header, packet: &[u8], udp: &Udp, mark: u3
         }
         return;
     }
-    // Of several that fit equally well, SO_REUSEPORT chooses by the sender, so that one sender has one receiver.
-    let mut best: SmallVec<[&Arc<UdpSocket>; 4]> = SmallVec::new();
-    let mut best_score = 0;
-    for socket in &sockets {
-        match socket.score(interface, from, to) {
-            Some(score) if best.is_empty() || score > best_score => {
-                best.clear();
-                best.push(socket);
-                best_score = score;
-            }
-            Some(score) if score == best_score => best.push(socket),
-            _ => {}
-        }
-    }
-    let chosen = match best.len() {
-        0 => None,
-        1 => Some(best[0]),
-        _ if best[0].common.is_on(Switches::REUSE_PORT) => {
-            let mix = usize::from(from.port) ^ spread(header.src);
-            best.get(mix % best.len()).copied()
-        }
-        // The latest bound one, as on Linux.
-        _ => best.last().copied(),
-    };
+    let chosen = choose(&sockets, interface, from, to);
     match chosen {
         Some(socket) if socket.coverage.accepts(udp) => socket.deliver(payload, from, arrival),
         Some(_) => {}

@@ -34,10 +34,6 @@ impl UdpSocket {
         Ok(address::or_loopback(endpoint))
     }
 
-    fn corks(&self, how: How) -> bool {
-        how.flags.contains(MsgFlags::MORE) || self.state.lock().is_corked
-    }
-
     pub(super) fn send_datagram(
         &self,
         src: &mut UserReader<'_>,
@@ -61,9 +57,9 @@ impl UdpSocket {
             }
             None => None,
         };
-        let (remote, local) = {
+        let (remote, local, is_corked, has_kept) = {
             let state = self.state.lock();
-            (state.remote, state.local)
+            (state.remote, state.local, state.is_corked, state.corked.is_some())
         };
         let target = explicit.or(remote).ok_or(Errno::EDESTADDRREQ)?;
         let chosen = control::read_send_control(self.domain, &self.common, control)?;
@@ -75,11 +71,13 @@ impl UdpSocket {
         if iface::address::is_broadcast(target.ip) && !self.common.is_on(Switches::BROADCAST) {
             return Err(Errno::EACCES);
         }
-        self.bind_any()?;
+        if local.port == 0 {
+            self.bind_any()?;
+        }
         let len = src.remaining();
-        if self.corks(how) || self.state.lock().corked.is_some() {
-            let bytes = src.read_all()?;
-            return self.cork(target, bytes, max, self.corks(how));
+        let more = is_corked || how.flags.contains(MsgFlags::MORE);
+        if more || has_kept {
+            return self.cork(target, src.read_all()?, max, more);
         }
         let interface = match (chosen.interface, target.scope) {
             (0, 0) => self.default_interface(target.ip),
