@@ -88,7 +88,7 @@ fn wait(pid: i32) -> i32 {
 }
 
 fn a_thread_becomes_the_leader() {
-    for _ in 0..5 {
+    for _ in 0..15 {
         let pid = fork(|| {
             std::thread::spawn(|| std::thread::sleep(Duration::from_secs(100)));
             std::thread::spawn(exec_leader).join().unwrap_or(98)

@@ -65,7 +65,7 @@ pub fn exit_thread(status: Status) -> ! {
         threads.retain(|other| other.tid() != task.tid());
         threads.is_empty()
     };
-    tree::unregister_task(task.tid());
+    tree::unregister_task(task);
     // Nobody takes what is pending any more; its user has the places back before anybody hears of the end.
     task.signal.pending.discard(u64::MAX);
     if last {

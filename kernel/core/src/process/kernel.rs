@@ -60,7 +60,7 @@ fn enter(_argument: usize) -> ! {
         body();
     }
     let task = current();
-    tree::unregister_task(task.tid());
+    tree::unregister_task(task);
     task.process.threads.lock().retain(|other| other.tid() != task.tid());
     sched::exit_current()
 }

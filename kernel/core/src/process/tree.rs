@@ -71,15 +71,18 @@ pub fn register_process(process: &Arc<Process>) {
     TABLE.lock().slots().entry(process.pid).or_default().process = Some(process.clone());
 }
 
-pub fn unregister_task(tid: u32) {
+/// The thread's number is free, unless an execve has given it to another ([`take_leader_id`]).
+pub fn unregister_task(task: &Task) {
+    let tid = task.tid();
     let mut table = TABLE.lock();
-    let task = table.slots().get_mut(&tid).and_then(|slot| slot.task.take());
-    if task.is_some() {
+    let slot = table.slots().get_mut(&tid);
+    let own = slot.and_then(|slot| slot.task.take_if(|registered| core::ptr::eq(&raw const **registered, task)));
+    if own.is_some() {
         table.nr_tasks -= 1;
+        table.forget_if_empty(tid);
     }
-    table.forget_if_empty(tid);
     drop(table);
-    drop(task);
+    drop(own);
 }
 
 pub fn unregister_process(pid: u32) {
@@ -90,15 +93,21 @@ pub fn unregister_process(pid: u32) {
     drop(process);
 }
 
-/// Gives the only thread of a process the leader's number (execve from another thread): its own is free again.
+/// Gives the only thread of a process the leader's number (execve from another thread): its own is free again. The leader that was may
+/// be registered still: it has left the process, but not yet come to [`unregister_task`].
 pub fn take_leader_id(task: &Task) {
     let (old, new) = (task.tid(), task.process.pid);
     let mut table = TABLE.lock();
     let slots = table.slots();
     let entry = slots.get_mut(&old).and_then(|slot| slot.task.take());
-    slots.entry(new).or_default().task = entry;
+    let leader = core::mem::replace(&mut slots.entry(new).or_default().task, entry);
+    if leader.is_some() {
+        table.nr_tasks -= 1;
+    }
     task.set_tid(new);
     table.forget_if_empty(old);
+    drop(table);
+    drop(leader);
 }
 
 pub fn nr_tasks() -> usize {
