@@ -1,20 +1,24 @@
 //! The order of bring-up, readable as a list.
 
+use crate::irq;
+use crate::log;
 use crate::prelude::*;
-use crate::{debug, fs, machine, process, sched, time};
+use crate::syscall::run;
+use crate::vfs;
+use crate::{fs, machine, observe, process, sched, time};
 use hal::trap::{Access, Hooks};
 
 struct KernelHooks;
 
 impl Hooks for KernelHooks {
     fn irq(&self) {
-        machine::handle_irq();
+        irq::handle_irq();
     }
     fn user_copy_fault(&self, addr: UserAddr, access: Access) -> bool {
-        process::user_copy_fault(addr, access)
+        run::user_copy_fault(addr, access)
     }
     fn secondary_main(&self, _cpu: usize) -> ! {
-        machine::init_cpu();
+        irq::init_cpu();
         sched::adopt_idle();
         sched::run_idle()
     }
@@ -28,7 +32,7 @@ pub fn kernel_main() -> ! {
     time::init();
     sched::adopt_idle();
     process::start_init_task(finish_boot);
-    debug::deadlock::start();
+    observe::deadlock::start();
     machine::led::start();
     let missing = hal::smp::start_secondaries(max_cpus());
     if missing > 0 {
@@ -66,10 +70,10 @@ pub fn option(name: &str) -> Option<&'static str> {
 
 fn read_log_level() {
     if words().any(|word| word == "quiet") {
-        debug::set_console_level(4);
+        log::set_console_level(4);
     }
     if let Some(level) = option("loglevel").and_then(|level| level.parse().ok()) {
-        debug::set_console_level(level);
+        log::set_console_level(level);
     }
 }
 
@@ -145,7 +149,7 @@ pub fn run_init() -> Errno {
         let mut argv = vec![*path];
         argv.extend(&args);
         match process::exec::exec_init(path, &argv, &env) {
-            Ok(context) => process::run::run(context),
+            Ok(context) => run::run(context),
             Err(errno) => {
                 crate::error!("init: {path}: {errno}");
                 last = errno;
@@ -158,11 +162,11 @@ pub fn run_init() -> Errno {
 /// Descriptors 0, 1 and 2 of pid 1.
 fn open_console() {
     let task = current();
-    drop(task.fs.replace(fs::initial_context()));
-    match fs::open(fs::AT_FDCWD, b"/dev/console", crate::file::OpenFlags::RDWR, 0) {
+    drop(task.fs.replace(vfs::initial_context()));
+    match vfs::open(vfs::AT_FDCWD, b"/dev/console", crate::vfs::OpenFlags::RDWR, 0) {
         Ok(file) => {
             for _ in 0..3 {
-                let _ = crate::file::table::install(file.clone(), false);
+                let _ = crate::vfs::table::install(file.clone(), false);
             }
         }
         Err(errno) => crate::warn!("init: no /dev/console: {errno}"),

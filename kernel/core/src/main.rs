@@ -1,35 +1,48 @@
 //! Crannog's kernel proper: everything Linux, in safe Rust.
 //!
-//! Map: [`init`] the order of bring-up · [`syscall`] the table · [`process`] tasks and processes · [`sched`] run queues ·
-//! [`signal`] · [`sync`] locks and the one wait primitive · [`mm`] memory objects and address spaces · [`file`] open files,
-//! descriptors, pipes, polling, terminals · [`fs`] VFS and file systems · [`ipc`] System V, POSIX queues, futexes ·
-//! [`net`] sockets · [`time`] clocks and timers · [`machine`] the devices of this board · [`debug`] log and panics.
+//! In layers: a file imports its own and those below (`tests/` holds the test). From the ground up:
+//!
+//! 0. ground: [`sync`] locks and the one wait primitive · [`sched`] run queues · [`time`] clock and timers · [`irq`] · [`log`] ·
+//!    [`random`] · [`user`] user memory
+//! 1. [`task`] threads and processes as objects, credentials, limits, signal numbers
+//! 2. [`mm`] memory objects and address spaces
+//! 3. [`vfs`] open files, descriptors, polling; inodes, mounts, path walk, locks
+//! 4. [`process`] clone, exec, exit, wait, signals, process timers
+//! 5. [`file`] what lies behind descriptors · [`ipc`] System V, POSIX queues, futexes · [`net`] sockets · [`fs`] file systems ·
+//!    [`machine`] the devices of this board
+//! 6. [`observe`] procfs, sysfs, who waits for what, panics
+//! 7. [`syscall`] the table, the handlers, a user thread's main loop
+//! 8. [`init`] the order of bring-up
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
 
 extern crate alloc;
 
-pub mod debug;
 pub mod file;
 pub mod fs;
 pub mod init;
 pub mod ipc;
+pub mod irq;
+pub mod log;
 pub mod machine;
 pub mod mm;
 pub mod net;
+pub mod observe;
 pub mod process;
+pub mod random;
 pub mod sched;
-pub mod signal;
 pub mod sync;
 pub mod syscall;
+pub mod task;
 pub mod time;
 pub mod user;
+pub mod vfs;
 
 /// The names nearly every file needs.
 pub mod prelude {
-    pub use crate::process::{Process, Task, current};
     pub use crate::sync::{IrqSpinLock, Mutex, RwLock, SpinLock, WaitMode, WaitQueue};
+    pub use crate::task::{Process, Task, current};
     pub use crate::user::{UserPtr, UserReader, UserWriter};
     pub use alloc::{boxed::Box, string::String, sync::Arc, sync::Weak, vec::Vec};
     pub use base::addr::{PAGE_SIZE, UserAddr};

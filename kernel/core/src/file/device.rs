@@ -1,11 +1,12 @@
 //! Character devices: which object stands behind a device number; null, zero, full, random.
 
 use super::hwrng::HardwareRandom;
-use super::{Advance, FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom, tty};
+use super::tty;
 use crate::mm::MemObject;
 use crate::prelude::*;
-use crate::process::credentials::cap;
-use crate::process::random;
+use crate::random;
+use crate::task::credentials::cap;
+use crate::vfs::{Advance, FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom};
 use core::any::Any;
 
 /// The devices devfs offers at start-up: name below /dev, device number, permission bits.

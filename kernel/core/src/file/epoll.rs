@@ -10,11 +10,11 @@
 //! Lock order: `NESTING` → `items` → the object's own locks → its poll set → `ready` → wait queues; a poll set of an epoll is
 //! taken inside the poll set of what it watches, which is why loops are refused.
 
-use super::poll::{Listener, Registrations};
-use super::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::prelude::*;
-use crate::process::user::User;
 use crate::sync::{Deadline, WaitError, WaitReason};
+use crate::task::user::User;
+use crate::vfs::poll::{Listener, Registrations};
+use crate::vfs::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use alloc::collections::BTreeMap;
 use base::epoll::{IndexList, Slab};
 use core::any::Any;
@@ -133,7 +133,7 @@ fn events_of(file: &OpenFile, mask: u32) -> u32 {
 
 impl Epoll {
     /// A new, open epoll.
-    pub fn create(flags: super::OpenFlags) -> Arc<OpenFile> {
+    pub fn create(flags: crate::vfs::OpenFlags) -> Arc<OpenFile> {
         let epoll = Arc::new(Self {
             user: User::current(),
             items: Mutex::new(BTreeMap::new()),
@@ -142,7 +142,7 @@ impl Epoll {
             poll_set: PollSet::new(),
             file: Once::new(),
         });
-        let file = OpenFile::anonymous(Arc::new(EpollFile(epoll.clone())), flags | super::OpenFlags::RDWR);
+        let file = OpenFile::anonymous(Arc::new(EpollFile(epoll.clone())), flags | crate::vfs::OpenFlags::RDWR);
         epoll.file.call_once(|| Arc::downgrade(&file));
         file
     }

@@ -1,8 +1,8 @@
 //! eventfd(2): a 64-bit counter that is a file.
 
-use super::{FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::prelude::*;
 use crate::sync::WaitReason;
+use crate::vfs::{FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,9 +1,9 @@
 //! /dev/hwrng: the first hardware random number generator, as it is.
 
-use super::{Advance, FileOps, OpenFile, PollEvents, PollTable, SeekFrom};
 use crate::machine::entropy;
 use crate::prelude::*;
 use crate::sync::{Park, WaitReason};
+use crate::vfs::{Advance, FileOps, OpenFile, PollEvents, PollTable, SeekFrom};
 use core::any::Any;
 use core::convert::Infallible;
 

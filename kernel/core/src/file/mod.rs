@@ -1,20 +1,15 @@
-//! Open files and descriptors; the objects that are files without a file system (pipes, eventfd, epoll, terminals).
+//! What lies behind descriptors without a file system of its own: pipes, eventfd, epoll, timerfd, signalfd, memfd, inotify,
+//! character devices, terminals.
 
-mod attributes;
 pub mod device;
 pub mod epoll;
 pub mod eventfd;
 mod hwrng;
-pub mod ops;
+pub mod inotify;
+pub mod memfd;
 pub mod pipe;
-pub mod poll;
 pub mod signal_io;
+pub mod signalfd;
 pub mod splice;
-pub mod syscall;
-pub mod table;
+pub mod timerfd;
 pub mod tty;
-
-pub use attributes::Attributes;
-pub use ops::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
-pub use poll::{PollEvents, PollSet, PollTable};
-pub use table::{FdFlags, FdTable};

@@ -7,13 +7,15 @@
 //! Wakes: readers and writers wait in queues of their own and are woken one by one; who leaves something behind for the next
 //! one passes the wake on. Pollers hear of every write, and of a read that made room in a full pipe.
 
-use super::{Attributes, FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
-use crate::fs::FileType;
 use crate::prelude::*;
-use crate::process::credentials::cap;
-use crate::process::user::User;
-use crate::signal::{self, SigInfo};
+use crate::process::signal;
 use crate::sync::{MutexGuard, WaitReason};
+use crate::task::credentials::cap;
+use crate::task::siginfo;
+use crate::task::siginfo::SigInfo;
+use crate::task::user::User;
+use crate::vfs::FileType;
+use crate::vfs::{Attributes, FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
 use arrayvec::ArrayVec;
 use base::ring::{Slot, SlotRing};
 use core::any::Any;
@@ -325,8 +327,8 @@ impl Drop for Pipe {
 
 /// Raises SIGPIPE and answers EPIPE.
 pub fn broken_pipe() -> SysResult {
-    let task = crate::process::current_arc();
-    let info = SigInfo::user(signal::SIGPIPE, 0, task.process.pid, task.creds().uid, 0);
+    let task = crate::task::current_arc();
+    let info = SigInfo::user(siginfo::SIGPIPE, 0, task.process.pid, task.creds().uid, 0);
     signal::send_to_task(&task, info);
     Err(Errno::EPIPE)
 }
@@ -529,11 +531,11 @@ impl FileOps for PipeEnd {
     fn anonymous_name(&self) -> Option<String> {
         (!self.is_fifo).then(|| alloc::format!("pipe:[{}]", self.pipe.id))
     }
-    fn stat(&self, _file: &OpenFile) -> Option<crate::fs::Stat> {
+    fn stat(&self, _file: &OpenFile) -> Option<crate::vfs::Stat> {
         if self.is_fifo {
             return None;
         }
-        Some(self.pipe.attributes.complete(crate::fs::Stat {
+        Some(self.pipe.attributes.complete(crate::vfs::Stat {
             dev: 13,
             ino: self.pipe.id,
             mode: FileType::Fifo.mode_bits(),

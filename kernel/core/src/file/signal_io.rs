@@ -1,10 +1,12 @@
 //! O_ASYNC: SIGIO (or the F_SETSIG signal) to a file's owner when it becomes ready.
 
-use super::poll::{Listener, PollEvents, PollTable};
-use super::{OpenFile, OpenFlags};
 use crate::prelude::*;
-use crate::process::{find_process, find_task};
-use crate::signal::{self, SigInfo};
+use crate::process::signal;
+use crate::task::siginfo;
+use crate::task::siginfo::SigInfo;
+use crate::task::{find_process, find_task};
+use crate::vfs::poll::{Listener, PollEvents, PollTable};
+use crate::vfs::{OpenFile, OpenFlags};
 
 /// F_SETOWN_EX kinds.
 pub const F_OWNER_TID: i32 = 0;
@@ -47,7 +49,7 @@ pub fn set_owner(file: &OpenFile, kind: i32, pid: u32) -> Result<(), Errno> {
         (F_OWNER_TID, _) => Target::Task(Arc::downgrade(&find_task(pid).ok_or(Errno::ESRCH)?)),
         (F_OWNER_PID, _) => Target::Process(Arc::downgrade(&find_process(pid).ok_or(Errno::ESRCH)?)),
         (F_OWNER_PGRP, _) => {
-            if crate::process::process_group(pid).is_empty() {
+            if crate::task::process_group(pid).is_empty() {
                 return Err(Errno::ESRCH);
             }
             Target::Group(pid)
@@ -123,7 +125,7 @@ pub fn deliver(owner: &SharedOwner, fd: i32, events: PollEvents) {
     let info = match owner.signal {
         // Of urgent data SIGURG tells, whether or not the file is O_ASYNC.
         0 if code == 5 => return,
-        0 => SigInfo::kernel(signal::SIGIO),
+        0 => SigInfo::kernel(siginfo::SIGIO),
         number => SigInfo::poll(number, code, u64::from(band.bits()), fd),
     };
     send(&owner.target, info);
@@ -132,12 +134,12 @@ pub fn deliver(owner: &SharedOwner, fd: i32, events: PollEvents) {
 /// SIGURG for data that came out of order.
 pub fn urgent(owner: &SharedOwner) {
     let target = owner.lock().target.clone();
-    send(&target, SigInfo::kernel(signal::SIGURG));
+    send(&target, SigInfo::kernel(siginfo::SIGURG));
 }
 
 fn send(target: &Target, info: SigInfo) {
     // When no more can be queued there is SIGIO instead, without the information.
-    let instead = SigInfo::kernel(signal::SIGIO);
+    let instead = SigInfo::kernel(siginfo::SIGIO);
     match target {
         Target::None => {}
         Target::Task(task) => {

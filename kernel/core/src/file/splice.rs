@@ -4,9 +4,9 @@
 //! while another file is read or written.
 
 use super::pipe::{Buffer, Pipe, broken_pipe};
-use super::{Advance, OpenFile, OpenFlags};
 use crate::mm::MemObject;
 use crate::prelude::*;
+use crate::vfs::{Advance, OpenFile, OpenFlags};
 use base::ring::Slot;
 use hal::frame::Frame;
 

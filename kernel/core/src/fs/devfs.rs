@@ -1,10 +1,10 @@
 //! devtmpfs: a tmpfs with the kernel's device nodes in it; one instance however often it is mounted.
 
-use super::path::FileSystem;
 use super::tmpfs::TmpFs;
-use super::{FileType, Inode};
 use crate::file::device;
 use crate::prelude::*;
+use crate::vfs::path::FileSystem;
+use crate::vfs::{FileType, Inode};
 use spin::Once;
 
 static INSTANCE: Once<Arc<TmpFs>> = Once::new();

@@ -1,11 +1,12 @@
 //! devpts: the pseudo-terminals that exist, as files.
 
-use super::inode::{FileType, Inode, SetAttr, Stat};
-use super::path::{FileSystem, FsStat};
 use crate::file::device::{makedev, open_char};
-use crate::file::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom, tty};
+use crate::file::tty;
 use crate::prelude::*;
 use crate::time::{Timespec, file_time};
+use crate::vfs::inode::{FileType, Inode, SetAttr, Stat};
+use crate::vfs::path::{FileSystem, FsStat};
+use crate::vfs::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
 use core::any::Any;
 
 /// st_dev of all mounts of it.

@@ -5,12 +5,13 @@
 
 mod source;
 
-use super::walk::{self, Walk};
-use super::{AT_FDCWD, FileType, change};
 use crate::file::device::makedev;
-use crate::fs::inode::SetAttr;
 use crate::prelude::*;
 use crate::time::Timespec;
+use crate::vfs::inode::SetAttr;
+use crate::vfs::walk;
+use crate::vfs::walk::Walk;
+use crate::vfs::{AT_FDCWD, FileType, change};
 use base::cpio::{self, CpioError, Header};
 use hashbrown::HashMap;
 use source::{Gzip, Plain, Source};

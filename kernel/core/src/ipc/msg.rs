@@ -8,8 +8,8 @@ use super::sysv::{
     Get, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
 };
 use crate::prelude::*;
-use crate::process::credentials::cap;
 use crate::sync::{Park, WaitReason, WakeList};
+use crate::task::credentials::cap;
 use base::message_queue::{End, Request, Wanted};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -62,7 +62,7 @@ struct Waiter(Arc<Task>);
 impl Waiter {
     /// The calling thread.
     fn own() -> Self {
-        Self(crate::process::current_arc())
+        Self(crate::task::current_arc())
     }
 }
 

@@ -285,7 +285,7 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
     };
     let ended = &task.ipc.semop;
     ended.begin();
-    state.line.push(Waiting { task: crate::process::current_arc(), ops, undo, set: id, count: set.count }, blocked);
+    state.line.push(Waiting { task: crate::task::current_arc(), ops, undo, set: id, count: set.count }, blocked);
     drop(state);
     let reason = WaitReason::on("semop", id as u64);
     Park::park_until(WaitMode::Interruptible, deadline, reason, || ended.get()).unwrap_or_else(|error| {

@@ -2,8 +2,8 @@
 //! `base::sysv`.
 
 use crate::prelude::*;
-use crate::process::Credentials;
-use crate::process::credentials::cap;
+use crate::task::Credentials;
+use crate::task::credentials::cap;
 use base::sysv::Caller;
 pub use base::sysv::{Get, IPC_CREAT, IPC_EXCL, IPC_PRIVATE, IdTable, Permissions};
 use zerocopy::{FromBytes, Immutable, IntoBytes};

@@ -43,7 +43,7 @@ pub(super) fn set_port(uart: Box<dyn Uart>, irq: Irq, trigger: Trigger) {
 pub(super) fn init() {
     if let Some(port) = PORT.get() {
         let (irq, trigger) = port.lock().irq;
-        super::register_irq(irq, trigger, "uart-pl011", Box::new(interrupt));
+        crate::irq::register_irq(irq, trigger, "uart-pl011", Box::new(interrupt));
     }
 }
 

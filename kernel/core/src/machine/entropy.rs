@@ -1,7 +1,8 @@
 //! Hardware random number generators: what they give goes into the kernel's own generator (`process::random`) and to /dev/hwrng.
 
 use crate::prelude::*;
-use crate::process::{random, spawn_kernel_thread};
+use crate::process::spawn_kernel_thread;
+use crate::random;
 use crate::sync::{Park, WaitReason};
 use core::convert::Infallible;
 use drivers::traits::Entropy;

@@ -3,13 +3,11 @@
 
 pub mod console;
 pub mod entropy;
-mod irq;
 pub mod led;
 mod probe;
 mod raspberry_pi;
 mod virtio;
 
-pub use irq::{handle_irq, init_cpu, interrupt_counts, register_irq, send_ipi};
 pub use raspberry_pi::identity;
 pub use virtio::attach_net;
 
@@ -24,7 +22,7 @@ use crate::prelude::*;
 pub fn init() {
     raspberry_pi::init();
     probe::probe();
-    init_cpu();
+    crate::irq::init_cpu();
     console::init();
 }
 

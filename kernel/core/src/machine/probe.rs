@@ -1,6 +1,7 @@
 //! Device discovery: each `compatible` string names a probe function. Addresses are the CPUs' (`base::bus` translates them).
 
-use super::{RTC, console, irq, virtio};
+use super::{RTC, console, virtio};
+use crate::irq;
 use crate::prelude::*;
 use base::addr::PhysAddr;
 use base::bus::{self, Place};

@@ -4,7 +4,8 @@
 //! its driver touches it: emulators lack some, and an abort is then a message.
 
 use super::probe::{self, Device};
-use super::{console, entropy, irq, led};
+use super::{console, entropy, led};
+use crate::irq;
 use crate::prelude::*;
 use base::addr::PhysAddr;
 use base::bus;

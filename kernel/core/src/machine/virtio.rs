@@ -37,7 +37,7 @@ pub fn attach_net() {
                 iface::receive_bottom_half(index);
             }
         };
-        super::register_irq(irq, trigger, "virtio-net", Box::new(handler.clone()));
+        crate::irq::register_irq(irq, trigger, "virtio-net", Box::new(handler.clone()));
         // The line may have risen before: with nobody to acknowledge it, it would stay so, and never rise again.
         handler();
     }
@@ -115,7 +115,7 @@ fn line(device: &Device<'_>, number: u8, pin: u8) -> Option<(Irq, Trigger)> {
             entry[at] & mask == wanted[at] & mask
         });
         if equal {
-            return super::irq::controller()?.translate(&entry[specifier..]);
+            return crate::irq::controller()?.translate(&entry[specifier..]);
         }
         rest = &rest[len..];
     }

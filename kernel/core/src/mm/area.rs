@@ -2,8 +2,8 @@
 
 use super::mapping::Attachment;
 use super::space::Prot;
-use crate::file::OpenFile;
 use crate::prelude::*;
+use crate::vfs::OpenFile;
 use base::vma::Region;
 use hal::mmu::PageFlags;
 

@@ -7,7 +7,7 @@ use super::area::{Area, AreaFlags, STACK_GUARD};
 use super::space::{AddressSpace, FaultError, Inner, Prot};
 use super::{MemObject, oom};
 use crate::prelude::*;
-use crate::process::process::rlimit;
+use crate::task::process::rlimit;
 use base::addr::{USER_END, page_down};
 use base::vma::Vma;
 use hal::OutOfMemory;

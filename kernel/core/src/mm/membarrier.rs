@@ -49,7 +49,7 @@ fn everywhere() {
     let mut before = [0; MAX_CPUS];
     for (cpu, seen) in before.iter_mut().enumerate().take(online).filter(|(cpu, _)| *cpu != own) {
         *seen = ANSWERS.on(cpu).load(Ordering::Acquire);
-        crate::machine::send_ipi(cpu, Ipi::Call);
+        crate::irq::send_ipi(cpu, Ipi::Call);
     }
     for (cpu, seen) in before.iter().enumerate().take(online).filter(|(cpu, _)| *cpu != own) {
         while ANSWERS.on(cpu).load(Ordering::Acquire) == *seen {

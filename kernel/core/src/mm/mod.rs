@@ -1,6 +1,6 @@
 //! Memory: objects (pages with an optional backing), address spaces, faults, the mmap family.
 //!
-//! [`object`] pages, [`mapping`] who maps them, [`memfd`] sealed files without a name · [`space`] one process's memory, [`area`]
+//! [`object`] pages, [`mapping`] who maps them · [`space`] one process's memory, [`area`]
 //! one mapping, [`map`] making and changing them, [`remap`] mremap, [`fault`] page faults, [`remote`] other processes' memory, [`advise`] madvise and
 //! mlock · [`oom`] running out, [`stats`] counters, [`show`] what /proc prints, [`aslr`] placement.
 //! Locks, outer first: `AddressSpace::inner`, `MappingList`, `MemObject::pages`, frames.
@@ -12,7 +12,6 @@ pub mod fault;
 pub mod map;
 pub mod mapping;
 pub mod membarrier;
-pub mod memfd;
 pub mod object;
 pub mod oom;
 pub mod remap;
@@ -20,7 +19,6 @@ pub mod remote;
 pub mod show;
 pub mod space;
 pub mod stats;
-pub mod syscall;
 
 pub use fault::user_copy_fault;
 pub use object::{Backing, MemObject, Quota};

@@ -5,7 +5,8 @@
 
 use super::MemObject;
 use crate::prelude::*;
-use crate::signal::{self, SIGKILL, SigInfo};
+use crate::process::signal;
+use crate::task::siginfo::{SIGKILL, SigInfo};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hal::OutOfMemory;
 use hal::frame::Frame;
@@ -122,7 +123,7 @@ pub fn make_room() -> bool {
     // A victim needs time to unwind; meanwhile the others wait.
     let busy = chosen.is_some_and(|(pid, since)| {
         now.saturating_sub(since) < 2_000_000_000
-            && crate::process::find_process(pid).is_some_and(|process| process.any_thread().is_some())
+            && crate::task::find_process(pid).is_some_and(|process| process.any_thread().is_some())
     });
     if !busy && !choose_victim(now) {
         return false;
@@ -138,7 +139,7 @@ pub fn make_room() -> bool {
 fn choose_victim(now: u64) -> bool {
     let total = hal::frame::stats().total as i64;
     let mut best: Option<(i64, u64, Arc<Process>)> = None;
-    for process in crate::process::all_processes() {
+    for process in crate::task::all_processes() {
         let adjust = i64::from(process.oom_score_adj.load(Ordering::Relaxed));
         let Some(space) = process.any_thread().and_then(|task| task.mm.get()) else { continue };
         if adjust <= -1000 {

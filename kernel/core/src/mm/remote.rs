@@ -1,8 +1,7 @@
-//! Another process's memory: procfs's `mem`, `cmdline` and `environ`, the ELF loader's writes, process_vm_readv and writev.
+//! Another process's memory: for procfs's `mem`, `cmdline` and `environ`, the ELF loader's writes, process_vm_readv(2).
 
-use super::space::AddressSpace;
+use crate::mm::space::AddressSpace;
 use crate::prelude::*;
-use crate::user::IoVec;
 use base::addr::{USER_END, page_down};
 use hal::frame::Frame;
 use hal::trap::Access;
@@ -10,7 +9,6 @@ use hal::trap::Access;
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Pages moved before others may run.
 const AT_ONCE: usize = 64;
-const IOV_MAX: usize = 1024;
 
 impl AddressSpace {
     /// The frame at `addr` after faulting it in as `access` would.
@@ -29,7 +27,7 @@ impl AddressSpace {
 
     /// Runs `f(frame, offset in page, done, length)` over the pages of a range; answers bytes done before the first
     /// inaccessible page or short `f`.
-    fn for_pages(
+    pub fn for_pages(
         &self,
         addr: u64,
         len: usize,
@@ -84,97 +82,4 @@ impl AddressSpace {
             n
         })
     }
-}
-
-fn remote_segments(iov: UserAddr, count: usize) -> Result<Vec<IoVec>, Errno> {
-    if count > IOV_MAX {
-        return Err(Errno::EINVAL);
-    }
-    let segments = UserPtr::<IoVec>::new(iov).read_vec(count)?;
-    if segments.iter().any(|segment| (segment.len as i64) < 0) {
-        return Err(Errno::EINVAL);
-    }
-    Ok(segments)
-}
-
-fn target_space(pid: i32) -> Result<Arc<AddressSpace>, Errno> {
-    let process = u32::try_from(pid).ok().and_then(crate::process::find_process).ok_or(Errno::ESRCH)?;
-    if !crate::process::may_inspect(&process) {
-        return Err(Errno::EPERM);
-    }
-    process.any_thread().and_then(|task| task.mm.get()).ok_or(Errno::ESRCH)
-}
-
-/// process_vm_readv(2): EINVAL, EFAULT, ENOMEM, EPERM, ESRCH.
-pub fn sys_process_vm_readv(
-    pid: i32,
-    liov: UserAddr,
-    liovcnt: usize,
-    riov: UserAddr,
-    riovcnt: usize,
-    flags: u64,
-) -> SysResult {
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let mut local = UserWriter::from_iovec(UserPtr::new(liov), liovcnt)?;
-    if local.remaining() == 0 {
-        return Ok(0);
-    }
-    let remote = remote_segments(riov, riovcnt)?;
-    let space = target_space(pid)?;
-    let mut total = 0;
-    for segment in &remote {
-        let want = (segment.len as usize).min(local.remaining());
-        let mut failed = None;
-        let moved =
-            space.for_pages(UserAddr(segment.base).untagged().0, want, Access::Read, &mut |frame, offset, _, n| {
-                local.write_frame(frame, offset, n).unwrap_or_else(|error| {
-                    failed = Some(error);
-                    0
-                })
-            });
-        total += moved;
-        if moved < want {
-            return if total > 0 { Ok(total) } else { Err(failed.unwrap_or(Errno::EFAULT)) };
-        }
-    }
-    Ok(total)
-}
-
-/// process_vm_writev(2): EINVAL, EFAULT, ENOMEM, EPERM, ESRCH.
-pub fn sys_process_vm_writev(
-    pid: i32,
-    liov: UserAddr,
-    liovcnt: usize,
-    riov: UserAddr,
-    riovcnt: usize,
-    flags: u64,
-) -> SysResult {
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let mut local = UserReader::from_iovec(UserPtr::new(liov), liovcnt)?;
-    if local.remaining() == 0 {
-        return Ok(0);
-    }
-    let remote = remote_segments(riov, riovcnt)?;
-    let space = target_space(pid)?;
-    let mut total = 0;
-    for segment in &remote {
-        let want = (segment.len as usize).min(local.remaining());
-        let mut failed = None;
-        let moved =
-            space.for_pages(UserAddr(segment.base).untagged().0, want, Access::Write, &mut |frame, offset, _, n| {
-                local.read_frame(frame, offset, n).unwrap_or_else(|error| {
-                    failed = Some(error);
-                    0
-                })
-            });
-        total += moved;
-        if moved < want {
-            return if total > 0 { Ok(total) } else { Err(failed.unwrap_or(Errno::EFAULT)) };
-        }
-    }
-    Ok(total)
 }

@@ -1,13 +1,13 @@
 //! [`AddressSpace`]: one process's mappings, its page table and its life: creation, fork, teardown.
 //!
 //! One sleeping mutex guards areas and page table; it comes before `MemObject` locks and is never held across a user copy or a
-//! drop of an open file. Neighbours: [`super::fault`], [`super::map`] (the mmap family), [`super::remote`], [`super::show`].
+//! drop of an open file. Neighbours: [`super::fault`], [`super::map`] (the mmap family), [`crate::syscall::process_vm`], [`super::show`].
 
 use super::area::{Area, AreaFlags};
 use super::{MemObject, aslr, stats};
 use crate::prelude::*;
-use crate::process::process::{Rlimit, rlimit};
 use crate::sync::MutexGuard;
+use crate::task::process::{Rlimit, rlimit};
 use base::addr::USER_END;
 use base::vma::{Vma, VmaMap};
 use core::ops::Range;
@@ -101,7 +101,7 @@ pub struct Layout {
 /// Areas taken out of the map: dropped after the lock, for the last reference to a file may sleep.
 pub(super) type Removed = smallvec::SmallVec<[Vma<Area>; 4]>;
 
-pub(super) struct Inner {
+pub(crate) struct Inner {
     pub table: PageTable,
     pub map: VmaMap<Area>,
     pub layout: Layout,
@@ -170,7 +170,7 @@ impl AddressSpace {
     }
 
     #[track_caller]
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
     }
 

@@ -3,7 +3,7 @@
 use super::iface::{self, Address, Flags, Interface, Kind, Route, route};
 use super::socket::{AF_INET, AF_INET6, Socket};
 use crate::prelude::*;
-use crate::process::credentials::cap;
+use crate::task::credentials::cap;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const SIOCADDRT: u32 = 0x890b;

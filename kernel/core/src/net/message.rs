@@ -2,9 +2,9 @@
 
 use super::options::SOL_SOCKET;
 use super::socket::{MsgFlags, Received};
-use crate::file::OpenFile;
-use crate::file::table::install;
 use crate::prelude::*;
+use crate::vfs::OpenFile;
+use crate::vfs::table::install;
 use smallvec::SmallVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 

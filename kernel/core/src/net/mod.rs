@@ -1,7 +1,7 @@
 //! Sockets: the calls, what every family's sockets share, and the families.
 //!
 //! Map: [`socket`] the trait behind the calls · [`options`] SOL_SOCKET · [`message`] `struct msghdr`, addresses and control data ·
-//! [`syscall`] the calls · [`unix`] · [`iface`] interfaces, addresses, routes · [`inet`] the internet families. [`netlink`] and
+//! [`unix`] · [`iface`] interfaces, addresses, routes · [`inet`] the internet families. [`netlink`] and
 //! [`ioctl`] show and change them. Other families: EAFNOSUPPORT.
 
 pub mod iface;
@@ -11,7 +11,6 @@ pub mod message;
 pub mod netlink;
 pub mod options;
 pub mod socket;
-pub mod syscall;
 pub mod unix;
 
 pub use socket::Socket;

@@ -1,10 +1,10 @@
 //! SOL_SOCKET: the options that every family keeps in the same way.
 
 use super::socket::Socket;
-use crate::file::Attributes;
 use crate::file::signal_io::{self, SharedOwner};
 use crate::prelude::*;
 use crate::time::Timeval;
+use crate::vfs::Attributes;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -287,7 +287,7 @@ fn buffer_size(wanted: i32, forced: bool) -> u32 {
 /// Sets an option of level SOL_SOCKET: EINVAL, EFAULT, EDOM, EPERM, ENOPROTOOPT.
 pub fn set(socket: &dyn Socket, name: i32, value: OptionIn) -> Result<(), Errno> {
     let common = socket.common();
-    let admin = || current().creds().has_cap(crate::process::credentials::cap::NET_ADMIN);
+    let admin = || current().creds().has_cap(crate::task::credentials::cap::NET_ADMIN);
     match name {
         SO_RCVTIMEO => common.receive_timeout_ns.store(timeout(value)?, Ordering::Relaxed),
         SO_SNDTIMEO => common.send_timeout_ns.store(timeout(value)?, Ordering::Relaxed),
@@ -328,7 +328,7 @@ pub fn set(socket: &dyn Socket, name: i32, value: OptionIn) -> Result<(), Errno>
                     common.priority.store(number, Ordering::Relaxed);
                 }
                 SO_MARK => {
-                    if !admin() && !current().creds().has_cap(crate::process::credentials::cap::NET_RAW) {
+                    if !admin() && !current().creds().has_cap(crate::task::credentials::cap::NET_RAW) {
                         return Err(Errno::EPERM);
                     }
                     common.mark.store(number, Ordering::Relaxed);

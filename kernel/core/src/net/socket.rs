@@ -2,10 +2,10 @@
 
 use super::message::{Address, Control, ControlItem};
 use super::options::{Common, OptionIn};
-use crate::file::{FileOps, OpenFile, OpenFlags};
-use crate::fs::{FileType, Stat};
 use crate::prelude::*;
 use crate::sync::{Deadline, WaitError};
+use crate::vfs::{FileOps, OpenFile, OpenFlags};
+use crate::vfs::{FileType, Stat};
 
 pub const AF_UNSPEC: u16 = 0;
 pub const AF_UNIX: u16 = 1;

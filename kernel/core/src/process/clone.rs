@@ -1,16 +1,21 @@
 //! New threads and processes: clone(2), clone3(2), fork, vfork.
 
-use super::life::{Life, VforkDone};
-use super::process::{Relations, rlimit};
-use super::task::Parts;
-use super::{Credentials, Process, credentials::cap, run, tree};
 use crate::ipc::TaskIpc;
 use crate::mm::AddressSpace;
 use crate::prelude::*;
+use crate::process::signal::{ProcessSignal, TaskSignal};
+use crate::process::timers::ProcessTimers;
+use crate::process::timers::timers;
 use crate::sched::{self, TaskSched};
-use crate::signal::{ProcessSignal, SIGCHLD, TaskSignal};
 use crate::sync::WaitReason;
-use crate::time::{self, ProcessTimers};
+use crate::syscall::run;
+use crate::task::credentials::cap;
+use crate::task::life::{Life, VforkDone};
+use crate::task::process::{Relations, rlimit};
+use crate::task::siginfo::SIGCHLD;
+use crate::task::task::Parts;
+use crate::task::{Credentials, Process, tree};
+use crate::time;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use hal::context::KernelThread;
 use hal::trap::UserContext;
@@ -158,7 +163,7 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
         personality: parent.personality.load(Ordering::Relaxed),
     };
     let task = Task::new(tid, process.clone(), thread, parts);
-    crate::debug::trace::inherit(parent, &task);
+    crate::syscall::trace::inherit(parent, &task);
 
     let mut registers = context.clone();
     registers.x[0] = 0;
@@ -203,7 +208,7 @@ fn tell_parent_of(args: &CloneArgs, tid: u32, process: &Arc<Process>) -> Result<
         UserPtr::<u32>::new(args.parent_tid).write(&tid)?;
     }
     if args.flags & flag::PIDFD != 0 {
-        let fd = super::syscall::pidfd::install(process.clone(), false)?;
+        let fd = crate::syscall::pidfd::install(process.clone(), false)?;
         UserPtr::<u32>::new(args.pidfd).write(&(fd as u32))?;
     }
     Ok(())
@@ -222,7 +227,7 @@ fn join(task: &Arc<Task>, args: &CloneArgs, is_thread: bool) -> bool {
     tree::register_task(task);
     if !is_thread {
         let cpu_limit = process.limits.lock()[rlimit::CPU];
-        time::timers::set_cpu_limit(process, cpu_limit);
+        timers::set_cpu_limit(process, cpu_limit);
         tree::register_process(process);
         let own = &current().process;
         let tree = tree::TREE.lock();

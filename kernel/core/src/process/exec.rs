@@ -4,15 +4,20 @@
 //! space is installed, and what does not survive (handlers, close-on-exec files, FP state ...) goes.
 
 use super::exit;
-use super::process::rlimit;
-use super::task::comm_bytes;
-use super::{Credentials, credentials::cap, tree};
-use crate::file::OpenFile;
 use crate::mm::space::Layout;
 use crate::mm::{AddressSpace, MapFlags, MemObject, Prot, aslr};
 use crate::prelude::*;
+use crate::process::signal;
+use crate::process::timers::vdso;
 use crate::sync::WaitReason;
-use crate::{fs, ipc, sched, signal, time};
+use crate::task::credentials::cap;
+use crate::task::process::rlimit;
+use crate::task::siginfo;
+use crate::task::task::comm_bytes;
+use crate::task::{Credentials, tree};
+use crate::vfs;
+use crate::vfs::OpenFile;
+use crate::{ipc, sched};
 use arrayvec::ArrayVec;
 use base::addr::{page_down, page_up};
 use base::elf::{self, HeaderPage, LoadPlan};
@@ -66,7 +71,7 @@ fn resolve_scripts(request: &mut Request) -> Result<LoadPlan, Errno> {
         args.push(path);
         args.extend(request.args.drain(..).skip(1));
         request.args = args;
-        request.file = fs::open_exec(fs::AT_FDCWD, &interpreter, 0)?;
+        request.file = vfs::open_exec(vfs::AT_FDCWD, &interpreter, 0)?;
         request.script_path = Some(interpreter);
     }
     Err(Errno::ELOOP)
@@ -142,7 +147,7 @@ fn load(space: &AddressSpace, request: &Request, plan: &LoadPlan, randomize: boo
             if request.file.read_at(offset, &mut path)? != len || path.pop() != Some(0) || path.contains(&0) {
                 return Err(Errno::ENOEXEC);
             }
-            let file = fs::open_exec(fs::AT_FDCWD, &path, 0)?;
+            let file = vfs::open_exec(vfs::AT_FDCWD, &path, 0)?;
             let (page, len) = read_header(&file)?;
             // A broken interpreter is ELIBBAD on Linux; its number is not a program's fault to guess.
             let plan = elf::plan(&page, len).map_err(|_| Errno(80))?;
@@ -268,7 +273,7 @@ fn build_stack(
     let platform = image.push_string(b"aarch64");
     image.align(16);
     let mut random = [0; 16];
-    super::random::fill(&mut random);
+    crate::random::fill(&mut random);
     let random = image.push(&random);
 
     let (hwcap, hwcap2) = hal::cpu::hwcaps();
@@ -280,7 +285,7 @@ fn build_stack(
         [at::MINSIGSTKSZ, MIN_SIGNAL_STACK],
         [at::HWCAP, hwcap],
         [at::PAGESZ, PAGE],
-        [at::CLKTCK, super::syscall::usage::CLOCK_TICKS_PER_SECOND],
+        [at::CLKTCK, crate::syscall::usage::CLOCK_TICKS_PER_SECOND],
         [at::PHDR, loaded.bias.wrapping_add(plan.headers_at)],
         [at::PHENT, 56],
         [at::PHNUM, plan.nr_headers as u64],
@@ -327,7 +332,7 @@ fn new_credentials(file: &OpenFile) -> (Credentials, bool) {
     let old = current().creds();
     let mut new = (*old).clone();
     let stat = file.inode().map(|inode| inode.stat()).unwrap_or_default();
-    let suid_allowed = !old.no_new_privs && !file.path.as_ref().is_some_and(fs::Path::is_nosuid);
+    let suid_allowed = !old.no_new_privs && !file.path.as_ref().is_some_and(vfs::Path::is_nosuid);
     if suid_allowed && stat.mode & S_ISUID != 0 {
         new.euid = stat.uid;
     }
@@ -388,8 +393,8 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     let top = aslr::stack_top(randomize);
     space.map_stack(top, plan.executable_stack)?;
     let loaded = load(&space, &request, &plan, randomize)?;
-    let vdso = time::vdso::map(&space)?;
-    let sigreturn = vdso + time::vdso::sigreturn_offset();
+    let vdso = vdso::map(&space)?;
+    let sigreturn = vdso + vdso::sigreturn_offset();
     let (sp, mut layout) = build_stack(&space, top, &request, &plan, &loaded, &credentials, secure, vdso)?;
     let text = plan.segments.iter().find(|segment| segment.execute);
     let data = plan.segments.iter().rfind(|segment| segment.write);
@@ -413,7 +418,7 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     ipc::futex::exit_robust_list();
     ipc::futex::begin_anew(task);
     // A parent that cloned with another exit signal hears of the new program's end as of any child's.
-    task.process.life.exit_signal.store(signal::SIGCHLD, Ordering::Relaxed);
+    task.process.life.exit_signal.store(siginfo::SIGCHLD, Ordering::Relaxed);
     let name = comm_path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
     *task.name.lock() = comm_bytes(name);
     exit::release_memory(task);
@@ -440,7 +445,7 @@ pub fn exec_init(path: &str, args: &[&str], env: &[&str]) -> Result<UserContext,
     let bytes = |strings: &[&str]| strings.iter().map(|string| string.as_bytes().to_vec()).collect();
     let path = path.as_bytes().to_vec();
     exec(Request {
-        file: fs::open_exec(fs::AT_FDCWD, &path, 0)?,
+        file: vfs::open_exec(vfs::AT_FDCWD, &path, 0)?,
         script_path: Some(path.clone()),
         path,
         args: bytes(args),

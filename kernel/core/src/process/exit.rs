@@ -1,11 +1,12 @@
 //! How threads and processes end: exit(2), exit_group(2), fatal signals; zombies, orphans, the end of pid 1.
 
-use super::life::{REAPED, Status, ZOMBIE};
-use super::task::attention;
-use super::{Process, tree};
-use crate::file::FdTable;
 use crate::prelude::*;
-use crate::signal::{self, SIGCHLD, SigInfo};
+use crate::process::signal;
+use crate::task::life::{REAPED, Status, ZOMBIE};
+use crate::task::siginfo::{SIGCHLD, SigInfo};
+use crate::task::task::attention;
+use crate::task::{Process, tree};
+use crate::vfs::FdTable;
 use crate::{ipc, sched};
 use core::sync::atomic::Ordering;
 
@@ -40,7 +41,7 @@ pub fn nudge(task: &Task) {
     if task.thread.is_on_cpu() {
         let cpu = task.sched.last_cpu() as usize;
         if cpu != hal::cpu::id() {
-            crate::machine::send_ipi(cpu, drivers::traits::Ipi::Reschedule);
+            crate::irq::send_ipi(cpu, drivers::traits::Ipi::Reschedule);
         }
     }
 }
@@ -49,7 +50,7 @@ pub fn nudge(task: &Task) {
 pub fn exit_thread(status: Status) -> ! {
     let task = current();
     let process = task.process.clone();
-    crate::debug::trace::ended(u64::from(status));
+    crate::syscall::trace::ended(u64::from(status));
     ipc::futex::exit_robust_list();
     release_memory(task);
     ipc::on_exit(task);
@@ -111,7 +112,7 @@ fn release_files(task: &'static Task) {
     if let Some(files) = Arc::into_inner(task.files.replace(FdTable::closed())) {
         files.close_all();
     }
-    drop(task.fs.replace(crate::fs::FsContext::detached()));
+    drop(task.fs.replace(crate::vfs::FsContext::detached()));
 }
 
 /// The last thread is gone: children find a new parent, the parent hears, the zombie waits to be reaped.
@@ -150,7 +151,7 @@ fn exit_process(process: &Arc<Process>) {
             tell_parent(&child);
         }
     }
-    process.life.exit_poll.notify(crate::file::PollEvents::IN);
+    process.life.exit_poll.notify(crate::vfs::PollEvents::IN);
     tell_parent(process);
 }
 

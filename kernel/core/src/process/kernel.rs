@@ -1,12 +1,16 @@
 //! Threads without user memory, and the one that becomes pid 1.
 
-use super::process::{Relations, initial_limits};
-use super::task::{Parts, Task, comm_bytes};
-use super::{Credentials, Process, life::Life, tree};
-use crate::file::FdTable;
-use crate::fs::FsContext;
 use crate::prelude::*;
-use crate::{ipc, sched, signal, time};
+use crate::process;
+use crate::process::signal;
+use crate::task::life::Life;
+use crate::task::process::{Relations, initial_limits};
+use crate::task::siginfo;
+use crate::task::task::{Parts, Task, comm_bytes};
+use crate::task::{Credentials, Process, tree};
+use crate::vfs::FdTable;
+use crate::vfs::FsContext;
+use crate::{ipc, sched, time};
 use core::sync::atomic::{AtomicI32, AtomicU32};
 use hal::context::KernelThread;
 use spin::Once;
@@ -20,9 +24,9 @@ fn new_process(pid: u32) -> Arc<Process> {
         relations: IrqSpinLock::new(Relations { parent: Weak::new(), children: Vec::new(), pgid: pid, sid: pid }),
         threads: IrqSpinLock::new(Vec::new()),
         signal: signal::ProcessSignal::new(),
-        timers: time::ProcessTimers::new(),
+        timers: process::timers::ProcessTimers::new(),
         limits: SpinLock::new(initial_limits()),
-        life: Life::new(signal::SIGCHLD),
+        life: Life::new(siginfo::SIGCHLD),
         executable: SpinLock::new(None),
         start_time_ns: time::now_ns(),
         oom_score_adj: AtomicI32::new(0),

@@ -1,9 +1,9 @@
 //! Waiting for children: wait4(2), waitid(2), reaping.
 
-use super::life::{REAPED, ZOMBIE};
-use super::{Process, tree};
 use crate::prelude::*;
 use crate::sync::WaitReason;
+use crate::task::life::{REAPED, ZOMBIE};
+use crate::task::{Process, tree};
 use core::sync::atomic::Ordering;
 
 bitflags! {
@@ -143,7 +143,7 @@ fn forget(child: &Arc<Process>) {
 
 /// Whether the exit signal fits __WCLONE/__WALL.
 fn kind_matches(child: &Process, options: Options) -> bool {
-    let is_clone = child.life.exit_signal.load(Ordering::Relaxed) != crate::signal::SIGCHLD;
+    let is_clone = child.life.exit_signal.load(Ordering::Relaxed) != crate::task::siginfo::SIGCHLD;
     options.contains(Options::ALL) || is_clone == options.contains(Options::CLONE)
 }
 

@@ -16,9 +16,8 @@
 mod account;
 pub(crate) mod change;
 mod park;
-mod queue;
+pub(crate) mod queue;
 mod switch;
-pub mod syscall;
 
 pub use account::{enter_kernel, enter_user};
 pub use hal::cpu::needs_reschedule as need_resched;
@@ -181,7 +180,7 @@ impl Task {
     /// For how long, in ns, the task has been runnable in user mode without calling the kernel for anything but sched_yield; 0 when
     /// it has not. Page faults and interrupts are no calls.
     pub fn computing_ns(&self) -> u64 {
-        const YIELDING: u32 = crate::process::run::SCHED_YIELD as u32 + 1;
+        const YIELDING: u32 = crate::syscall::run::SCHED_YIELD as u32 + 1;
         let sched = &self.sched;
         let in_user_mode = matches!(self.syscall_nr.load(Ordering::Relaxed), 0 | YIELDING) && self.tid() != 0;
         if !in_user_mode || sched.state.load(Ordering::Relaxed) != RUNNABLE {

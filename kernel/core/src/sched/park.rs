@@ -36,7 +36,7 @@ pub fn park(task: &'static Task, reason: &WaitReason, mode: WaitMode, deadline: 
     // Left as it is after the wake: it says something only while the state is PARKED.
     *task.sched.wait.leaf(&irq) = Some(WaitRecord { reason: *reason, since_ns: now, mode, deadline });
     if deadline.is_none() {
-        crate::debug::deadlock::note_park(mode, now);
+        crate::observe::deadlock::note_park(mode, now);
     }
     // A sleep is no computing, also not while the woken thread waits for its turn.
     task.sched.last_call.store(u64::MAX, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use super::queue::{RR_SLICE_NS, RunQueue, SLICE_NS, weight};
 use super::{DEAD, NOTIFIED, PARKED, PARKING, RUNNABLE, account, need_resched, policy};
 use crate::mm::AddressSpace;
 use crate::prelude::*;
-use crate::process::task::CURRENT;
+use crate::task::task::CURRENT;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use drivers::traits::Ipi;
 use hal::cpu::{IrqGuard, MAX_CPUS, PerCpu, set_reschedule};
@@ -107,7 +107,7 @@ fn push_to(target: usize, task: Arc<Task>, woken: bool) {
         arm_slice(CPUS.on(target), running, waiting);
     } else {
         drop(queue);
-        crate::machine::send_ipi(target, Ipi::Reschedule);
+        crate::irq::send_ipi(target, Ipi::Reschedule);
     }
 }
 
@@ -116,7 +116,7 @@ fn kick_idle() {
     let own = hal::cpu::id();
     let idle = IDLE_MASK.load(Ordering::Relaxed) & !(1 << own);
     if idle != 0 {
-        crate::machine::send_ipi(idle.trailing_zeros() as usize, Ipi::Reschedule);
+        crate::irq::send_ipi(idle.trailing_zeros() as usize, Ipi::Reschedule);
     }
 }
 
@@ -425,7 +425,7 @@ pub(crate) fn requeue(task: &Arc<Task>) {
         set_reschedule(true);
     } else if cpu < MAX_CPUS && ONLINE_MASK.load(Ordering::Relaxed) >> cpu & 1 == 1 {
         hal::cpu::ask_reschedule(cpu);
-        crate::machine::send_ipi(cpu, Ipi::Reschedule);
+        crate::irq::send_ipi(cpu, Ipi::Reschedule);
     }
 }
 

@@ -208,7 +208,7 @@ impl WaitQueue {
                     list.release(index);
                 }
                 self.add_len(1);
-                list.push(crate::process::current_arc())
+                list.push(crate::task::current_arc())
             }
         };
         drop(list);
@@ -362,7 +362,7 @@ fn set_timeout(deadline: u64, timeout: &mut Option<timer::Key>) -> bool {
     if crate::time::now_ns() >= deadline {
         return false;
     }
-    timeout.get_or_insert_with(|| timer::wake_at(deadline, crate::process::current_arc()));
+    timeout.get_or_insert_with(|| timer::wake_at(deadline, crate::task::current_arc()));
     true
 }
 

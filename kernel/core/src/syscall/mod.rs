@@ -2,7 +2,41 @@
 //!
 //! A handler takes typed arguments and answers `Result<usize, Errno>`; the [`table`] says how raw registers become them.
 
+pub mod attr;
+pub mod clone;
+pub mod credentials;
+pub mod descriptor;
+pub mod epoll;
+pub mod exec;
+pub mod futex;
+pub mod inotify;
+pub mod job;
+pub mod limit;
+pub mod lock;
+pub mod memory;
+pub mod misc;
+pub mod mount;
+pub mod mqueue;
+pub mod path;
+pub mod pidfd;
+pub mod poll;
+pub mod prctl;
+pub mod process;
+pub mod process_vm;
+pub mod run;
+pub mod rw;
+pub mod sched;
+pub mod signal;
+pub mod socket;
+pub mod splice;
+pub mod stat;
 pub mod table;
+pub mod time;
+pub mod trace;
+pub mod unshare;
+pub mod usage;
+pub mod wait;
+pub mod xattr;
 
 use crate::prelude::*;
 use hal::trap::UserContext;
@@ -139,7 +173,7 @@ const fn entries(rows: &[Row]) -> [Option<Entry>; TABLE_LEN] {
     entries
 }
 
-/// Runs the call named by x8. The answer goes to x0 by the caller (process/run.rs), which also handles restarts (see
+/// Runs the call named by x8. The answer goes to x0 by the caller (syscall/run.rs), which also handles restarts (see
 /// [`restart_errno`]).
 #[inline]
 pub fn dispatch(context: &mut UserContext) -> u64 {

@@ -1,14 +1,6 @@
-//! Clocks, timers, sleeping; the vDSO's data.
+//! The clock and the kernel's timers. Timers of processes are in [`crate::process::timers`].
 
-pub mod alarm;
-pub mod clock;
-mod cpu_sleep;
-pub mod posix;
-pub mod syscall;
 pub mod timer;
-pub mod timerfd;
-pub mod timers;
-pub mod vdso;
 
 use crate::prelude::*;
 use core::sync::atomic::{AtomicI64, Ordering};
@@ -81,9 +73,9 @@ pub fn realtime_ns() -> u64 {
 /// Sets CLOCK_REALTIME (clock_settime, settimeofday); timerfds that asked hear of it.
 pub fn set_realtime_ns(ns: u64) {
     REALTIME_OFFSET.store((ns as i64).wrapping_sub(now_ns() as i64), Ordering::Relaxed);
-    vdso::clock_was_set();
-    alarm::clock_was_set();
-    timerfd::clock_was_set();
+    crate::process::timers::vdso::clock_was_set();
+    crate::process::timers::alarm::clock_was_set();
+    crate::file::timerfd::clock_was_set();
 }
 
 /// CLOCK_REALTIME minus CLOCK_MONOTONIC now, in ns (the vDSO's data, absolute real-time deadlines).
@@ -102,7 +94,6 @@ pub fn file_time() -> Timespec {
 }
 
 pub use timer::KernelTimer;
-pub use timers::ProcessTimers;
 
 /// The timer interrupt.
 pub fn handle_timer_irq() {

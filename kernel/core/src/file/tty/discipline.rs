@@ -1,11 +1,11 @@
 //! Input through the line discipline, reads, writes, readiness.
 
 use super::{State, Tty, job};
-use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
 use crate::prelude::*;
-use crate::signal::{SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU};
 use crate::sync::{WaitError, WaitReason};
+use crate::task::siginfo::{SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU};
 use crate::time;
+use crate::vfs::{FileOps, OpenFile, PollEvents, PollTable};
 use base::line_discipline::{Action, Signal};
 use base::termios::{cc, lflag};
 use core::any::Any;

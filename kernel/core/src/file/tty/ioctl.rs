@@ -1,10 +1,10 @@
 //! Terminal ioctls.
 
 use super::{Tty, job};
-use crate::file::{OpenFile, PollEvents};
 use crate::prelude::*;
-use crate::process::credentials::cap;
-use crate::signal::{SIGTTOU, SIGWINCH};
+use crate::task::credentials::cap;
+use crate::task::siginfo::{SIGTTOU, SIGWINCH};
+use crate::vfs::{OpenFile, PollEvents};
 use base::termios::{NCCS, TERMIOS_LEN, Termios, WinSize, cflag};
 use core::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};

@@ -1,10 +1,11 @@
 //! Sessions and their controlling terminals, foreground groups, hang-up.
 
 use super::Tty;
-use crate::file::PollEvents;
 use crate::prelude::*;
-use crate::process::{find_process, process_group};
-use crate::signal::{self, SIGCONT, SIGHUP, SIGTTIN, SigInfo};
+use crate::process::signal;
+use crate::task::siginfo::{SIGCONT, SIGHUP, SIGTTIN, SigInfo};
+use crate::task::{find_process, process_group};
+use crate::vfs::PollEvents;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::Ordering;
 
@@ -75,7 +76,7 @@ pub fn set_controlling(tty: &Arc<Tty>, force: bool) -> SysResult {
         return Err(Errno::EPERM);
     }
     if owner != 0 {
-        if !(force && current().creds().has_cap(crate::process::credentials::cap::SYS_ADMIN)) {
+        if !(force && current().creds().has_cap(crate::task::credentials::cap::SYS_ADMIN)) {
             return Err(Errno::EPERM);
         }
         let old = SESSIONS.lock().remove(&owner);

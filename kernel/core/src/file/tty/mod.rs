@@ -23,7 +23,7 @@ use base::line_discipline::LineDiscipline;
 use base::termios::{Termios, WinSize};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use super::PollSet;
+use crate::vfs::PollSet;
 pub use console::init;
 pub use job::{of_session, session_leader_exits};
 pub use open::{DEV_CONSOLE, DEV_PTMX, DEV_SERIAL, DEV_TTY, open_device, open_pty_slave};

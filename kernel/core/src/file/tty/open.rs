@@ -3,9 +3,9 @@
 use super::discipline::TtyFile;
 use super::{Tty, console, job, pty};
 use crate::file::device::{major, makedev, minor};
-use crate::file::{FileOps, OpenFlags};
 use crate::prelude::*;
-use crate::process::credentials::cap;
+use crate::task::credentials::cap;
+use crate::vfs::{FileOps, OpenFlags};
 use core::sync::atomic::Ordering;
 
 /// /dev/tty: the calling process's controlling terminal.

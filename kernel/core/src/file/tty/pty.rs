@@ -4,9 +4,9 @@ use super::ioctl::{PKT_FLUSHREAD, PKT_FLUSHWRITE, PKT_START, PKT_STOP};
 use super::open::{PTS_MAJOR, open_pty_slave};
 use super::{Port, Tty, ioctl, job};
 use crate::file::device::makedev;
-use crate::file::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
 use crate::prelude::*;
 use crate::sync::WaitReason;
+use crate::vfs::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
 use alloc::collections::{BTreeMap, VecDeque};
 use base::termios::{Termios, WinSize, cflag};
 use core::any::Any;
@@ -377,10 +377,10 @@ impl Master {
     fn open_peer(&self, flags: u32) -> SysResult {
         let flags = OpenFlags::from_bits_retain(flags);
         let path = alloc::format!("/dev/pts/{}", self.pair().number);
-        let file = match crate::fs::open(crate::fs::AT_FDCWD, path.as_bytes(), flags | OpenFlags::NOCTTY, 0) {
+        let file = match crate::vfs::open(crate::vfs::AT_FDCWD, path.as_bytes(), flags | OpenFlags::NOCTTY, 0) {
             Ok(file) => file,
             Err(_) => OpenFile::anonymous(open_pty_slave(self.pair().number, flags | OpenFlags::NOCTTY)?, flags),
         };
-        crate::file::table::install(file, flags.contains(OpenFlags::CLOEXEC))
+        crate::vfs::table::install(file, flags.contains(OpenFlags::CLOEXEC))
     }
 }

@@ -6,10 +6,10 @@ mod open;
 
 pub use node::TmpInode;
 
-use super::path::{FileSystem, FsStat};
-use super::{FileType, Inode};
 use crate::mm::object::Quota;
 use crate::prelude::*;
+use crate::vfs::path::{FileSystem, FsStat};
+use crate::vfs::{FileType, Inode};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 const MAGIC: u64 = 0x0102_1994;

@@ -5,14 +5,16 @@
 //! for rename, which goes by address.
 
 use super::Instance;
+use crate::file::device;
+use crate::file::memfd;
 use crate::file::pipe::FifoState;
-use crate::file::{FileOps, OpenFile, OpenFlags, device};
-use crate::fs::inode::SetAttr;
-use crate::fs::path::{MountFlags, Path};
-use crate::fs::{FileType, Inode, Stat, attributes};
-use crate::mm::{MemObject, memfd};
+use crate::mm::MemObject;
 use crate::prelude::*;
 use crate::time::{Timespec, file_time};
+use crate::vfs::inode::SetAttr;
+use crate::vfs::path::{MountFlags, Path};
+use crate::vfs::{FileOps, OpenFile, OpenFlags};
+use crate::vfs::{FileType, Inode, Stat, attributes};
 use alloc::collections::BTreeMap;
 use core::any::Any;
 use core::sync::atomic::Ordering;

@@ -1,11 +1,12 @@
 //! Open files and directories.
 
 use super::node::{Body, TmpInode};
-use crate::file::{Advance, FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom};
-use crate::fs::notify::{self, Event};
-use crate::fs::{FileType, Inode, attributes};
 use crate::mm::MemObject;
 use crate::prelude::*;
+use crate::vfs::notify;
+use crate::vfs::notify::Event;
+use crate::vfs::{Advance, FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom};
+use crate::vfs::{FileType, Inode, attributes};
 use core::any::Any;
 use core::sync::atomic::Ordering;
 
@@ -25,7 +26,7 @@ impl FileOps for TmpInode {
         let append = file.flags().contains(OpenFlags::APPEND);
         let offset = if append { object.len() } else { offset };
         attributes::limit_write(offset, src)?;
-        crate::mm::memfd::check_write(object, offset.saturating_add(src.remaining() as u64))?;
+        crate::file::memfd::check_write(object, offset.saturating_add(src.remaining() as u64))?;
         let done = object.write(offset, src)?;
         self.wrote();
         if append {
@@ -105,7 +106,7 @@ impl FileOps for TmpInode {
     fn truncate(&self, _file: &OpenFile, len: u64) -> Result<(), Errno> {
         let object = self.object().ok_or(Errno::EINVAL)?;
         let _order = self.order.lock();
-        crate::mm::memfd::check_resize(object, len)?;
+        crate::file::memfd::check_resize(object, len)?;
         object.truncate(len)?;
         self.wrote();
         Ok(())

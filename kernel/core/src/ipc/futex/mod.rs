@@ -8,15 +8,13 @@
 //!
 //! Lock order: buckets by index, then [`pi`]'s locks, then run queues.
 
-mod pi;
-mod requeue_pi;
+pub mod pi;
+pub mod requeue_pi;
 pub mod robust;
-mod syscall;
 
 pub(crate) use pi::{begin_anew, on_exit as pass_on_pi_locks};
 pub use pi::{owner_for as pi_owner, priority_changed};
 pub use robust::exit_robust_list;
-pub use syscall::*;
 
 use crate::mm::FutexKey;
 use crate::prelude::*;
@@ -84,7 +82,7 @@ fn index(key: &FutexKey) -> usize {
 
 /// One word to wait on.
 #[derive(Clone, Copy)]
-pub(crate) struct Word {
+pub struct Word {
     pub addr: UserAddr,
     pub shared: bool,
 }
@@ -141,7 +139,7 @@ fn enqueue(word: Word, expected: u32, manner: Manner) -> Result<(), Errno> {
             Ok(value) if value != expected => return Err(Errno::EAGAIN),
             Ok(_) => {
                 let Manner { bitset, target, place } = manner;
-                let task = crate::process::current_arc();
+                let task = crate::task::current_arc();
                 let priority = task.sched.rt_priority();
                 let waiter = Waiter { task, key, bitset, priority, target, place };
                 waiter.place().begin(key);

@@ -11,9 +11,9 @@
 use super::Word;
 use crate::mm::FutexKey;
 use crate::prelude::*;
-use crate::process::{current_arc, find_task};
 use crate::sched::change::requeue;
 use crate::sync::{Deadline, Park, WaitError, WaitReason};
+use crate::task::{current_arc, find_task};
 use alloc::collections::BTreeMap;
 use base::priority::{Changes, PriorityGraph};
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};

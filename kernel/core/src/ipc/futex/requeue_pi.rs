@@ -8,8 +8,8 @@ use super::pi::{self, Asked, Ended};
 use super::{MATCH_ANY, Manner, TABLE, Word, dequeue, enqueue, index};
 use crate::mm::FutexKey;
 use crate::prelude::*;
-use crate::process::current_arc;
 use crate::sync::{Deadline, Park, WaitError, WaitReason};
+use crate::task::current_arc;
 use core::sync::atomic::Ordering;
 use hal::user;
 
@@ -21,7 +21,7 @@ pub(super) struct Target {
 
 /// FUTEX_WAIT_REQUEUE_PI: waits on `word` while it holds `expected`, to be moved to the lock `target`. EINVAL when both are
 /// one, EAGAIN, ETIMEDOUT. A signal restarts it before the move; after it, EAGAIN.
-pub(super) fn wait(word: Word, expected: u32, target: Word, deadline: Deadline) -> Result<(), Errno> {
+pub fn wait(word: Word, expected: u32, target: Word, deadline: Deadline) -> Result<(), Errno> {
     if word.addr == target.addr {
         return Err(Errno::EINVAL);
     }
@@ -106,7 +106,7 @@ fn move_one(from: Word, to: Word, expected: Option<u32>) -> Result<Step, Errno> 
 
 /// FUTEX_CMP_REQUEUE_PI: if `from` holds `expected`, moves up to `1 + nr_requeue` of its waiters to the lock `to`; the first gets
 /// it if it is free. EINVAL, EAGAIN, ESRCH, EDEADLK.
-pub(super) fn requeue(from: Word, to: Word, nr_wake: usize, nr_requeue: usize, expected: u32) -> SysResult {
+pub fn requeue(from: Word, to: Word, nr_wake: usize, nr_requeue: usize, expected: u32) -> SysResult {
     if from.addr == to.addr || nr_wake != 1 {
         return Err(Errno::EINVAL);
     }

@@ -5,24 +5,25 @@
 
 use super::{MessageQueue, QUEUES_MAX};
 use crate::file::device::makedev;
-use crate::file::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
-use crate::fs::inode::{FileType, Inode, SetAttr, Stat};
-use crate::fs::notify::{self, Event};
-use crate::fs::path::{Dentry, FileSystem, FsStat, Mount, MountFlags};
-use crate::fs::superblock::SuperBlock;
-use crate::fs::{Path, permission};
 use crate::prelude::*;
-use crate::process::credentials::cap;
+use crate::task::credentials::cap;
 use crate::time::{Timespec, file_time};
+use crate::vfs::inode::{FileType, Inode, SetAttr, Stat};
+use crate::vfs::notify;
+use crate::vfs::notify::Event;
+use crate::vfs::path::{Dentry, FileSystem, FsStat, Mount, MountFlags};
+use crate::vfs::superblock::SuperBlock;
+use crate::vfs::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
+use crate::vfs::{Path, permission};
 use alloc::collections::BTreeMap;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// st_dev of all mounts of it.
 const DEVICE: u64 = makedev(0, 0xf_fff3);
-pub(super) const NAME_MAX: usize = 255;
+pub(crate) const NAME_MAX: usize = 255;
 /// st_size of a queue's file.
-pub(super) const FILE_BYTES: u64 = 80;
+pub(crate) const FILE_BYTES: u64 = 80;
 /// What each name adds to the directory's size.
 const ENTRY_BYTES: u64 = 20;
 
@@ -83,7 +84,7 @@ fn place_of(name: &[u8], queue: Arc<MessageQueue>) -> Path {
 }
 
 /// Opens or makes the queue `name`; `size` is its messages and the bytes of each. EINVAL, ENOENT, EEXIST, EACCES, EMFILE, ENOSPC.
-pub(super) fn open(name: &[u8], flags: OpenFlags, mode: u32, size: Option<(i64, i64)>) -> Result<Arc<OpenFile>, Errno> {
+pub(crate) fn open(name: &[u8], flags: OpenFlags, mode: u32, size: Option<(i64, i64)>) -> Result<Arc<OpenFile>, Errno> {
     let root = MqueueFs::instance().root.clone();
     let creates = flags.contains(OpenFlags::CREAT);
     let existing = root.names.lock().get(name).cloned();
@@ -111,7 +112,7 @@ pub(super) fn open(name: &[u8], flags: OpenFlags, mode: u32, size: Option<(i64, 
 }
 
 /// ENOENT, EACCES, EPERM.
-pub(super) fn unlink(name: &[u8]) -> Result<(), Errno> {
+pub(crate) fn unlink(name: &[u8]) -> Result<(), Errno> {
     let root = MqueueFs::instance().root.clone();
     let queue = root.names.lock().get(name).cloned().ok_or(Errno::ENOENT)?;
     permission::check_current(&*root, permission::WRITE | permission::EXECUTE)?;

@@ -7,17 +7,14 @@
 //! Lock order: the directory's names, then a queue's `attr`; a queue's `state` alone; `CHARGED` alone.
 
 pub mod fs;
-mod notify;
-mod syscall;
+pub mod notify;
 
-pub use syscall::*;
-
-use crate::file::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::prelude::*;
-use crate::process::credentials::cap;
-use crate::process::process::rlimit;
 use crate::sync::{Deadline, Park, WaitReason};
+use crate::task::credentials::cap;
+use crate::task::process::rlimit;
 use crate::time::{Timespec, file_time};
+use crate::vfs::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use alloc::collections::BTreeMap;
 use base::mqueue::{Message, Queue, Sent};
 use core::any::Any;
@@ -34,7 +31,7 @@ pub static MSGSIZE_DEFAULT: AtomicUsize = AtomicUsize::new(8192);
 const HARD_MSG_MAX: usize = 65_536;
 const HARD_MSGSIZE_MAX: usize = 16 << 20;
 /// Priorities are below this (MQ_PRIO_MAX).
-const PRIORITIES: u32 = 32_768;
+pub const PRIORITIES: u32 = 32_768;
 /// What a message costs beside its text, for RLIMIT_MSGQUEUE.
 const MESSAGE_OVERHEAD: u64 = 96;
 
@@ -63,7 +60,7 @@ impl PartialEq for Handle {
 
 impl Waiter {
     fn new() -> Arc<Self> {
-        Arc::new(Self { task: crate::process::current_arc(), slot: SpinLock::new(Slot::Waiting) })
+        Arc::new(Self { task: crate::task::current_arc(), slot: SpinLock::new(Slot::Waiting) })
     }
     fn complete(&self, with: Slot) {
         *self.slot.lock() = with;
@@ -95,8 +92,8 @@ struct Attr {
 
 pub struct MessageQueue {
     ino: u64,
-    max_messages: usize,
-    message_bytes: usize,
+    pub max_messages: usize,
+    pub message_bytes: usize,
     /// Whom its bytes are charged to, and how many.
     charged: (u32, u64),
     attr: SpinLock<Attr>,
@@ -169,8 +166,13 @@ impl MessageQueue {
         (attr.atime, attr.mtime, attr.ctime) = (now, now, now);
     }
 
+    /// Messages in the queue.
+    pub fn messages(&self) -> usize {
+        self.state.lock().queue.len()
+    }
+
     /// Sends a message, waiting for room unless `nonblocking`: EAGAIN, ETIMEDOUT, ERESTARTSYS.
-    fn send(&self, message: Message<Vec<u8>>, nonblocking: bool, deadline: Deadline) -> Result<(), Errno> {
+    pub fn send(&self, message: Message<Vec<u8>>, nonblocking: bool, deadline: Deadline) -> Result<(), Errno> {
         let mut state = self.state.lock();
         match state.queue.send(message) {
             Sent::Handed(Handle(receiver), message) => {
@@ -204,7 +206,7 @@ impl MessageQueue {
     }
 
     /// Takes the next message, waiting for one unless `nonblocking`: EAGAIN, ETIMEDOUT, ERESTARTSYS.
-    fn receive(&self, nonblocking: bool, deadline: Deadline) -> Result<Message<Vec<u8>>, Errno> {
+    pub fn receive(&self, nonblocking: bool, deadline: Deadline) -> Result<Message<Vec<u8>>, Errno> {
         let mut state = self.state.lock();
         if let Some((message, released)) = state.queue.receive() {
             drop(state);

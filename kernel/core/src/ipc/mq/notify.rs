@@ -2,11 +2,12 @@
 //! netlink socket on which a thread of the C library waits (SIGEV_THREAD), or not at all.
 
 use super::MessageQueue;
-use crate::file::OpenFile;
-use crate::file::table::file;
 use crate::net::netlink::{AF_NETLINK, NetlinkSocket};
 use crate::prelude::*;
-use crate::signal::{self, SigInfo};
+use crate::process::signal;
+use crate::task::siginfo::SigInfo;
+use crate::vfs::OpenFile;
+use crate::vfs::table::file;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const SIGEV_SIGNAL: i32 = 0;
@@ -21,7 +22,7 @@ const REMOVED: u8 = 2;
 /// `struct sigevent`, as far as it is looked at.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-pub(super) struct Sigevent {
+pub(crate) struct Sigevent {
     value: u64,
     signo: i32,
     notify: i32,
@@ -35,7 +36,7 @@ enum How {
 }
 
 /// Who hears of a message that comes into the empty queue, once.
-pub(super) struct Notify {
+pub(crate) struct Notify {
     process: Weak<Process>,
     pid: u32,
     how: How,
@@ -103,7 +104,7 @@ impl Notify {
 
 impl MessageQueue {
     /// EBUSY when a living process is registered.
-    pub(super) fn register(&self, notify: Notify) -> Result<(), Errno> {
+    pub(crate) fn register(&self, notify: Notify) -> Result<(), Errno> {
         let mut state = self.state.lock();
         if state.notify.as_ref().is_some_and(|notify| notify.process.strong_count() > 0) {
             drop(state);
@@ -116,7 +117,7 @@ impl MessageQueue {
     }
 
     /// Ends the calling process's registration, if it has one.
-    pub(super) fn end_notification(&self) {
+    pub(crate) fn end_notification(&self) {
         let mut state = self.state.lock();
         let is_own = state.notify.as_ref().is_some_and(|notify| notify.pid == current().process.pid);
         let ended = if is_own { state.notify.take() } else { None };

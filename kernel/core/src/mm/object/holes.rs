@@ -1,7 +1,7 @@
 //! Holes of an object: fallocate(2), and looking for data between them.
 
-use super::super::memfd;
 use super::{MemObject, PAGE, pages_for, pause};
+use crate::file::memfd;
 use crate::prelude::*;
 use base::addr::{PAGE_SHIFT, page_up};
 use core::ops::Range;

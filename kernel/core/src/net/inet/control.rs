@@ -13,7 +13,7 @@ use crate::net::options::{
 };
 use crate::net::socket::{AF_INET, AF_INET6};
 use crate::prelude::*;
-use crate::process::credentials::cap;
+use crate::task::credentials::cap;
 use crate::time::{Timespec, Timeval};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use smallvec::SmallVec;

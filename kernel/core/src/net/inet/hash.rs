@@ -57,6 +57,6 @@ pub fn shrink<K: Hash + Eq, V>(table: &mut HashMap<K, V, Keyed>) {
 
 pub fn random_u64() -> u64 {
     let mut bytes = [0u8; 8];
-    crate::process::random::fill(&mut bytes);
+    crate::random::fill(&mut bytes);
     u64::from_ne_bytes(bytes)
 }

@@ -28,9 +28,9 @@ pub mod udp;
 use super::iface::{self, SocketInfo};
 use super::options::Common;
 use super::socket::{AF_INET, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM};
-use crate::file::FileOps;
 use crate::prelude::*;
-use crate::process::credentials::cap;
+use crate::task::credentials::cap;
+use crate::vfs::FileOps;
 use base::net::packet::{PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE};
 use core::sync::atomic::Ordering;
 

@@ -6,7 +6,7 @@ use crate::net::iface;
 use crate::net::options::{OptionIn, SO_BINDTODEVICE, SOL_SOCKET};
 use crate::net::socket::AF_INET6;
 use crate::prelude::*;
-use crate::process::credentials::cap;
+use crate::task::credentials::cap;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes};

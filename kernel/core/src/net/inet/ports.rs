@@ -7,7 +7,7 @@ use crate::net::iface;
 use crate::net::options::{Common, Switches};
 use crate::net::socket::AF_INET6;
 use crate::prelude::*;
-use crate::process::credentials::cap;
+use crate::task::credentials::cap;
 use core::net::IpAddr;
 use hashbrown::HashMap;
 use spin::Once;

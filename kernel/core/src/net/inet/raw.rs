@@ -9,7 +9,6 @@ use super::options::{self, IpOptions, Switch};
 use super::output;
 use super::packet::Packet;
 use super::ports::check_bind;
-use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
 use crate::net::iface::{self, SocketInfo};
 use crate::net::message::{Address, Control};
 use crate::net::options::{Common, OptionIn, SO_BINDTODEVICE, SOL_SOCKET, Switches};
@@ -18,6 +17,7 @@ use crate::net::socket::{
 };
 use crate::prelude::*;
 use crate::sync::WaitReason;
+use crate::vfs::{FileOps, OpenFile, PollEvents, PollTable};
 use base::net::build::{self, Ip};
 use base::net::packet::{Header, PROTO_ICMP, PROTO_ICMPV6};
 use core::any::Any;

@@ -5,7 +5,7 @@ use super::message::{Attributes, Builder, NLM_F_EXCL, NLM_F_REPLACE};
 use crate::net::iface::{self, AddressFlags, Change, Flags, Interface, Kind, Neighbour, Route};
 use crate::net::socket::{AF_INET, AF_INET6, AF_UNSPEC};
 use crate::prelude::*;
-use crate::process::credentials::cap;
+use crate::task::credentials::cap;
 use alloc::vec;
 use core::net::IpAddr;
 

@@ -3,9 +3,9 @@
 use super::super::options::Switches;
 use super::super::socket::{deadline, wait_error};
 use super::{Identity, Kind, State, UnixSocket, flight};
-use crate::file::PollEvents;
 use crate::prelude::*;
 use crate::sync::WaitReason;
+use crate::vfs::PollEvents;
 use alloc::collections::VecDeque;
 use core::sync::atomic::Ordering;
 

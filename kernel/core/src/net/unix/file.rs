@@ -5,8 +5,8 @@ use super::super::options::{Common, OptionIn, SO_PEEK_OFF, SO_PEERCRED, SO_PEERG
 use super::super::socket::{AF_UNIX, AF_UNSPEC, Accepted, How, MsgFlags, Outgoing, Received, Socket};
 use super::send::Ancillary;
 use super::{Kind, Ucred, UnixSocket, name};
-use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
 use crate::prelude::*;
+use crate::vfs::{FileOps, OpenFile, PollEvents, PollTable};
 use core::any::Any;
 use core::sync::atomic::Ordering;
 use zerocopy::IntoBytes;

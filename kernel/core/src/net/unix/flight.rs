@@ -9,10 +9,10 @@
 //! socket's state, then inboxes.
 
 use super::{Message, UnixSocket};
-use crate::file::OpenFile;
 use crate::prelude::*;
-use crate::process::credentials::cap;
-use crate::process::process::rlimit;
+use crate::task::credentials::cap;
+use crate::task::process::rlimit;
+use crate::vfs::OpenFile;
 use alloc::collections::BTreeMap;
 use base::flight::{Node, garbage};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -20,10 +20,10 @@ mod urgent;
 
 use super::options::Common;
 use super::socket::{self, AF_UNIX};
-use crate::file::{PollEvents, PollSet};
-use crate::fs::Path;
 use crate::prelude::*;
-use crate::process::Credentials;
+use crate::task::Credentials;
+use crate::vfs::Path;
+use crate::vfs::{PollEvents, PollSet};
 use alloc::collections::VecDeque;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use flight::Flying;

@@ -3,8 +3,9 @@
 use super::super::message::Address;
 use super::super::socket::AF_UNIX;
 use super::{Kind, Name, UnixSocket};
-use crate::fs::{self, FileType, Path, permission};
 use crate::prelude::*;
+use crate::vfs;
+use crate::vfs::{FileType, Path, permission};
 use core::sync::atomic::{AtomicU64, Ordering};
 use hashbrown::HashMap;
 
@@ -76,7 +77,7 @@ impl UnixSocket {
             return Err(Errno::EINVAL);
         }
         let path = path_of(name);
-        let place = fs::create_socket_node(path, self.common.attributes.mode())?;
+        let place = vfs::create_socket_node(path, self.common.attributes.mode())?;
         let mut bound = path.to_vec();
         bound.push(0);
         self.register(inode_key(&place), bound.into(), Some(place))
@@ -135,7 +136,7 @@ impl UnixSocket {
         let key = if name.first() == Some(&0) {
             Key::Abstract(self.kind as u8, name.to_vec())
         } else {
-            let place = fs::lookup(fs::AT_FDCWD, path_of(name), true)?;
+            let place = vfs::lookup(vfs::AT_FDCWD, path_of(name), true)?;
             permission::check_current(&**place.inode(), permission::WRITE)?;
             if place.inode().file_type() != FileType::Socket {
                 return Err(Errno::ECONNREFUSED);

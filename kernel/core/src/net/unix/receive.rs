@@ -3,9 +3,9 @@
 use super::super::options::Switches;
 use super::super::socket::{How, MsgFlags, deadline, wait_error};
 use super::{Kind, Message, Name, Ucred, UnixSocket, flight};
-use crate::file::{OpenFile, PollEvents};
 use crate::prelude::*;
 use crate::sync::WaitReason;
+use crate::vfs::{OpenFile, PollEvents};
 use core::sync::atomic::Ordering;
 use smallvec::SmallVec;
 

@@ -7,8 +7,8 @@
 use super::super::options::Switches;
 use super::receive::UsedUp;
 use super::{Inbox, Kind, Message, UnixSocket, flight};
-use crate::file::PollEvents;
 use crate::prelude::*;
+use crate::vfs::PollEvents;
 use alloc::collections::VecDeque;
 
 impl Message {

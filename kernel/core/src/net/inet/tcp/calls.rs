@@ -8,13 +8,13 @@ use super::connection::{Begins, Effects};
 use super::listener::{Listener, MAX_BACKLOG};
 use super::table::{self, Name};
 use super::{PORTS, Progress, State, Tcp};
-use crate::file::PollEvents;
 use crate::net::iface;
 use crate::net::inet::options::Switch;
 use crate::net::options::Switches;
 use crate::net::socket::{AF_INET6, AF_UNSPEC, deadline, wait_error};
 use crate::prelude::*;
 use crate::sync::{WaitError, WaitReason};
+use crate::vfs::PollEvents;
 use base::net::engine::State as Phase;
 
 impl Tcp {

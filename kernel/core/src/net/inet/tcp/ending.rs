@@ -5,9 +5,9 @@ use super::super::output::{self, Queue};
 use super::connection::{Effects, FIN_WAIT_NS, ORPHAN_NS};
 use super::listener::Listener;
 use super::{PORTS, State, Tcp, table};
-use crate::file::PollEvents;
 use crate::prelude::*;
 use crate::sync::WaitReason;
+use crate::vfs::PollEvents;
 use base::net::engine::State as Phase;
 
 impl Tcp {

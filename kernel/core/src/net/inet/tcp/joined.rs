@@ -14,11 +14,11 @@ use super::table::{self, Name};
 use super::transfer::Step;
 use super::urgent::{Reach, Urgent};
 use super::{Endpoint, PORTS, Progress, State, Tcp, buffers, make};
-use crate::file::PollEvents;
 use crate::net::iface;
 use crate::net::options::Switches;
 use crate::net::socket::MsgFlags;
 use crate::prelude::*;
+use crate::vfs::PollEvents;
 use base::net::ring::ByteRing;
 
 /// The most bytes copied under one lock at once.

@@ -1,7 +1,6 @@
 //! A TCP socket as a file and as a socket.
 
 use super::{Endpoint, Tcp};
-use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
 use crate::net::inet::options as ip_options;
 use crate::net::message::Address;
 use crate::net::options::{
@@ -9,6 +8,7 @@ use crate::net::options::{
 };
 use crate::net::socket::{Accepted, How, Outgoing, Received, SOCK_STREAM, Socket};
 use crate::prelude::*;
+use crate::vfs::{FileOps, OpenFile, PollEvents, PollTable};
 use base::net::packet::PROTO_TCP;
 use core::any::Any;
 

@@ -6,10 +6,10 @@
 //! connection over the wire neither sends one nor looks at one.
 
 use super::Tcp;
-use crate::file::PollEvents;
 use crate::net::options::Switches;
 use crate::net::socket::{MsgFlags, Received};
 use crate::prelude::*;
+use crate::vfs::PollEvents;
 
 struct Mark {
     /// Bytes of the stream before it.

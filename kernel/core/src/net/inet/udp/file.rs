@@ -1,7 +1,6 @@
 //! A UDP socket as a socket of the calls, and as a file.
 
 use super::UdpSocket;
-use crate::file::{FileOps, OpenFile, PollEvents, PollTable};
 use crate::net::iface;
 use crate::net::inet::address::{self, Endpoint};
 use crate::net::inet::control::UDP_SEGMENT;
@@ -14,6 +13,7 @@ use crate::net::options::{Common, OptionIn, SO_BINDTODEVICE, SOL_SOCKET, Switche
 use crate::net::socket::{AF_INET6, AF_UNSPEC, How, Outgoing, Received, SOCK_DGRAM, Socket};
 use crate::prelude::*;
 use crate::sync::WaitReason;
+use crate::vfs::{FileOps, OpenFile, PollEvents, PollTable};
 use base::net::packet::{PROTO_UDP, PROTO_UDPLITE};
 use core::any::Any;
 use core::sync::atomic::Ordering;

@@ -1,0 +1,193 @@
+//! memfd_create(2): sealed files without a name, and the seals themselves (kept in the [`MemObject`]).
+
+use crate::mm::area::AreaFlags;
+use crate::mm::object::MemObject;
+use crate::prelude::*;
+use crate::vfs::ops::{Advance, SeekFrom};
+use crate::vfs::{Attributes, FileOps, OpenFile, OpenFlags};
+use crate::vfs::{FileType, Stat};
+use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+pub const F_SEAL_SEAL: u32 = 0x1;
+pub const F_SEAL_SHRINK: u32 = 0x2;
+pub const F_SEAL_GROW: u32 = 0x4;
+pub const F_SEAL_WRITE: u32 = 0x8;
+pub const F_SEAL_FUTURE_WRITE: u32 = 0x10;
+const ALL_SEALS: u32 = 0x1f;
+/// Seal word of an object that takes no seals.
+pub const NONE: u32 = 1 << 31;
+
+const MFD_CLOEXEC: u32 = 1;
+const MFD_ALLOW_SEALING: u32 = 2;
+const MFD_HUGETLB: u32 = 4;
+/// "memfd:" and the name are at most NAME_MAX bytes.
+const NAME_MAX: usize = 255 - 6;
+
+fn seals(object: &MemObject) -> u32 {
+    object.seals.load(Ordering::Acquire)
+}
+
+/// A file that takes no seals, and says so by the seal on seals, as those of tmpfs do.
+pub fn seal_seals(object: &MemObject) {
+    object.seals.store(F_SEAL_SEAL, Ordering::Release);
+}
+
+/// EPERM when writing (up to `end`) is sealed.
+pub fn check_write(object: &MemObject, end: u64) -> Result<(), Errno> {
+    let seals = seals(object);
+    if seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0 || seals & F_SEAL_GROW != 0 && end > object.len() {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
+}
+
+/// EPERM when growing or shrinking to `len` is sealed.
+pub fn check_resize(object: &MemObject, len: u64) -> Result<(), Errno> {
+    let (seals, old) = (seals(object), object.len());
+    if seals & F_SEAL_SHRINK != 0 && len < old || seals & F_SEAL_GROW != 0 && len > old {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
+}
+
+/// A shared mapping of a sealed file: EPERM for a writable one; a read-only one stays so.
+pub fn check_mapping(object: &MemObject, write: bool, may: &mut AreaFlags) -> Result<(), Errno> {
+    if seals(object) & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0 {
+        if write {
+            return Err(Errno::EPERM);
+        }
+        may.remove(AreaFlags::MAY_WRITE);
+    }
+    Ok(())
+}
+
+fn sealable(file: &OpenFile) -> Result<Arc<MemObject>, Errno> {
+    let object = file.ops.mem_object(file).map_err(|_| Errno::EINVAL)?;
+    if seals(&object) == NONE { Err(Errno::EINVAL) } else { Ok(object) }
+}
+
+/// fcntl(F_ADD_SEALS): EINVAL (no memfd, unknown seal), EPERM (sealed, not writable), EBUSY (mapped writable).
+pub fn add_seals(file: &OpenFile, new: u32) -> SysResult {
+    if !file.is_writable() {
+        return Err(Errno::EPERM);
+    }
+    if new & !ALL_SEALS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let object = sealable(file)?;
+    if seals(&object) & F_SEAL_SEAL != 0 {
+        return Err(Errno::EPERM);
+    }
+    if new & F_SEAL_WRITE != 0 && seals(&object) & F_SEAL_WRITE == 0 {
+        object.mappings.deny_writable()?;
+    }
+    object.seals.fetch_or(new, Ordering::AcqRel);
+    Ok(0)
+}
+
+/// fcntl(F_GET_SEALS): EINVAL when the file takes no seals.
+pub fn get_seals(file: &OpenFile) -> SysResult {
+    Ok(seals(&*sealable(file)?) as usize)
+}
+
+/// The file behind a memfd.
+pub struct MemFd {
+    object: Arc<MemObject>,
+    name: Vec<u8>,
+    ino: u64,
+    attributes: Attributes,
+    /// Serialises writes, as an inode's lock does.
+    write_lock: Mutex<()>,
+}
+
+static NEXT_INO: AtomicU64 = AtomicU64::new(1);
+
+impl FileOps for MemFd {
+    fn read(&self, _file: &OpenFile, offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
+        self.object.read(offset, dst)
+    }
+    fn write(&self, file: &OpenFile, offset: u64, src: &mut UserReader<'_>) -> SysResult {
+        let _order = self.write_lock.lock();
+        let offset = if file.flags().contains(OpenFlags::APPEND) { self.object.len() } else { offset };
+        let moved = self.object.write(offset, src)?;
+        file.append_position.store(offset + moved as u64, Ordering::Relaxed);
+        self.attributes.touch_modified();
+        Ok(moved)
+    }
+    fn advance(&self) -> Advance {
+        Advance::Position
+    }
+    fn seek(&self, _file: &OpenFile, current: u64, from: SeekFrom) -> Result<u64, Errno> {
+        let add = |base: u64, delta: i64| {
+            base.checked_add_signed(delta).filter(|at| *at <= i64::MAX as u64).ok_or(Errno::EINVAL)
+        };
+        match from {
+            SeekFrom::Start(at) => add(at, 0),
+            SeekFrom::Current(delta) => add(current, delta),
+            SeekFrom::End(delta) => add(self.object.len(), delta),
+            SeekFrom::Data(at) => self.object.seek(at, false),
+            SeekFrom::Hole(at) => self.object.seek(at, true),
+        }
+    }
+    fn mem_object(&self, _file: &OpenFile) -> Result<Arc<MemObject>, Errno> {
+        Ok(self.object.clone())
+    }
+    fn fsync(&self, _file: &OpenFile, _data_only: bool) -> Result<(), Errno> {
+        Ok(())
+    }
+    fn truncate(&self, _file: &OpenFile, len: u64) -> Result<(), Errno> {
+        let _order = self.write_lock.lock();
+        self.object.truncate(len)?;
+        self.attributes.touch_modified();
+        Ok(())
+    }
+    fn fallocate(&self, _file: &OpenFile, mode: u32, offset: u64, len: u64) -> Result<(), Errno> {
+        let _order = self.write_lock.lock();
+        self.object.fallocate(mode, offset, len)?;
+        self.attributes.touch_modified();
+        Ok(())
+    }
+    fn anonymous_name(&self) -> Option<String> {
+        Some(alloc::format!("/memfd:{} (deleted)", String::from_utf8_lossy(&self.name)))
+    }
+    fn stat(&self, _file: &OpenFile) -> Option<Stat> {
+        Some(self.attributes.complete(Stat {
+            dev: 1,
+            ino: self.ino,
+            mode: FileType::Regular.mode_bits(),
+            size: self.object.len(),
+            block_size: PAGE_SIZE as u32,
+            blocks: self.object.nr_pages() as u64 * (PAGE_SIZE as u64 / 512),
+            ..Stat::default()
+        }))
+    }
+    fn attributes(&self) -> Option<&Attributes> {
+        Some(&self.attributes)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// memfd_create(2): EINVAL (flags, name too long), EFAULT, EMFILE. Huge pages: ENODEV-free honesty, EINVAL.
+pub fn sys_memfd_create(name: UserAddr, flags: u32) -> SysResult {
+    if flags & !(MFD_CLOEXEC | MFD_ALLOW_SEALING) != 0 {
+        // MFD_HUGETLB: there is no pool of huge pages.
+        return Err(if flags & MFD_HUGETLB != 0 { Errno::ENOSYS } else { Errno::EINVAL });
+    }
+    let name = crate::user::read_cstring(name, NAME_MAX, Errno::EINVAL)?;
+    let object = MemObject::anonymous(0);
+    object.seals.store(if flags & MFD_ALLOW_SEALING != 0 { 0 } else { F_SEAL_SEAL }, Ordering::Release);
+    let memfd = Arc::new(MemFd {
+        object,
+        name,
+        ino: NEXT_INO.fetch_add(1, Ordering::Relaxed),
+        attributes: Attributes::new(0o777),
+        write_lock: Mutex::new(()),
+    });
+    memfd.attributes.give_to_caller();
+    memfd.attributes.start_times();
+    let file = OpenFile::anonymous(memfd, OpenFlags::RDWR | OpenFlags::LARGEFILE);
+    crate::vfs::table::install(file, flags & MFD_CLOEXEC != 0)
+}

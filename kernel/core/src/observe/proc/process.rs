@@ -1,0 +1,288 @@
+//! /proc/PID and /proc/PID/task/TID.
+
+use super::descriptors::{Descriptors, Info};
+use super::status;
+use super::system::{Format, mount_table};
+use super::{Directory, Listed, Node, number};
+use crate::mm::AddressSpace;
+use crate::prelude::*;
+use crate::process::may_inspect;
+use crate::task::credentials::cap;
+use crate::task::life;
+use crate::vfs::{FileType, Path};
+use core::sync::atomic::Ordering;
+
+/// The process a file is about, and the thread where it is about one.
+pub struct ProcessDirectory {
+    pub ino: u64,
+    pub process: Arc<Process>,
+    pub task: Option<Arc<Task>>,
+}
+
+/// Who owns /proc/PID: the effective ids; root when the process may not be dumped.
+pub fn owner_of(process: &Process) -> (u32, u32) {
+    if process.life.dumpable.load(Ordering::Relaxed) != 1 {
+        return (0, 0);
+    }
+    let creds = process.creds();
+    (creds.euid, creds.egid)
+}
+
+/// What the texts are made of.
+#[derive(Clone)]
+pub struct Subject {
+    pub process: Arc<Process>,
+    pub thread: Option<Arc<Task>>,
+}
+
+impl Subject {
+    /// The thread, or one of the process: ESRCH for a zombie, which has none.
+    pub fn task(&self) -> Result<Arc<Task>, Errno> {
+        self.thread.clone().or_else(|| self.process.any_thread()).ok_or(Errno::ESRCH)
+    }
+    pub fn space(&self) -> Option<Arc<AddressSpace>> {
+        self.task().ok()?.mm.get()
+    }
+    /// ESRCH once it is reaped.
+    fn check_alive(&self) -> Result<(), Errno> {
+        if self.process.life.state.load(Ordering::Acquire) == life::REAPED { Err(Errno::ESRCH) } else { Ok(()) }
+    }
+    pub fn check_inspect(&self) -> Result<(), Errno> {
+        if may_inspect(&self.process) { Ok(()) } else { Err(Errno::EACCES) }
+    }
+}
+
+type Text = fn(&Subject) -> Result<Vec<u8>, Errno>;
+
+/// Name, permission bits, whether only who may inspect the process reads it, the text.
+const TEXTS: &[(&str, u32, bool, Text)] = &[
+    ("auxv", 0o400, true, |subject| Ok(subject.space().map(|space| space.auxv()).unwrap_or_default())),
+    ("cgroup", 0o444, false, |_| Ok(b"0::/\n".to_vec())),
+    ("cmdline", 0o444, false, cmdline),
+    ("environ", 0o400, true, environ),
+    ("io", 0o400, true, |subject| status::io(subject)),
+    ("limits", 0o444, false, |subject| Ok(status::limits(subject).into_bytes())),
+    ("maps", 0o444, true, |subject| {
+        Ok(subject.space().map(|space| space.format_maps(false)).unwrap_or_default().into_bytes())
+    }),
+    ("mountinfo", 0o444, false, |subject| mounts(subject, Format::MountInfo)),
+    ("mounts", 0o444, false, |subject| mounts(subject, Format::Mounts)),
+    ("mountstats", 0o400, false, |subject| mounts(subject, Format::MountStats)),
+    ("oom_score", 0o444, false, |subject| Ok(alloc::format!("{}\n", status::oom_score(subject)).into_bytes())),
+    ("personality", 0o400, true, |subject| {
+        Ok(alloc::format!("{:08x}\n", subject.task()?.personality.load(Ordering::Relaxed)).into_bytes())
+    }),
+    ("sched", 0o444, false, |subject| Ok(status::sched(&*subject.task()?).into_bytes())),
+    ("schedstat", 0o444, false, |subject| Ok(status::schedstat(&*subject.task()?).into_bytes())),
+    ("smaps", 0o444, true, |subject| {
+        Ok(subject.space().map(|space| space.format_maps(true)).unwrap_or_default().into_bytes())
+    }),
+    ("stack", 0o400, true, |subject| Ok(status::stack(&*subject.task()?).into_bytes())),
+    ("stat", 0o444, false, |subject| Ok(status::stat(subject).into_bytes())),
+    ("statm", 0o444, false, |subject| Ok(status::statm(subject).into_bytes())),
+    ("status", 0o444, false, |subject| Ok(status::status(subject).into_bytes())),
+    ("syscall", 0o400, true, |subject| Ok(status::syscall(&*subject.task()?).into_bytes())),
+    ("wait", 0o444, false, |subject| Ok(crate::observe::waits::line(&subject.task()?).into_bytes())),
+    ("wchan", 0o444, false, |subject| Ok(status::wchan(&*subject.task()?).into_bytes())),
+];
+
+/// What else is in /proc/PID, in the order it is listed behind the texts.
+const OTHERS: &[(&str, FileType)] = &[
+    ("comm", FileType::Regular),
+    ("cwd", FileType::Symlink),
+    ("exe", FileType::Symlink),
+    ("fd", FileType::Directory),
+    ("fdinfo", FileType::Directory),
+    ("net", FileType::Directory),
+    ("ns", FileType::Directory),
+    ("oom_score_adj", FileType::Regular),
+    ("root", FileType::Symlink),
+    ("task", FileType::Directory),
+];
+
+impl Directory for ProcessDirectory {
+    fn process(&self) -> Option<&Arc<Process>> {
+        // A thread's directory is no process's.
+        self.task.is_none().then_some(&self.process)
+    }
+    fn lookup(&self, name: &str) -> Option<Arc<Node>> {
+        let subject = Subject { process: self.process.clone(), thread: self.task.clone() };
+        subject.check_alive().ok()?;
+        let owner = owner_of(&self.process);
+        let ino = number(self.ino, name);
+        if let Some((_, mode, guarded, text)) = TEXTS.iter().find(|entry| entry.0 == name) {
+            return Some(Node::text(ino, *mode, owner, move || {
+                subject.check_alive()?;
+                if *guarded {
+                    subject.check_inspect()?;
+                }
+                text(&subject)
+            }));
+        }
+        OTHERS.iter().find(|(known, _)| *known == name && (*known != "task" || self.task.is_none()))?;
+        Some(match name {
+            "comm" => comm(ino, owner, subject),
+            "oom_score_adj" => oom_score_adj(ino, owner, subject),
+            "cwd" => place(ino, owner, subject, |subject| subject.task()?.fs.get().try_cwd().ok_or(Errno::ENOENT)),
+            "root" => place(ino, owner, subject, |subject| subject.task()?.fs.get().try_root().ok_or(Errno::ENOENT)),
+            "exe" => place(ino, owner, subject, |subject| {
+                let file = subject.process.executable.lock().clone();
+                file.and_then(|file| file.path.clone()).ok_or(Errno::ENOENT)
+            }),
+            "fd" => Node::directory(ino, 0o500, owner, Descriptors { ino, subject, info: Info::Link }),
+            "fdinfo" => Node::directory(ino, 0o555, owner, Descriptors { ino, subject, info: Info::Text }),
+            "net" => super::net::directory(ino),
+            "ns" => Node::directory(ino, 0o511, owner, NameSpaces { ino }),
+            _ => Node::directory(ino, 0o555, owner, Threads { ino, process: self.process.clone() }),
+        })
+    }
+    fn list(&self) -> Vec<Listed> {
+        let texts = TEXTS.iter().map(|entry| (entry.0, FileType::Regular));
+        let others = OTHERS.iter().copied().filter(|(name, _)| *name != "task" || self.task.is_none());
+        let all = texts.chain(others).enumerate();
+        all.map(|(position, (name, kind))| Listed { position: position as u64, name: String::from(name), kind })
+            .collect()
+    }
+}
+
+/// A link to a place of the process, for who may inspect it.
+fn place(ino: u64, owner: (u32, u32), subject: Subject, find: fn(&Subject) -> Result<Path, Errno>) -> Arc<Node> {
+    let look = move |subject: &Subject| {
+        subject.check_inspect()?;
+        find(subject)
+    };
+    let other = subject.clone();
+    Node::magic_link(ino, 0o777, owner, move || Ok(look(&subject)?.display()), move || look(&other))
+}
+
+fn comm(ino: u64, owner: (u32, u32), subject: Subject) -> Arc<Node> {
+    let target = subject.clone();
+    Node::writable(
+        ino,
+        0o644,
+        owner,
+        move || Ok(alloc::format!("{}\n", status::name(&subject)).into_bytes()),
+        move |bytes| {
+            if !Arc::ptr_eq(&target.process, &current().process) {
+                return Err(Errno::EINVAL);
+            }
+            target.task()?.set_comm(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+            Ok(())
+        },
+    )
+}
+
+fn oom_score_adj(ino: u64, owner: (u32, u32), subject: Subject) -> Arc<Node> {
+    let target = subject.process.clone();
+    Node::writable(
+        ino,
+        0o644,
+        owner,
+        move || Ok(alloc::format!("{}\n", subject.process.oom_score_adj.load(Ordering::Relaxed)).into_bytes()),
+        move |bytes| {
+            let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
+            let value: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+            if !(-1000..=1000).contains(&value) {
+                return Err(Errno::EINVAL);
+            }
+            let old = target.oom_score_adj.load(Ordering::Relaxed);
+            if value < old && !current().creds().has_cap(cap::SYS_RESOURCE) {
+                return Err(Errno::EACCES);
+            }
+            target.oom_score_adj.store(value, Ordering::Relaxed);
+            Ok(())
+        },
+    )
+}
+
+/// Bytes `range` of a process's memory, as far as they can be read.
+fn memory(space: &AddressSpace, range: (u64, u64)) -> Result<Vec<u8>, Errno> {
+    const MAX: u64 = 1 << 21;
+    let len = range.1.saturating_sub(range.0).min(MAX) as usize;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+    bytes.resize(len, 0);
+    let read = space.read_remote(range.0, &mut bytes);
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+fn cmdline(subject: &Subject) -> Result<Vec<u8>, Errno> {
+    let Some(space) = subject.space() else { return Ok(Vec::new()) };
+    let layout = space.layout();
+    let mut bytes = memory(&space, layout.args)?;
+    // A program that overwrote the end of its arguments goes on into its environment.
+    if bytes.last().is_some_and(|&last| last != 0) {
+        bytes.extend(memory(&space, layout.env)?);
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        bytes.truncate(end);
+    }
+    Ok(bytes)
+}
+
+fn environ(subject: &Subject) -> Result<Vec<u8>, Errno> {
+    match subject.space() {
+        Some(space) => memory(&space, space.layout().env),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn mounts(subject: &Subject, format: Format) -> Result<Vec<u8>, Errno> {
+    let root = subject.task()?.fs.get().try_root().ok_or(Errno::EINVAL)?;
+    Ok(mount_table(&root, format).into_bytes())
+}
+
+struct Threads {
+    ino: u64,
+    process: Arc<Process>,
+}
+
+impl Directory for Threads {
+    fn lookup(&self, name: &str) -> Option<Arc<Node>> {
+        let tid: u32 = name.parse().ok()?;
+        let task = self.process.threads.lock().iter().find(|task| task.tid() == tid).cloned()?;
+        let ino = number(self.ino, name);
+        let directory = ProcessDirectory { ino, process: self.process.clone(), task: Some(task) };
+        Some(Node::directory(ino, 0o555, owner_of(&self.process), directory))
+    }
+    fn list(&self) -> Vec<Listed> {
+        let mut tids: Vec<u32> = self.process.threads.lock().iter().map(|task| task.tid()).collect();
+        tids.sort_unstable();
+        let listed =
+            |tid: u32| Listed { position: tid as u64, name: alloc::format!("{tid}"), kind: FileType::Directory };
+        tids.into_iter().map(listed).collect()
+    }
+}
+
+/// The name spaces, of which there is one each.
+struct NameSpaces {
+    ino: u64,
+}
+
+const NAME_SPACES: &[(&str, u64)] = &[
+    ("cgroup", 0xeffffffb),
+    ("ipc", 0xefffffff),
+    ("mnt", 0xeffffff8),
+    ("net", 0xeffffff9),
+    ("pid", 0xeffffffc),
+    ("user", 0xeffffffd),
+    ("uts", 0xeffffffe),
+];
+
+impl Directory for NameSpaces {
+    fn lookup(&self, name: &str) -> Option<Arc<Node>> {
+        let (name, id) = NAME_SPACES.iter().find(|(known, _)| *known == name)?;
+        let target = move || Ok(alloc::format!("{name}:[{id}]").into_bytes());
+        Some(Node::magic_link(number(self.ino, name), 0o777, (0, 0), target, || Err(Errno::EACCES)))
+    }
+    fn list(&self) -> Vec<Listed> {
+        let entries = NAME_SPACES.iter().enumerate();
+        entries
+            .map(|(position, (name, _))| Listed {
+                position: position as u64,
+                name: String::from(*name),
+                kind: FileType::Symlink,
+            })
+            .collect()
+    }
+}

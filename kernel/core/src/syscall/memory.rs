@@ -1,0 +1,172 @@
+//! The system calls of the mmap family: decoding, the checks that concern descriptors, and the answer.
+
+use crate::mm::area::AreaFlags;
+use crate::mm::map::{Source, may_lock};
+use crate::mm::remap::RemapFlags;
+use crate::mm::space::{MapFlags, Prot};
+use crate::prelude::*;
+use base::addr::{USER_END, page_up};
+
+pub use crate::file::memfd::sys_memfd_create;
+pub use crate::mm::advise::{
+    sys_madvise, sys_mincore, sys_mlock, sys_mlock2, sys_mlockall, sys_msync, sys_munlock, sys_munlockall,
+};
+pub use crate::mm::membarrier::sys_membarrier;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+/// personality(2) bit: readable mappings are executable too.
+const READ_IMPLIES_EXEC: u32 = 0x040_0000;
+
+/// brk(2).
+pub fn sys_brk(addr: UserAddr) -> SysResult {
+    Ok(current().address_space().brk(addr.untagged().0) as usize)
+}
+
+/// munmap(2).
+pub fn sys_munmap(addr: UserAddr, len: usize) -> SysResult {
+    let start = addr.untagged().0;
+    let end = start.checked_add(len as u64).ok_or(Errno::EINVAL)?;
+    current().address_space().unmap(start..end).map(|()| 0)
+}
+
+/// mmap(2).
+pub fn sys_mmap(addr: UserAddr, len: usize, prot: u32, flags: u32, fd: i32, offset: u64) -> SysResult {
+    if !offset.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let kind = flags & 0xf;
+    let map_flags = MapFlags::from_bits_truncate(flags);
+    let mut prot = Prot::from_bits_truncate(prot);
+    let anonymous = map_flags.contains(MapFlags::ANONYMOUS);
+    let file = if anonymous { None } else { Some(crate::vfs::table::file(fd)?) };
+    if map_flags.contains(MapFlags::HUGETLB) {
+        // There is no pool of huge pages, so there is never one free.
+        return Err(if anonymous { Errno::ENOMEM } else { Errno::EINVAL });
+    }
+    if len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    if prot.contains(Prot::READ)
+        && current().personality.load(core::sync::atomic::Ordering::Relaxed) & READ_IMPLIES_EXEC != 0
+    {
+        prot |= Prot::EXEC;
+    }
+    let rounded = page_up(len as u64).ok_or(Errno::ENOMEM)?;
+    offset.checked_add(rounded).ok_or(Errno::EOVERFLOW)?;
+    let mut addr = addr.0;
+    if map_flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
+        if addr > USER_END || rounded > USER_END - addr {
+            return Err(Errno::ENOMEM);
+        }
+        if !addr.is_multiple_of(PAGE) {
+            return Err(Errno::EINVAL);
+        }
+    } else {
+        addr = UserAddr(addr).untagged().0;
+        if rounded > USER_END {
+            return Err(Errno::ENOMEM);
+        }
+    }
+    if map_flags.contains(MapFlags::LOCKED) {
+        may_lock()?;
+    }
+    let mut may = AreaFlags::MAY_ALL;
+    let mut object = None;
+    match (&file, kind) {
+        (None, 1) if map_flags.contains(MapFlags::GROWSDOWN) => return Err(Errno::EINVAL),
+        (None, 1 | 2) => {}
+        (Some(file), 1..=3) => {
+            if kind == 3 && flags & !KNOWN_FLAGS != 0 {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            if kind != 2 {
+                if prot.contains(Prot::WRITE) && !file.is_writable() {
+                    return Err(Errno::EACCES);
+                }
+                if !file.is_writable() {
+                    may.remove(AreaFlags::MAY_WRITE);
+                }
+            }
+            if !file.is_readable() {
+                return Err(Errno::EACCES);
+            }
+            let pages = file.ops.mem_object(file)?;
+            if map_flags.contains(MapFlags::GROWSDOWN) {
+                return Err(Errno::EINVAL);
+            }
+            if kind != 2 {
+                crate::file::memfd::check_mapping(&pages, prot.contains(Prot::WRITE), &mut may)?;
+            }
+            object = Some((pages, offset));
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    let source = Source { object, file, name: None, may };
+    let flags = if kind == 3 { map_flags | MapFlags::SHARED } else { map_flags };
+    let flags = if kind == 2 { flags.difference(MapFlags::SHARED) } else { flags.difference(MapFlags::PRIVATE) };
+    current().address_space().map_source(addr, len as u64, prot, flags, source).map(|addr| addr as usize)
+}
+
+/// What MAP_SHARED_VALIDATE knows (the huge-page size bits included).
+const KNOWN_FLAGS: u32 = 0x7c00_0000
+    | MapFlags::SHARED_VALIDATE.bits()
+    | MapFlags::FIXED.bits()
+    | MapFlags::ANONYMOUS.bits()
+    | MapFlags::GROWSDOWN.bits()
+    | MapFlags::DENYWRITE.bits()
+    | MapFlags::EXECUTABLE.bits()
+    | MapFlags::LOCKED.bits()
+    | MapFlags::NORESERVE.bits()
+    | MapFlags::POPULATE.bits()
+    | MapFlags::NONBLOCK.bits()
+    | MapFlags::STACK.bits()
+    | MapFlags::HUGETLB.bits()
+    | MapFlags::FIXED_NOREPLACE.bits();
+
+/// mprotect(2).
+pub fn sys_mprotect(addr: UserAddr, len: usize, prot: u32) -> SysResult {
+    const PROT_SEM: u32 = 8;
+    const PROT_GROWSDOWN: u32 = 0x0100_0000;
+    const PROT_GROWSUP: u32 = 0x0200_0000;
+    let start = addr.untagged().0;
+    let grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP);
+    let prot = prot & !(PROT_GROWSDOWN | PROT_GROWSUP);
+    if grows == PROT_GROWSDOWN | PROT_GROWSUP || !start.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    let end =
+        page_up(len as u64).and_then(|len| start.checked_add(len)).filter(|end| *end > start).ok_or(Errno::ENOMEM)?;
+    if prot & !(Prot::all().bits() | PROT_SEM) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut prot = Prot::from_bits_truncate(prot);
+    if prot.contains(Prot::READ)
+        && current().personality.load(core::sync::atomic::Ordering::Relaxed) & READ_IMPLIES_EXEC != 0
+    {
+        prot |= Prot::EXEC;
+    }
+    let space = current().address_space();
+    let mut start = start;
+    if grows != 0 {
+        let inner = space.lock();
+        let area = inner.map.get(start).ok_or(Errno::ENOMEM)?;
+        if grows == PROT_GROWSUP || !area.data.is_stack() {
+            return Err(Errno::EINVAL);
+        }
+        start = area.start;
+    }
+    if end > USER_END {
+        return Err(Errno::ENOMEM);
+    }
+    space.protect(start..end, prot).map(|()| 0)
+}
+
+/// mremap(2).
+pub fn sys_mremap(old: UserAddr, old_len: usize, new_len: usize, flags: u32, new: UserAddr) -> SysResult {
+    let flags = RemapFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+    let space = current().address_space();
+    space.remap(old.untagged().0, old_len as u64, new_len as u64, flags, new.0).map(|addr| addr as usize)
+}
