@@ -1,10 +1,9 @@
 //! Arm Generic Interrupt Controller v2 (GIC-400; IHI 0048B): distributor and CPU interfaces.
 
-use crate::mmio::{Mmio, Registers};
+use crate::mmio::{Mmio, ReadOnly, ReadWrite, RegisterBlock, Registers, WriteOnly};
 use crate::traits::{InterruptController, Ipi, Irq, Pending, Trigger};
 use core::sync::atomic::{AtomicU8, Ordering};
 use tock_registers::interfaces::{Readable, Writeable};
-use tock_registers::registers::{ReadOnly, ReadWrite, WriteOnly};
 use tock_registers::{register_bitfields, register_structs};
 
 register_bitfields! {u32,
@@ -36,6 +35,9 @@ register_structs! {
     }
 }
 
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for Distributor {}
+
 register_structs! {
     #[allow(non_snake_case)]
     CpuInterface {
@@ -47,6 +49,9 @@ register_structs! {
         (0x14 => @END),
     }
 }
+
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for CpuInterface {}
 
 /// Lowest priority the CPU interface lets through is above this.
 const PRIORITY_MASK: u32 = 0xf0;

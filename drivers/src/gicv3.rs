@@ -1,11 +1,12 @@
 //! Arm Generic Interrupt Controller v3, on the `arm-gic` crate. LPIs are not used; shared lines go to the first CPU.
 
-use crate::mmio::Mmio;
+use crate::mmio::{Mmio, ReadOnly};
 use crate::traits::{InterruptController, Ipi, Irq, Pending, Trigger};
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
 use arm_gic::gicv3::{GicCpuInterface, GicV3, SgiTarget, SgiTargetGroup};
 use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
 use spin::Mutex;
+use tock_registers::interfaces::Readable;
 
 const PRIORITY: u8 = 0xa0;
 
@@ -28,7 +29,8 @@ fn intid(irq: Irq) -> Option<IntId> {
 }
 
 impl Gic3 {
-    /// Sets the distributor up with every line off. `None` when the registers are not a GICv3's.
+    /// Sets the distributor up with every line off. `None` when the registers are not a GICv3's, or when there is no redistributor
+    /// for each of the `cpus` CPUs in the region.
     pub fn new(
         distributor: Mmio,
         redistributors: Mmio,
@@ -36,7 +38,19 @@ impl Gic3 {
         current_frame: fn() -> usize,
         affinity: fn(usize) -> Option<u64>,
     ) -> Option<Self> {
-        // SAFETY: both blocks are mapped device memory used for nothing else (Mmio's contract).
+        // A redistributor has two frames of 64 KiB, and two more where it has virtual LPIs (IHI 0069H, 12.10).
+        const TYPER: usize = 0x8;
+        const VLPIS: u64 = 1 << 1;
+        if distributor.len() < size_of::<Gicd>() || redistributors.len() < size_of::<GicrSgi>() {
+            return None;
+        }
+        let has_vlpis = redistributors.registers::<ReadOnly<u64>>(TYPER).get() & VLPIS != 0;
+        let stride = size_of::<GicrSgi>() * if has_vlpis { 2 } else { 1 };
+        if cpus == 0 || cpus > redistributors.len() / stride {
+            return None;
+        }
+        // SAFETY: both blocks are mapped device memory used for nothing else (Mmio's contract), the first as long as its registers,
+        // the second with a redistributor for each of `cpus` CPUs by the checks above; the driver checks CPU numbers against `cpus`.
         let mut gic = unsafe {
             GicV3::new(
                 UniqueMmioPointer::new(distributor.base().cast::<Gicd>()),

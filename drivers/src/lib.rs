@@ -15,5 +15,6 @@ pub mod lock;
 pub mod mmio;
 pub mod pl011;
 pub mod pl031;
+pub mod polled;
 pub mod traits;
 pub mod virtio;

@@ -1,33 +1,39 @@
 //! The drivers' lock: a spin lock that masks this CPU's interrupts while held, so that a handler on the same CPU cannot
-//! spin on what it interrupted.
+//! spin on what it interrupted. How interrupts are masked is the kernel's business: `hal::cpu` defines the two functions.
 
 use core::ops::{Deref, DerefMut};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+#[cfg(target_os = "none")]
+unsafe extern "Rust" {
+    /// Masks the calling CPU's interrupts and returns the masks as they were.
+    safe fn driver_mask_interrupts() -> u64;
+    /// Puts masks back that the other function returned on this CPU.
+    safe fn driver_restore_interrupts(masks: u64);
+}
+
+/// The host has no interrupts.
+#[cfg(not(target_os = "none"))]
+fn driver_mask_interrupts() -> u64 {
+    0
+}
+#[cfg(not(target_os = "none"))]
+fn driver_restore_interrupts(_masks: u64) {}
 
 /// The calling CPU's interrupt masks, put back on drop.
 struct Masked(u64);
 
 impl Masked {
+    #[inline(always)]
     fn new() -> Self {
-        #[cfg(target_os = "none")]
-        {
-            use aarch64_cpu::registers::DAIF;
-            use tock_registers::interfaces::{Readable, Writeable};
-            let old = DAIF.get();
-            DAIF.write(DAIF::D::Masked + DAIF::A::Masked + DAIF::I::Masked + DAIF::F::Masked);
-            Self(old)
-        }
-        #[cfg(not(target_os = "none"))]
-        Self(0)
+        Self(driver_mask_interrupts())
     }
 }
 
 impl Drop for Masked {
+    #[inline(always)]
     fn drop(&mut self) {
-        #[cfg(target_os = "none")]
-        tock_registers::interfaces::Writeable::set(&aarch64_cpu::registers::DAIF, self.0);
-        #[cfg(not(target_os = "none"))]
-        let _ = self.0;
+        driver_restore_interrupts(self.0);
     }
 }
 

@@ -1,10 +1,9 @@
 //! PL031 real-time clock (DDI 0224).
 
-use crate::mmio::{Mmio, Registers};
+use crate::mmio::{Mmio, ReadOnly, ReadWrite, RegisterBlock, Registers};
 use crate::traits::Rtc;
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
-use tock_registers::registers::{ReadOnly, ReadWrite};
 
 register_structs! {
     #[allow(non_snake_case)]
@@ -18,6 +17,9 @@ register_structs! {
         (0x10 => @END),
     }
 }
+
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for RtcRegisters {}
 
 pub struct Pl031(Registers<RtcRegisters>);
 

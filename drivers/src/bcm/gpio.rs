@@ -1,10 +1,9 @@
 //! Pins: what each is connected to, levels, pulls.
 
 use super::Soc;
-use crate::mmio::{Mmio, Registers};
+use crate::mmio::{Mmio, ReadOnly, ReadWrite, RegisterBlock, Registers, WriteOnly};
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
-use tock_registers::registers::{ReadOnly, ReadWrite, WriteOnly};
 
 register_structs! {
     #[allow(non_snake_case)]
@@ -27,6 +26,9 @@ register_structs! {
         (0xf4 => @END),
     }
 }
+
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for GpioRegisters {}
 
 /// What a pin is connected to (the FSEL encoding).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

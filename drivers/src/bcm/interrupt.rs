@@ -5,11 +5,10 @@
 //! BCM2835's 8 basic interrupts are 32 to 39, its 64 peripheral ones 64 to 127. Inter-processor interrupts are bits of mailbox 0
 //! of each core.
 
-use crate::mmio::{Mmio, Registers};
+use crate::mmio::{Mmio, ReadOnly, ReadWrite, RegisterBlock, Registers, WriteOnly};
 use crate::traits::{InterruptController, Ipi, Irq, Pending, Trigger};
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
-use tock_registers::registers::{ReadOnly, ReadWrite, WriteOnly};
 
 register_structs! {
     #[allow(non_snake_case)]
@@ -33,6 +32,9 @@ register_structs! {
     }
 }
 
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for LocalRegisters {}
+
 register_structs! {
     #[allow(non_snake_case)]
     ArmRegisters {
@@ -46,6 +48,9 @@ register_structs! {
         (0x28 => @END),
     }
 }
+
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for ArmRegisters {}
 
 const CORES: usize = 4;
 /// The GIC's numbers of the timers in the order of the local controller's bits: secure, non-secure, hypervisor, virtual.

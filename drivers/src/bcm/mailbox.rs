@@ -4,10 +4,9 @@
 //! message has cache lines of its own, written back before the question is sent and dropped before the answer is read
 //! ([`Shared`]). Nothing here waits for ever: a firmware that does not answer is [`Error::Silent`].
 
-use crate::mmio::{Mmio, Registers};
+use crate::mmio::{Mmio, ReadOnly, RegisterBlock, Registers, WriteOnly};
 use core::sync::atomic::{AtomicU32, Ordering};
 use tock_registers::interfaces::{Readable, Writeable};
-use tock_registers::registers::{ReadOnly, WriteOnly};
 use tock_registers::{register_bitfields, register_structs};
 
 register_bitfields! {u32,
@@ -29,6 +28,9 @@ register_structs! {
         (0x3c => @END),
     }
 }
+
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for MailboxRegisters {}
 
 /// A register that can be read without effect, to see whether there is a mailbox.
 pub const STATUS_OFFSET: usize = 0x18;
@@ -70,7 +72,10 @@ impl Default for Message {
 }
 
 /// The memory a message lies in, as the firmware sees it.
-pub trait Shared {
+///
+/// # Safety
+/// `bus_address` is the message's own: the firmware writes its answer there.
+pub unsafe trait Shared {
     /// The message's address on the VideoCore's bus.
     fn bus_address(&self, message: &Message) -> u32;
     /// Writes the message's cache lines to memory and drops them from the cache.
@@ -116,7 +121,7 @@ pub struct Firmware<S: 'static> {
 }
 
 impl<S: Shared> Firmware<S> {
-    /// `message` is this driver's alone.
+    /// `message` is this driver's alone: two of one message would only spoil each other's questions.
     pub fn new(mailbox: Mmio, message: &'static Message, shared: S) -> Self {
         Self { registers: mailbox.registers(0), message, shared }
     }
@@ -150,7 +155,7 @@ impl<S: Shared> Firmware<S> {
 
     /// Asks for one property: `values` go with the question, the answer's words into `answer`. Answers the answer's length in
     /// bytes, which may be more than `answer` holds.
-    pub fn property(&mut self, tag: u32, values: &[u32], answer: &mut [u32]) -> Result<usize> {
+    fn property(&mut self, tag: u32, values: &[u32], answer: &mut [u32]) -> Result<usize> {
         let room = values.len().max(answer.len());
         if room > MAX_VALUES {
             return Err(Error::Unsupported);
@@ -275,7 +280,8 @@ mod tests {
         answer: fn(&Message),
     }
 
-    impl Shared for &Model {
+    // SAFETY: nobody writes where the model says the message is.
+    unsafe impl Shared for &Model {
         fn bus_address(&self, message: &Message) -> u32 {
             assert_eq!(std::ptr::from_ref(message) as usize % 64, 0);
             BUS

@@ -1,28 +1,27 @@
 //! The mini-UART of the auxiliary block, polled, transmitting only: the log's port where the console has the PL011.
 
-use crate::mmio::{Mmio, Registers};
+use crate::mmio::{Mmio, ReadWrite, RegisterBlock, Registers};
 use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
-use tock_registers::registers::ReadWrite;
 use tock_registers::{register_bitfields, register_structs};
 
 register_bitfields! {u32,
     ENABLES [MINI_UART 0],
-    LSR [TX_ROOM 5, TX_IDLE 6],
+    pub(crate) LSR [TX_ROOM 5, TX_IDLE 6],
     CNTL [RX_ENABLE 0, TX_ENABLE 1],
 }
 
 register_structs! {
     #[allow(non_snake_case)]
-    AuxRegisters {
+    pub(crate) AuxRegisters {
         (0x00 => IRQ: ReadWrite<u32>),
         (0x04 => ENABLES: ReadWrite<u32, ENABLES::Register>),
         (0x08 => _reserved0),
-        (0x40 => IO: ReadWrite<u32>),
+        (0x40 => pub(crate) IO: ReadWrite<u32>),
         (0x44 => IER: ReadWrite<u32>),
         (0x48 => IIR: ReadWrite<u32>),
         (0x4c => LCR: ReadWrite<u32>),
         (0x50 => MCR: ReadWrite<u32>),
-        (0x54 => LSR: ReadWrite<u32, LSR::Register>),
+        (0x54 => pub(crate) LSR: ReadWrite<u32, LSR::Register>),
         (0x58 => _reserved1),
         (0x60 => CNTL: ReadWrite<u32, CNTL::Register>),
         (0x64 => STAT: ReadWrite<u32>),
@@ -30,6 +29,9 @@ register_structs! {
         (0x6c => @END),
     }
 }
+
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for AuxRegisters {}
 
 pub struct MiniUart(Registers<AuxRegisters>);
 

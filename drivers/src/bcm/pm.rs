@@ -3,11 +3,10 @@
 //! There is no switch for power: the firmware, started anew, reads a boot partition number from six scattered bits of RSTS, and
 //! 63 tells it to stay down.
 
-use crate::mmio::{Mmio, Registers};
+use crate::mmio::{Mmio, ReadWrite, RegisterBlock, Registers};
 use crate::traits::PowerControl;
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
-use tock_registers::registers::ReadWrite;
 
 register_structs! {
     #[allow(non_snake_case)]
@@ -19,6 +18,9 @@ register_structs! {
         (0x28 => @END),
     }
 }
+
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for PmRegisters {}
 
 /// A register that can be read without effect, to see whether the block is there.
 pub const RSTC_OFFSET: usize = 0x1c;

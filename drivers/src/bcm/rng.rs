@@ -1,11 +1,10 @@
 //! The chips' random number generators: BCM2835's, and the RNG200 of the BCM2711.
 
 use super::Soc;
-use crate::mmio::{Mmio, Registers};
+use crate::mmio::{Mmio, ReadOnly, ReadWrite, RegisterBlock, Registers};
 use crate::traits::Entropy;
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
-use tock_registers::registers::{ReadOnly, ReadWrite};
 
 register_structs! {
     #[allow(non_snake_case)]
@@ -19,6 +18,9 @@ register_structs! {
         (0x14 => @END),
     }
 }
+
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for Bcm2835Registers {}
 
 register_structs! {
     #[allow(non_snake_case)]
@@ -37,6 +39,9 @@ register_structs! {
         (0x28 => @END),
     }
 }
+
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for Rng200Registers {}
 
 /// What both generators throw away at first: it is less random than the rest.
 const WARM_UP: u32 = 0x4_0000;

@@ -3,11 +3,10 @@
 
 use super::{Bus, Error, Events, Layout};
 use crate::lock::IrqLock;
-use crate::mmio::{Mmio, Registers};
+use crate::mmio::{Mmio, ReadOnly, RegisterBlock, Registers, WriteOnly};
 use core::mem::ManuallyDrop;
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
-use tock_registers::registers::{ReadOnly, WriteOnly};
 use virtio_drivers::transport::mmio::{MmioTransport, MmioVersion};
 use virtio_drivers::transport::{DeviceStatus, SomeTransport, Transport};
 
@@ -23,6 +22,9 @@ register_structs! {
         (0x68 => @END),
     }
 }
+
+// SAFETY: registers and reserved bytes, laid out by the macro.
+unsafe impl RegisterBlock for MmioRegisters {}
 
 /// Queues of a device that its driver can notify.
 pub const MAX_QUEUES: usize = 8;
@@ -52,14 +54,15 @@ pub fn on_mmio(registers: Mmio) -> Result<TransportBus, Error> {
     if registers.len() < MMIO_BYTES {
         return Err(Error::Malformed);
     }
-    // SAFETY: `Mmio` is mapped for ever and this driver's alone; the size was checked; registers are 4-byte aligned as
-    // `Mmio::registers` below asserts for the same block.
+    let hot = registers.registers(0);
+    // SAFETY: `Mmio` is mapped for ever and this driver's alone; the size was checked above, and the alignment by `registers`. What
+    // `hot` reaches beside the transport are single accesses to registers that it does not reach.
     let transport = unsafe { MmioTransport::new(registers.base().cast(), registers.len()) };
     let transport = transport.map_err(|_| Error::NotFound)?;
     if transport.version() != MmioVersion::Modern {
         return Err(Error::Legacy);
     }
-    Ok(TransportBus::new(transport.into(), Hot::Mmio(registers.registers(0))))
+    Ok(TransportBus::new(transport.into(), Hot::Mmio(hot)))
 }
 
 impl TransportBus {

@@ -8,7 +8,7 @@ pub mod bus;
 mod model;
 pub mod net;
 pub mod pci;
-pub mod queue;
+pub(crate) mod queue;
 pub mod rng;
 
 pub use queue::Layout;

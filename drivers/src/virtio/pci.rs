@@ -5,11 +5,12 @@
 
 use super::Error;
 use super::bus::{Hot, MAX_QUEUES, TransportBus};
-use crate::mmio::Mmio;
+use crate::lock::IrqLock;
+use crate::mmio::{Mmio, ReadOnly, ReadWrite, Registers};
 use alloc::vec::Vec;
 use core::mem::size_of;
 use core::ptr::NonNull;
-use spin::Once;
+use tock_registers::interfaces::{Readable, Writeable};
 use virtio_drivers::transport::pci::bus::{
     BarInfo, Command, ConfigurationAccess, DeviceFunction, PCI_CAP_ID_VNDR, PciRoot,
 };
@@ -23,8 +24,11 @@ use virtio_drivers::{BufferDirection, Hal, PhysAddr};
 pub const BUS_BYTES: usize = 1 << 20;
 const FUNCTION_SHIFT: usize = 12;
 /// Registers of a function's header.
+const HEADER_TYPE: u8 = 0x0c;
+const MULTI_FUNCTION: u32 = 1 << 23;
 const INTERRUPT_PIN: usize = 0x3d;
-/// In the common configuration: `queue_select`, `queue_notify_off`, and its length.
+/// In the common configuration: `num_queues`, `queue_select`, `queue_notify_off`, and its length.
+const NUM_QUEUES: usize = 0x12;
 const QUEUE_SELECT: usize = 0x16;
 const QUEUE_NOTIFY_OFF: usize = 0x1e;
 const COMMON_BYTES: u32 = 0x38;
@@ -34,42 +38,58 @@ const MAX_CAPABILITIES: usize = 48;
 /// Maps physical device registers; `None` for addresses no machine has.
 pub type MapFn = fn(phys: u64, len: usize) -> Option<Mmio>;
 
-static MAP: Once<MapFn> = Once::new();
+/// Device memory mapped so far: address and registers.
+static MAPPED: IrqLock<Vec<(u64, Mmio)>> = IrqLock::new(Vec::new());
+
+/// The `len` bytes of device memory at `phys`, which lie in the `size` bytes at `bar` of one base address register. The register's
+/// memory is mapped once and shared by the parts of this driver and of virtio-drivers' transport.
+fn place(bar: u64, size: u64, phys: u64, len: usize, map: MapFn) -> Option<Mmio> {
+    let mut mapped = MAPPED.lock();
+    if !mapped.iter().any(|(start, _)| *start == bar) {
+        mapped.push((bar, map(bar, usize::try_from(size).ok()?)?));
+    }
+    part_of(&mapped, phys, len)
+}
+
+fn part_of(mapped: &[(u64, Mmio)], phys: u64, len: usize) -> Option<Mmio> {
+    mapped.iter().find_map(|(start, memory)| memory.part(usize::try_from(phys.checked_sub(*start)?).ok()?, len))
+}
 
 /// The configuration space of bus 0.
 struct Config(Mmio);
 
 impl Config {
-    fn word(&self, function: DeviceFunction, offset: usize) -> Option<NonNull<u32>> {
+    fn word(&self, function: DeviceFunction, offset: usize) -> Option<Registers<ReadWrite<u32>>> {
         let number = usize::from(function.device) << 3 | usize::from(function.function);
         let at = (number << FUNCTION_SHIFT) + (offset & !3);
         let ok = function.bus == 0 && function.valid() && at + 4 <= self.0.len();
-        // SAFETY: inside the mapping by the check above.
-        ok.then(|| unsafe { self.0.base().add(at).cast() })
+        ok.then(|| self.0.registers(at))
+    }
+    /// The same registers once more: this module's parts take turns.
+    fn share(&self) -> Self {
+        let Some(whole) = self.0.part(0, self.0.len()) else { unreachable!("the whole is a part") };
+        Self(whole)
     }
 }
 
 impl ConfigurationAccess for Config {
     fn read_word(&self, function: DeviceFunction, offset: u8) -> u32 {
-        // SAFETY: a mapped, aligned configuration word.
-        self.word(function, usize::from(offset)).map_or(u32::MAX, |word| unsafe { word.read_volatile() })
+        self.word(function, usize::from(offset)).map_or(u32::MAX, |word| word.get())
     }
     fn write_word(&mut self, function: DeviceFunction, offset: u8, data: u32) {
         if let Some(word) = self.word(function, usize::from(offset)) {
-            // SAFETY: as above.
-            unsafe { word.write_volatile(data) }
+            word.set(data);
         }
     }
     unsafe fn unsafe_clone(&self) -> Self {
-        Self(self.0)
+        self.share()
     }
 }
 
 /// What virtio-drivers asks of the kernel; its transport only maps registers.
 struct Glue;
 
-// SAFETY: `mmio_phys_to_virt` answers a live mapping of `size` bytes (a page of nothing when the range was not checked before,
-// which `find` does); no DMA memory is ever given out.
+// SAFETY: `mmio_phys_to_virt` answers a live mapping of `size` bytes, which `set_up` made; no DMA memory is ever given out.
 unsafe impl Hal for Glue {
     fn dma_alloc(_pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         (0, NonNull::dangling())
@@ -78,9 +98,9 @@ unsafe impl Hal for Glue {
         0
     }
     unsafe fn mmio_phys_to_virt(paddr: PhysAddr, size: usize) -> NonNull<u8> {
-        match MAP.get().and_then(|map| map(paddr, size)) {
+        match part_of(&MAPPED.lock(), paddr, size) {
             Some(mmio) => mmio.base(),
-            None => unreachable!("checked by `find`"),
+            None => unreachable!("mapped by `set_up`"),
         }
     }
     unsafe fn share(buffer: NonNull<[u8]>, _direction: BufferDirection) -> PhysAddr {
@@ -91,7 +111,8 @@ unsafe impl Hal for Glue {
 
 /// A device found on the bus.
 pub struct Found {
-    pub bus: TransportBus,
+    /// The device, or why it is left alone.
+    pub bus: Result<TransportBus, Error>,
     /// Device number on the bus, and interrupt pin (1 to 4 is INTA to INTD; 0 is none): what the bridge's interrupt map asks.
     pub device: u8,
     pub pin: u8,
@@ -125,19 +146,22 @@ pub fn find(ecam: Mmio, window: Window, map: MapFn) -> Vec<Found> {
     if ecam.len() < BUS_BYTES || window.start.checked_add(window.len).is_none() {
         return found;
     }
-    MAP.call_once(|| map);
-    let mut root = PciRoot::new(Config(ecam));
-    let functions: Vec<_> = root.enumerate_bus(0).collect();
     let config = Config(ecam);
+    let mut root = PciRoot::new(config.share());
+    let functions: Vec<_> = root.enumerate_bus(0).collect();
     let mut next = window.start;
     for (function, info) in functions {
         if info.vendor_id != VIRTIO_VENDOR_ID || virtio_device_type(&info).is_none() {
             continue;
         }
-        if let Ok(bus) = set_up(&mut root, &config, function, window, &mut next, map) {
-            let pin = config.read_word(function, (INTERRUPT_PIN & !3) as u8) >> 8 & 0xff;
-            found.push(Found { bus, device: function.device, pin: pin as u8 });
+        // A device of one function need not look at the function's number: it may answer to all of them.
+        let first = DeviceFunction { function: 0, ..function };
+        if function.function != 0 && config.read_word(first, HEADER_TYPE) & MULTI_FUNCTION == 0 {
+            continue;
         }
+        let bus = set_up(&mut root, &config, function, window, &mut next, map);
+        let pin = config.read_word(function, (INTERRUPT_PIN & !3) as u8) >> 8 & 0xff;
+        found.push(Found { bus, device: function.device, pin: pin as u8 });
     }
     found
 }
@@ -154,7 +178,7 @@ fn set_up(
     let (_, command) = root.get_status_command(function);
     root.set_command(function, command | Command::MEMORY_SPACE | Command::BUS_MASTER);
     let [common, notify, isr, device] = regions(root, config, function)?;
-    let mut place = |region: Option<Region>, least: u32| -> Result<(Mmio, u32), Error> {
+    let mut region = |region: Option<Region>, least: u32| -> Result<(Mmio, u32), Error> {
         let region = region.ok_or(Error::Malformed)?;
         let bar = root.bar_info(function, region.bar).ok().flatten().ok_or(Error::Malformed)?;
         let (address, size) = bar.memory_address_size().ok_or(Error::Malformed)?;
@@ -164,21 +188,26 @@ fn set_up(
         if !fits {
             return Err(Error::Malformed);
         }
-        let mmio = map(address + u64::from(region.offset), region.len as usize).ok_or(Error::Malformed)?;
+        let phys = address + u64::from(region.offset);
+        let mmio = place(address, size, phys, region.len as usize, map).ok_or(Error::Malformed)?;
         Ok((mmio, region.multiplier))
     };
-    let (common, _) = place(common, COMMON_BYTES)?;
-    let (notify, multiplier) = place(notify, 2)?;
-    let (isr, _) = place(isr, 1)?;
+    let (common, _) = region(common, COMMON_BYTES)?;
+    let (notify, multiplier) = region(notify, 2)?;
+    let (isr, _) = region(isr, 1)?;
     if device.is_some() {
-        place(device, 4)?;
+        region(device, 4)?;
     }
     if multiplier % 2 != 0 {
         return Err(Error::Malformed);
     }
+    let nr_queues = usize::from(common.registers::<ReadOnly<u16>>(NUM_QUEUES).get());
     let doorbells = core::array::from_fn(|queue| {
+        if queue >= nr_queues {
+            return None;
+        }
         let offset = notify_offset(&common, queue as u16).checked_mul(multiplier as usize)?;
-        (offset + size_of::<u16>() <= notify.len()).then(|| notify.registers(offset))
+        (offset.checked_add(size_of::<u16>())? <= notify.len()).then(|| notify.registers(offset))
     });
     let isr = isr.registers(0);
     let transport = PciTransport::new::<Glue, _>(root, function).map_err(|_| Error::Malformed)?;
@@ -188,11 +217,8 @@ fn set_up(
 /// Where queue `queue` is notified, in units of the multiplier.
 fn notify_offset(common: &Mmio, queue: u16) -> usize {
     debug_assert!(usize::from(queue) < MAX_QUEUES && common.len() >= COMMON_BYTES as usize);
-    // SAFETY: both registers are inside the common configuration, whose length was checked, and 2-byte aligned.
-    unsafe {
-        common.base().add(QUEUE_SELECT).cast::<u16>().write_volatile(queue);
-        usize::from(common.base().add(QUEUE_NOTIFY_OFF).cast::<u16>().read_volatile())
-    }
+    common.registers::<ReadWrite<u16>>(QUEUE_SELECT).set(queue);
+    usize::from(common.registers::<ReadOnly<u16>>(QUEUE_NOTIFY_OFF).get())
 }
 
 /// Gives the function's memory an address each, unless firmware did.

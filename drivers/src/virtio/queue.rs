@@ -19,12 +19,13 @@ const FLAG_DEVICE_WRITES: u32 = 2;
 const AVAIL_NO_INTERRUPT: u16 = 1;
 const USED_NO_NOTIFY: u16 = 1;
 
-/// Where a queue's three parts are, as the device addresses them.
+/// Where a queue's three parts are, as the device addresses them. Only [`Queue`] makes it, of memory that is the queue's: the device
+/// writes there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {
-    pub descriptors: u64,
-    pub avail: u64,
-    pub used: u64,
+    pub(super) descriptors: u64,
+    pub(super) avail: u64,
+    pub(super) used: u64,
 }
 
 /// Offsets of the parts for a queue of `size`: avail, used, total bytes.

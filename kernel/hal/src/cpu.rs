@@ -125,6 +125,16 @@ impl Drop for IrqGuard {
     }
 }
 
+/// The drivers' lock (`drivers::lock`) masks interrupts by these two.
+#[unsafe(no_mangle)]
+extern "Rust" fn driver_mask_interrupts() -> u64 {
+    core::mem::ManuallyDrop::new(IrqGuard::new()).daif
+}
+#[unsafe(no_mangle)]
+extern "Rust" fn driver_restore_interrupts(masks: u64) {
+    drop(IrqGuard { daif: masks, _not_send: PhantomData });
+}
+
 #[inline(always)]
 pub fn irqs_enabled() -> bool {
     DAIF.get() & (1 << 7) == 0

@@ -14,6 +14,7 @@ use drivers::traits::{Irq, Trigger};
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::standard::NodeStandard;
+use hal::mmio::MapError;
 
 type Probe = fn(&Device<'_>);
 
@@ -44,12 +45,12 @@ impl<'a> Device<'a> {
     /// no machine has: a driver never sees a block that is smaller than its registers.
     pub fn map(&self, index: usize, min_len: u64) -> Option<Mmio> {
         let (address, size) = self.reg(index)?;
-        let end = address.checked_add(size)?;
-        let fits = size >= min_len && size <= 64 << 20 && end < 1 << 44 && address & 3 == 0;
-        if !fits {
-            crate::warn!("{}: registers {address:#x}+{size:#x} make no sense, left alone", self.place.node.name());
+        let fits = size >= min_len && size <= 64 << 20 && address & 3 == 0;
+        let mapped = if fits { hal::mmio::map(PhysAddr(address), size as usize) } else { Err(MapError::OutOfRange) };
+        if let Err(error) = &mapped {
+            crate::warn!("{}: registers {address:#x}+{size:#x} left alone: {error:?}", self.place.node.name());
         }
-        fits.then(|| hal::mmio::map(PhysAddr(address), size as usize))
+        mapped.ok()
     }
     /// The first interrupt.
     pub fn interrupt(&self) -> Option<(Irq, Trigger)> {
@@ -97,8 +98,8 @@ pub(super) fn probe() {
 }
 
 fn gicv2(device: &Device<'_>) {
-    if let (Some(distributor), Some(cpu)) = (device.map(0, 0x1000), device.map(1, 0x1000))
-        && irq::controller().is_none()
+    if irq::controller().is_none()
+        && let (Some(distributor), Some(cpu)) = (device.map(0, 0x1000), device.map(1, 0x1000))
     {
         irq::set_controller(Box::new(GicV2::new(distributor, cpu, hal::cpu::id)));
     }
@@ -108,8 +109,8 @@ fn gicv3(device: &Device<'_>) {
     let cpus = hal::boot::info().nr_cpus;
     // A frame of 128 KiB for each CPU.
     let frames = (cpus as u64) << 17;
-    if let (Some(distributor), Some(redistributors)) = (device.map(0, 0x1_0000), device.map(1, frames))
-        && irq::controller().is_none()
+    if irq::controller().is_none()
+        && let (Some(distributor), Some(redistributors)) = (device.map(0, 0x1_0000), device.map(1, frames))
         && let Some(gic) = Gic3::new(distributor, redistributors, cpus, hal::smp::own_node, hal::smp::mpidr)
     {
         irq::set_controller(Box::new(gic));

@@ -47,7 +47,9 @@ pub fn identity() -> Option<&'static Identity> {
 /// Maps a block that may not be there; the register at `offset` can be read without effect.
 fn probe(name: &str, block: Option<Block>, offset: usize) -> Option<Mmio> {
     let (address, len) = block?;
-    let registers = hal::mmio::map(PhysAddr(address), len);
+    let registers = hal::mmio::map(PhysAddr(address), len)
+        .inspect_err(|error| crate::warn!("{name} at {address:#x} left alone: {error:?}"))
+        .ok()?;
     if hal::mmio::probe_read32(&registers, offset).is_none() {
         crate::warn!("{name} at {address:#x}: nothing answers there (external abort), left alone");
         return None;

@@ -83,8 +83,7 @@ pub(super) fn mmio(device: &Device<'_>) {
 }
 
 fn map(phys: u64, len: usize) -> Option<Mmio> {
-    let end = phys.checked_add(len as u64)?;
-    (len > 0 && end < 1 << 44).then(|| hal::mmio::map(PhysAddr(phys), len))
+    hal::mmio::map(PhysAddr(phys), len).inspect_err(|error| crate::warn!("PCI: {phys:#x}+{len:#x}: {error:?}")).ok()
 }
 
 /// The bridge's window of 32-bit memory addresses: `ranges` has entries of 3 bus cells, 2 CPU cells and 2 size cells.
@@ -129,6 +128,9 @@ pub(super) fn pci_host(device: &Device<'_>) {
     }
     let Some(ecam) = map(address, pci::BUS_BYTES) else { return };
     for found in pci::find(ecam, window, map) {
-        adopt("pci", found.bus, line(device, found.device, found.pin));
+        match found.bus {
+            Ok(bus) => adopt("pci", bus, line(device, found.device, found.pin)),
+            Err(error) => crate::warn!("PCI device {:02x}: virtio device left alone: {error:?}", found.device),
+        }
     }
 }

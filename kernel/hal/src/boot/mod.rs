@@ -6,12 +6,12 @@
 pub mod raspberry_pi;
 pub mod tree;
 
-use crate::early::Port;
 use crate::kmap;
 use crate::layout::linear;
 use base::addr::{PAGE_SIZE, PhysAddr, page_up};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use drivers::polled::Polled;
 use spin::Once;
 
 core::arch::global_asm!(include_str!("../asm/boot.S"), options(raw));
@@ -107,12 +107,8 @@ unsafe extern "C" fn rust_primary(dtb: u64, image_phys: u64, entry_ticks: u64) -
     crate::heap::init_bootstrap(plan.carve(crate::heap::bootstrap_bytes(plan.memory_bytes)));
     crate::frame::init(&plan);
     // The window of device registers takes its tables from the frame allocator.
-    if let Some(uart) = plan.console {
-        let map = |address| crate::mmio::map(PhysAddr(address), PAGE_SIZE);
-        let log = plan.log.map(|log| Port::new_pl011(map(log)));
-        let log = log.or_else(|| plan.mini_uart_log.map(|aux| Port::mini_uart(map(aux))));
-        crate::early::init(Port::pl011(map(uart)), log);
-    }
+    tree::publish_memory(&plan);
+    init_console(&plan);
     raspberry_pi::start();
     tree::publish_cpus(&plan);
     crate::cpu::come_online(0);
@@ -129,6 +125,15 @@ unsafe extern "C" fn rust_primary(dtb: u64, image_phys: u64, entry_ticks: u64) -
     assert!(!plan.damaged, "the device tree is damaged: this machine's memory and devices are unknown");
     // SAFETY: defined by the kernel proper with this signature.
     unsafe { kernel_main() }
+}
+
+/// The polled console, and the log's port, which no driver gets.
+fn init_console(plan: &tree::Plan) {
+    let console = plan.console.and_then(|address| crate::mmio::map_console(PhysAddr(address), PAGE_SIZE).ok());
+    let port = |address: Option<u64>| crate::mmio::map(PhysAddr(address?), PAGE_SIZE).ok();
+    let log = port(plan.log).map(|registers| Polled::new_pl011(&registers));
+    let log = log.or_else(|| port(plan.mini_uart_log).map(|aux| Polled::mini_uart(&aux)));
+    crate::early::init(console.map(|registers| Polled::pl011(&registers)), log);
 }
 
 /// The initramfs as an owned run of frames: read it front to back; frames wholly behind `release_before` go back to the

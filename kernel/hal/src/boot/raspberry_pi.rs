@@ -5,10 +5,9 @@
 //! trees names the mini-UART, whose rate hangs on the GPU's clock).
 
 use super::tree::{CpuNode, EnableMethod, Plan};
-use crate::layout::{MMIO_BASE, PHYS_LIMIT, linear};
+use crate::layout::{PHYS_LIMIT, linear};
 use base::addr::{PhysAddr, page_down};
 use base::{atags, bus};
-use core::ptr::NonNull;
 use drivers::bcm::mailbox::{Clock, Firmware, Message, STATUS_OFFSET, Shared};
 use drivers::bcm::{Block, Blocks, Soc, gpio::Gpio, mini_uart::MiniUart, pm::Pm, pm::RSTC_OFFSET};
 use drivers::mmio::Mmio;
@@ -30,7 +29,8 @@ const GIB: u64 = 1 << 30;
 /// The image as the firmware sees it: RAM's alias that its caches leave alone.
 pub struct ImageMemory;
 
-impl Shared for ImageMemory {
+// SAFETY: a message is a static of the image (`MESSAGE`): its address on the VideoCore's bus is that of its bytes in RAM.
+unsafe impl Shared for ImageMemory {
     fn bus_address(&self, message: &Message) -> u32 {
         let phys = super::image_to_phys(core::ptr::from_ref(message) as u64);
         // Boards load the image into the first GiB; elsewhere the firmware finds no question and stays silent.
@@ -79,11 +79,9 @@ pub fn with_firmware<R>(ask: impl FnOnce(&mut BoardFirmware) -> R) -> Option<R> 
 /// A block in the device window of the boot tables; the final tables have it at the same address once it is mapped there.
 fn early_block((address, len): Block) -> Mmio {
     crate::kmap::boot_map_device(address);
-    let Some(base) = NonNull::new((MMIO_BASE + address) as *mut u8) else {
-        unreachable!("the MMIO window is far from zero")
-    };
-    // SAFETY: mapped as device memory in the boot tables; `start` maps it in the final ones before it is used again.
-    unsafe { Mmio::new(base, len) }
+    // SAFETY: mapped as device memory in the boot tables, on the one CPU that runs. Addresses are the chip's or the device tree's, which
+    // is all there is to know of RAM yet. All blocks but the mailbox are given up before `start`, which maps that in the final tables.
+    unsafe { crate::mmio::window(PhysAddr(address), len) }
 }
 
 /// As `early_block`, when something answers at `offset`.
@@ -237,11 +235,11 @@ fn complete_without_tree(plan: &mut Plan, soc: Soc, firmware: Option<&mut BoardF
 /// Maps in the final tables what boot has used, and installs power-off and reset. Once, when the frame allocator runs.
 pub(super) fn start() {
     let Some(board) = board() else { return };
-    let map = |(address, len): Block| crate::mmio::map(PhysAddr(address), len);
+    let map = |(address, len): Block| crate::mmio::map(PhysAddr(address), len).ok();
     if FIRMWARE.is_completed() {
-        let _ = board.blocks.mailbox.map(map);
+        let _ = board.blocks.mailbox.and_then(map);
     }
-    let pm = board.blocks.pm.map(map);
+    let pm = board.blocks.pm.and_then(map);
     if let Some(pm) = pm.filter(|pm| crate::mmio::probe_read32(pm, RSTC_OFFSET).is_some()) {
         crate::power::set_board(PM.call_once(|| Pm::new(pm)));
     }

@@ -125,6 +125,18 @@ pub(crate) fn publish_cpus(plan: &Plan) {
     CPUS.call_once(|| (plan.cpus, plan.nr_cpus));
 }
 
+static MEMORY: Once<Ranges> = Once::new();
+
+/// Keeps what is RAM, for [`is_ram`].
+pub(super) fn publish_memory(plan: &Plan) {
+    MEMORY.call_once(|| plan.memory.clone());
+}
+
+/// Whether any of `range` is RAM; all of it may be before the device tree was read.
+pub(crate) fn is_ram(range: &Range<u64>) -> bool {
+    MEMORY.get().is_none_or(|memory| memory.iter().any(|ram| ram.start < range.end && range.start < ram.end))
+}
+
 pub(crate) fn cpus() -> &'static [CpuNode] {
     CPUS.get().map_or(&[], |(cpus, count)| &cpus[..*count])
 }
