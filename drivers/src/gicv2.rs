@@ -68,7 +68,7 @@ pub struct GicV2 {
 }
 
 impl GicV2 {
-    /// Resets the distributor: all lines off, all to nobody, level triggered.
+    /// Resets the distributor: all lines off, all to the calling CPU, level triggered.
     pub fn new(distributor: Mmio, cpu: Mmio, current_cpu: fn() -> usize) -> Self {
         let gic = Self {
             distributor: distributor.registers(0),
@@ -83,22 +83,30 @@ impl GicV2 {
             d.ICENABLER[word].set(u32::MAX);
             d.ICPENDR[word].set(u32::MAX);
         }
+        // To somebody: hypervisors complain of a line that goes to nobody.
+        let target = own_target(d);
         for line in 32..lines.min(1020) {
             d.IPRIORITYR[line].set(PRIORITY);
-            d.ITARGETSR[line].set(0);
+            d.ITARGETSR[line].set(target);
         }
         d.CTLR.write(CTLR::ENABLE::SET);
         gic
     }
 }
 
+/// The calling CPU's interface bit, which ITARGETSR0 to 7 read as; a GIC with one CPU may have them zero (IHI 0048B, 4.3.12).
+fn own_target(distributor: &Distributor) -> u8 {
+    match distributor.ITARGETSR[0].get() {
+        0 => 1,
+        target => target,
+    }
+}
+
 impl InterruptController for GicV2 {
     fn init_cpu(&self) {
         let d = &self.distributor;
-        // ITARGETSR0-7 read as the reading CPU's own interface bit.
-        let target = d.ITARGETSR[0].get();
         if let Some(slot) = self.targets.get((self.current_cpu)()) {
-            slot.store(if target == 0 { 1 } else { target }, Ordering::Release);
+            slot.store(own_target(d), Ordering::Release);
         }
         d.ICENABLER[0].set(0xffff_0000);
         d.ISENABLER[0].set(0x0000_ffff);
@@ -205,6 +213,9 @@ mod tests {
         assert_eq!(distributor.get(0x188), u32::MAX);
         assert_eq!(distributor.get(0x18c), 0, "lines that do not exist are left alone");
         assert_eq!(distributor.get(0x100), 0xffff, "software interrupts are on");
+        assert_eq!(distributor.get(ITARGETSR + 32), 0x0404_0404, "no line goes to nobody");
+        assert_eq!(distributor.get(ITARGETSR + 92), 0x0404_0404);
+        assert_eq!(distributor.get(ITARGETSR + 96), 0);
         assert_eq!(cpu.get(0x00), 1);
         assert_eq!(cpu.get(0x04), 0xf0);
     }
@@ -212,6 +223,7 @@ mod tests {
     #[test]
     fn a_shared_line_goes_to_the_cpu_that_enables_it() {
         let (distributor, _cpu, gic) = machine();
+        distributor.set(ITARGETSR + 32, 0);
         gic.enable(Irq(33), Trigger::Edge);
         assert_eq!(distributor.get(ITARGETSR + 32), 0x0000_0400);
         assert_eq!(distributor.get(0x104), 1 << 1);
