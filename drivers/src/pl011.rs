@@ -1,4 +1,8 @@
-//! PL011 UART (DDI 0183), on the `arm-pl011-uart` crate: FIFOs on, interrupt driven both ways.
+//! PL011 UART (DDI 0183) and its subset, the SBSA generic UART (DEN 0029, appendix B), on the `arm-pl011-uart` crate: FIFOs on,
+//! interrupt driven both ways.
+//!
+//! A write to UARTIMSC or UARTICR is an event of its own for some hypervisors: their line rises at each of them, masked or not, and a
+//! handler that writes in every interrupt never comes to an end. So nothing is written that changes nothing.
 
 use crate::mmio::Mmio;
 use crate::traits::Uart as UartTrait;
@@ -10,39 +14,63 @@ const EARLY_LIMIT: usize = 256;
 
 pub struct Pl011 {
     uart: Uart<'static>,
+    /// What UARTIMSC holds.
+    masks: Interrupts,
     /// What had been received before the FIFOs were turned on, which empties them; the first `early_len` bytes.
     early: [u8; EARLY_LIMIT],
     early_len: usize,
 }
 
+/// What goes away when it is acknowledged, and not by reading or writing data alone.
+const CLEARED: Interrupts = Interrupts::TXI.union(Interrupts::RTI).union(Interrupts::OEI);
+/// Bytes of the registers that are used: up to UARTICR.
+const LEN: usize = 0x48;
+
 impl Pl011 {
     /// Takes the port over: 8N1 at `baud` from a clock of `clock_hz`; no interrupt on yet.
     pub fn new(registers: Mmio, baud: u32, clock_hz: u32) -> Self {
-        // SAFETY: mapped PL011 registers, used by this driver (and the polled panic console) alone.
+        let mut port = Self::take(registers);
+        let uart = &mut port.uart;
+        let line = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
+        // A clock that cannot make the baud rate leaves the port as the firmware set it.
+        let _ = uart.enable(line, baud, clock_hz);
+        uart.set_interrupt_fifo_levels(FifoLevel::Bytes4, FifoLevel::Bytes8);
+        port
+    }
+
+    /// Takes a generic UART over, which is always on and has no registers for its line.
+    pub fn new_generic(registers: Mmio) -> Self {
+        Self::take(registers)
+    }
+
+    /// The port with no interrupt on, and what it has received.
+    fn take(registers: Mmio) -> Self {
+        assert!(registers.len() >= LEN, "a PL011 is longer");
+        // SAFETY: mapped for ever and used by this driver alone (Mmio's contract); of the registers those below `LEN` are reached,
+        // which are in the block by the check above. The polled console (hal::early) touches the data and flag registers beside it,
+        // one access at a time.
         let uart = Uart::new(unsafe { UniqueMmioPointer::new(registers.base().cast::<PL011Registers>()) });
         // What boot wrote must leave the shifter before the port is set up anew.
         let mut spins = 0;
         while uart.is_busy() && spins < 1_000_000 {
             spins += 1;
         }
-        let mut port = Self { uart, early: [0; EARLY_LIMIT], early_len: 0 };
+        let mut port = Self { uart, masks: Interrupts::empty(), early: [0; EARLY_LIMIT], early_len: 0 };
+        port.uart.set_interrupt_masks(Interrupts::empty());
         let mut early = [0; EARLY_LIMIT];
         port.early_len = port.read(&mut early);
         port.early = early;
-        let uart = &mut port.uart;
-        let line = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
-        // A clock that cannot make the baud rate leaves the port as the firmware set it.
-        let _ = uart.enable(line, baud, clock_hz);
-        uart.set_interrupt_fifo_levels(FifoLevel::Bytes4, FifoLevel::Bytes8);
-        uart.set_interrupt_masks(Interrupts::empty());
-        uart.clear_interrupts(Interrupts::all());
+        port.uart.clear_interrupts(Interrupts::all());
         port
     }
 
     fn mask(&mut self, bits: Interrupts, on: bool) {
-        let mut masks = self.uart.interrupt_masks();
+        let mut masks = self.masks;
         masks.set(bits, on);
-        self.uart.set_interrupt_masks(masks);
+        if masks != self.masks {
+            self.masks = masks;
+            self.uart.set_interrupt_masks(masks);
+        }
     }
 }
 
@@ -84,7 +112,10 @@ impl UartTrait for Pl011 {
     }
 
     fn acknowledge(&mut self) {
-        self.uart.clear_interrupts(Interrupts::TXI | Interrupts::RTI | Interrupts::OEI);
+        let raised = self.uart.masked_interrupt_status() & CLEARED;
+        if !raised.is_empty() {
+            self.uart.clear_interrupts(raised);
+        }
     }
 }
 
@@ -98,7 +129,10 @@ mod tests {
     const RX_EMPTY: u32 = 1 << 4;
     const TX_FULL: u32 = 1 << 5;
     const IMSC: usize = 0x38;
+    const MIS: usize = 0x40;
     const ICR: usize = 0x44;
+    /// UARTRSR, UARTILPR, UARTIBRD, UARTFBRD, UARTLCR_H, UARTCR, UARTIFLS, UARTDMACR.
+    const LINE: [usize; 8] = [0x04, 0x20, 0x24, 0x28, 0x2c, 0x30, 0x34, 0x48];
 
     fn port() -> (Bank, Pl011) {
         let bank = Bank::new(0x1000);
@@ -161,7 +195,51 @@ mod tests {
         assert_eq!(bank.get(IMSC), 0x70);
         uart.set_rx_interrupt(false);
         assert_eq!(bank.get(IMSC), 0x20);
+    }
+
+    #[test]
+    fn an_interrupt_of_nothing_writes_nothing() {
+        let (bank, mut uart) = port();
+        uart.set_rx_interrupt(true);
+        // Whatever is written now shows.
+        bank.set(IMSC, 0xdead);
+        bank.set(ICR, 0xdead);
+        for _ in 0..3 {
+            uart.acknowledge();
+            uart.set_rx_interrupt(true);
+            uart.set_tx_interrupt(false);
+        }
+        assert_eq!((bank.get(IMSC), bank.get(ICR)), (0xdead, 0xdead));
+    }
+
+    #[test]
+    fn only_what_was_raised_is_acknowledged() {
+        let (bank, mut uart) = port();
+        bank.set(MIS, 0x20);
         uart.acknowledge();
-        assert_eq!(bank.get(ICR) & 0x20, 0x20);
+        assert_eq!(bank.get(ICR), 0x20);
+        // A received byte's interrupt goes when the byte is read.
+        bank.set(ICR, 0);
+        bank.set(MIS, 0x10);
+        uart.acknowledge();
+        assert_eq!(bank.get(ICR), 0);
+    }
+
+    #[test]
+    fn a_generic_uart_has_no_line_registers() {
+        let bank = Bank::new(0x1000);
+        bank.set(FR, RX_EMPTY);
+        for offset in LINE {
+            bank.set(offset, 0xdead);
+        }
+        let mut uart = Pl011::new_generic(bank.mmio());
+        uart.set_rx_interrupt(true);
+        assert_eq!(uart.write(b"x"), 1);
+        uart.acknowledge();
+        assert!(
+            LINE.iter().all(|offset| bank.get(*offset) == 0xdead),
+            "nothing but DR, FR, IMSC, RIS, MIS and ICR is there"
+        );
+        assert_eq!((bank.get(DR), bank.get(IMSC)), (u32::from(b'x'), 0x50));
     }
 }
