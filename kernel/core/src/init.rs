@@ -1,5 +1,6 @@
 //! The order of bring-up, readable as a list.
 
+use crate::command_line::{option, words};
 use crate::irq;
 use crate::log;
 use crate::prelude::*;
@@ -57,15 +58,6 @@ fn finish_boot() {
         Some(trouble) => panic!("no init could be run: {errno}; initramfs: {trouble}"),
         None => panic!("no init could be run: {errno} (see init= and rdinit= on the command line)"),
     }
-}
-
-fn words() -> impl Iterator<Item = &'static str> {
-    hal::boot::info().cmdline.split_ascii_whitespace().take_while(|word| *word != "--")
-}
-
-/// The value of `name=` on the command line (the last one counts).
-pub fn option(name: &str) -> Option<&'static str> {
-    words().filter_map(|word| word.strip_prefix(name)?.strip_prefix('=')).last()
 }
 
 fn read_log_level() {

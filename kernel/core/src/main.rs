@@ -3,7 +3,7 @@
 //! In layers: a file imports its own and those below (`tests/` holds the test). From the ground up:
 //!
 //! 0. ground: [`sync`] locks and the one wait primitive · [`sched`] run queues · [`time`] clock and timers · [`irq`] · [`log`] ·
-//!    [`random`] · [`user`] user memory
+//!    [`random`] · [`command_line`] · [`user`] user memory
 //! 1. [`task`] threads and processes as objects, credentials, limits, signal numbers
 //! 2. [`mm`] memory objects and address spaces
 //! 3. [`vfs`] open files, descriptors, polling; inodes, mounts, path walk, locks
@@ -19,6 +19,7 @@
 
 extern crate alloc;
 
+pub mod command_line;
 pub mod file;
 pub mod fs;
 pub mod init;

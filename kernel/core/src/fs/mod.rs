@@ -14,7 +14,7 @@ use crate::vfs::{self, AT_FDCWD, change, mount_fs};
 /// may still be the initramfs's, and unknown to the frame allocator.
 fn root_options() -> String {
     let size = hal::boot::info().memory_bytes / 8 * 7;
-    alloc::format!("size={size},{}", crate::init::option("rootflags").unwrap_or(""))
+    alloc::format!("size={size},{}", crate::command_line::option("rootflags").unwrap_or(""))
 }
 
 /// Mounts the root tmpfs and devfs; unpacks the initramfs.

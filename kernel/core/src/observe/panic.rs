@@ -40,8 +40,9 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
 /// it starts anew after so many seconds. Without it, a Raspberry Pi stays, for somebody to see its LED blink and read the report, and
 /// any other machine is switched off.
 fn end() -> ! {
-    let asked =
-        hal::boot::try_info().and_then(|_| crate::init::option("panic")).and_then(|value| value.parse::<i64>().ok());
+    let asked = hal::boot::try_info()
+        .and_then(|_| crate::command_line::option("panic"))
+        .and_then(|value| value.parse::<i64>().ok());
     match asked {
         None if hal::boot::raspberry_pi::board().is_none() => hal::power::off(PANIC_STATUS),
         Some(..0) => {}

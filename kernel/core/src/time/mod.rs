@@ -60,7 +60,7 @@ static REALTIME_OFFSET: AtomicI64 = AtomicI64::new(0);
 
 /// Reads the RTC; called once at boot. A machine without one begins at the second that `clock=` names, or in 1970.
 pub fn init() {
-    let named = || crate::init::option("clock").and_then(|seconds| seconds.parse().ok());
+    let named = || crate::command_line::option("clock").and_then(|seconds| seconds.parse().ok());
     let seconds = crate::machine::rtc_seconds().or_else(named).unwrap_or(0);
     set_realtime_ns(seconds.saturating_mul(NSEC_PER_SEC));
 }

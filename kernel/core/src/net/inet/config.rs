@@ -52,7 +52,7 @@ enum Plan {
 }
 
 fn plan() -> Plan {
-    let text = match crate::init::option("ip") {
+    let text = match crate::command_line::option("ip") {
         None | Some("dhcp" | "on" | "any" | "") => return Plan::Dhcp,
         Some("off" | "none") => return Plan::Off,
         Some(text) => text,
