@@ -11,6 +11,7 @@ pub mod addr;
 pub mod atags;
 pub mod bus;
 pub mod cpio;
+pub mod device;
 pub mod elf;
 pub mod epoll;
 pub mod errno;

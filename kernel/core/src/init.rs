@@ -1,10 +1,12 @@
 //! The order of bring-up, readable as a list.
 
 use crate::command_line::{option, words};
+use crate::ipc::futex;
 use crate::irq;
 use crate::log;
 use crate::prelude::*;
-use crate::syscall::run;
+use crate::process::timers;
+use crate::syscall::{run, trace};
 use crate::vfs;
 use crate::{fs, machine, observe, process, sched, time};
 use hal::trap::{Access, Hooks};
@@ -20,18 +22,44 @@ impl Hooks for KernelHooks {
     }
     fn secondary_main(&self, _cpu: usize) -> ! {
         irq::init_cpu();
-        sched::adopt_idle();
+        sched::adopt_idle(process::new_idle_task);
         sched::run_idle()
     }
 }
 
+/// Who hears that CLOCK_REALTIME was set.
+const CLOCK_LISTENERS: &[fn()] =
+    &[timers::vdso::clock_was_set, timers::alarm::clock_was_set, crate::file::timerfd::clock_was_set];
+
+/// What is done at the turns of a thread's life.
+const THREAD_HOOKS: process::hooks::Hooks = process::hooks::Hooks {
+    run_user_thread: run::enter,
+    cloned: trace::inherit,
+    before_exec: futex::pass_on_pi_locks,
+    exec: |task| {
+        futex::exit_robust_list();
+        futex::begin_anew(task);
+    },
+    thread_ends: |status| {
+        trace::ended(u64::from(status));
+        futex::exit_robust_list();
+    },
+    memory_is_gone: crate::ipc::on_exit,
+    word_cleared: |word| futex::wake(word, 1),
+    session_leader_ended: crate::file::tty::session_leader_exits,
+    power_off: machine::console::flush,
+};
+
 /// Called by `hal` on the boot CPU: MMU on, heap ready, IRQs masked, on the boot stack.
 pub fn kernel_main() -> ! {
     hal::trap::set_hooks(&KernelHooks);
+    process::hooks::set(&THREAD_HOOKS);
+    crate::mm::oom::set_killer(process::oom::kill_one);
+    observe::proc::trace::set_files(trace::calls, trace::open);
     read_log_level();
     machine::init();
-    time::init();
-    sched::adopt_idle();
+    time::init(machine::rtc_seconds(), CLOCK_LISTENERS);
+    sched::adopt_idle(process::new_idle_task);
     process::start_init_task(finish_boot);
     observe::deadlock::start();
     machine::led::start();

@@ -17,6 +17,8 @@ struct Handler {
 
 /// Registered at boot, read in every interrupt: an append-only list behind a lock that is only ever held shortly.
 static HANDLERS: spin::RwLock<Vec<Arc<Handler>>> = spin::RwLock::new(Vec::new());
+/// What [`Ipi::Call`] asks for.
+static CALL: Once<fn()> = Once::new();
 static IPI_COUNTS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 static TIMER_COUNTS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
@@ -69,11 +71,20 @@ pub fn handle_irq() {
             match ipi {
                 Ipi::Reschedule => crate::sched::handle_reschedule_ipi(),
                 Ipi::Stop => hal::power::park_cpu(),
-                Ipi::Call => crate::mm::membarrier::handle_call_ipi(),
+                Ipi::Call => {
+                    if let Some(call) = CALL.get() {
+                        call();
+                    }
+                }
             }
         }
         Pending::Spurious => {}
     });
+}
+
+/// Says what a CPU does when another sends it [`Ipi::Call`]; the first word counts.
+pub fn set_call_handler(handler: fn()) {
+    CALL.call_once(|| handler);
 }
 
 pub fn send_ipi(cpu: usize, ipi: Ipi) {

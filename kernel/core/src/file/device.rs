@@ -7,6 +7,7 @@ use crate::prelude::*;
 use crate::random;
 use crate::task::credentials::cap;
 use crate::vfs::{Advance, FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom};
+use base::device::{major, makedev, minor};
 use core::any::Any;
 
 /// The devices devfs offers at start-up: name below /dev, device number, permission bits.
@@ -26,17 +27,6 @@ pub const NODES: &[(&str, u64, u32)] = &[
 
 /// /dev/hwrng, of the miscellaneous devices.
 const DEV_HWRNG: u64 = makedev(10, 183);
-
-/// A device number in the kernel's encoding: 12 bits of major, 20 of minor.
-pub const fn makedev(major: u32, minor: u32) -> u64 {
-    (minor as u64 & 0xff) | (major as u64 & 0xfff) << 8 | (minor as u64 & !0xff) << 12
-}
-pub const fn major(rdev: u64) -> u32 {
-    (rdev >> 8 & 0xfff) as u32
-}
-pub const fn minor(rdev: u64) -> u32 {
-    (rdev & 0xff | rdev >> 12 & 0xf_ff00) as u32
-}
 
 /// Opens the character device `rdev` as the calling thread. ENXIO for a device that does not exist. devfs and mknod(2) nodes
 /// call this from `Inode::open`.

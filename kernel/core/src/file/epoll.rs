@@ -13,7 +13,7 @@
 use crate::prelude::*;
 use crate::sync::{Deadline, WaitError, WaitReason};
 use crate::task::user::User;
-use crate::vfs::poll::{Listener, Registrations};
+use crate::vfs::poll::{Listen, Listener, Registrations};
 use crate::vfs::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use alloc::collections::BTreeMap;
 use base::epoll::{IndexList, Slab};
@@ -104,9 +104,9 @@ pub struct EpollFile(pub Arc<Epoll>);
 /// Held while an epoll is put under another.
 static NESTING: Mutex<()> = Mutex::new(());
 
-impl Item {
+impl Listen for Item {
     /// The file reported `events`; answers whether a waiting thread was woken. Any context.
-    pub fn on_event(&self, events: PollEvents) -> bool {
+    fn on_event(&self, events: PollEvents) -> bool {
         let mask = self.mask.load(Ordering::Relaxed);
         if mask & !PRIVATE == 0 || events.bits() & (mask | ALWAYS) == 0 {
             return false;
@@ -115,10 +115,12 @@ impl Item {
     }
 
     /// The description goes away.
-    pub fn file_is_gone(&self) {
+    fn file_is_gone(&self) {
         self.epoll.remove_item(self.key, self.index);
     }
+}
 
+impl Item {
     /// What holds now, of what is asked for.
     fn current_events(&self, file: &OpenFile) -> u32 {
         events_of(file, self.mask.load(Ordering::Relaxed))
@@ -242,7 +244,7 @@ impl Epoll {
         }
         items.insert(key, item.clone());
         file.watchers.lock().push(item.clone());
-        let listener = Listener::Epoll(item.clone());
+        let listener = Listener::Object(item.clone());
         let mut table = PollTable::new(&listener);
         table.set_exclusive(event.events & EPOLLEXCLUSIVE != 0);
         let holds = file.poll(Some(&mut table)).bits();
@@ -273,14 +275,17 @@ impl Epoll {
         let key = (file.id, fd);
         let index = self.items.lock().get(&key).ok_or(Errno::ENOENT)?.index;
         let item = self.remove_item(key, index).ok_or(Errno::ENOENT)?;
-        file.watchers.lock().retain(|other| !Arc::ptr_eq(other, &item));
+        file.watchers.lock().retain(|other| !core::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(&item)));
         Ok(())
     }
 
     /// Epolls that watch this one, how many levels of them.
     fn depth_above(&self, limit: usize) -> Result<usize, Errno> {
         let Some(file) = self.file.get().and_then(Weak::upgrade) else { return Ok(0) };
-        let above: Vec<_> = file.watchers.lock().iter().map(|item| item.epoll.clone()).collect();
+        let item = |listener: &Arc<dyn Listen>| {
+            (&**listener as &dyn Any).downcast_ref::<Item>().map(|item| item.epoll.clone())
+        };
+        let above: Vec<_> = file.watchers.lock().iter().filter_map(item).collect();
         let mut depth = 0;
         for epoll in above {
             let limit = limit.checked_sub(1).ok_or(Errno::ELOOP)?;
@@ -454,7 +459,7 @@ impl FileOps for EpollFile {
             if let Some(item) = self.0.remove_item(key, index)
                 && let Some(file) = item.file.upgrade()
             {
-                file.watchers.lock().retain(|other| !Arc::ptr_eq(other, &item));
+                file.watchers.lock().retain(|other| !core::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(&item)));
             }
         }
     }

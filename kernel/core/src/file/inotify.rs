@@ -4,7 +4,7 @@
 
 use crate::prelude::*;
 use crate::sync::WaitReason;
-use crate::vfs::notify::{Event, NR_WATCHES};
+use crate::vfs::notify::{self, Event, NR_WATCHES, Watcher};
 use crate::vfs::{FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::vfs::{FileType, Inode, Path};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -120,59 +120,61 @@ pub struct Inotify {
     own: Weak<Inotify>,
 }
 
-/// Queues `event` with everybody who watches `inode` for it.
-pub fn send(inode: &Arc<dyn Inode>, event: Event, is_directory: bool, name: Option<&[u8]>, cookie: u32) {
-    send_unless(0, inode, event, is_directory, name, cookie);
-}
+struct Watches;
 
-/// As [`send`], but not to watches with the options `except`.
-pub fn send_unless(
-    except: u32,
-    inode: &Arc<dyn Inode>,
-    event: Event,
-    is_directory: bool,
-    name: Option<&[u8]>,
-    cookie: u32,
-) {
-    for watch in watches_of(inode) {
-        let wanted = watch.mask.load(Ordering::Relaxed);
-        if wanted & event.bits() == 0 || wanted & except != 0 {
-            continue;
-        }
-        let Some(instance) = watch.instance.upgrade() else { continue };
-        // What happens to the watched thing itself does not say what it is.
-        let tells_kind = is_directory && !event.intersects(Event::DELETE_SELF | Event::MOVE_SELF);
-        let mask = event.bits() | if tells_kind { Event::ISDIR.bits() } else { 0 };
-        instance.push(Queued { watch: watch.number, mask, cookie, name: name.unwrap_or_default().to_vec() });
-        if wanted & IN_ONESHOT != 0 {
-            instance.remove(watch.number);
-        }
-    }
-}
-
-/// The inode's last name is gone: DELETE_SELF, and its watches end.
-pub fn unlinked(inode: &Arc<dyn Inode>) {
-    let is_directory = inode.file_type() == FileType::Directory;
-    send(inode, Event::DELETE_SELF, is_directory, None, 0);
-    for watch in watches_of(inode) {
-        if let Some(instance) = watch.instance.upgrade() {
-            instance.remove(watch.number);
+impl Watcher for Watches {
+    /// Queues `event` with everybody who watches `inode` for it.
+    fn event(
+        &self,
+        inode: &Arc<dyn Inode>,
+        event: Event,
+        is_directory: bool,
+        is_unlinked: bool,
+        name: Option<&[u8]>,
+        cookie: u32,
+    ) {
+        // IN_EXCL_UNLINK: nothing more of what has no name.
+        let except = if is_unlinked { IN_EXCL_UNLINK } else { 0 };
+        for watch in watches_of(inode) {
+            let wanted = watch.mask.load(Ordering::Relaxed);
+            if wanted & event.bits() == 0 || wanted & except != 0 {
+                continue;
+            }
+            let Some(instance) = watch.instance.upgrade() else { continue };
+            // What happens to the watched thing itself does not say what it is.
+            let tells_kind = is_directory && !event.intersects(Event::DELETE_SELF | Event::MOVE_SELF);
+            let mask = event.bits() | if tells_kind { Event::ISDIR.bits() } else { 0 };
+            instance.push(Queued { watch: watch.number, mask, cookie, name: name.unwrap_or_default().to_vec() });
+            if wanted & IN_ONESHOT != 0 {
+                instance.remove(watch.number);
+            }
         }
     }
-}
 
-/// The file system that is device `dev` is gone: UNMOUNT, whatever was asked for, and its watches end.
-pub fn unmounted(dev: u64) {
-    let all: Vec<Arc<Watch>> = match &*WATCHES.lock() {
-        Some(table) => table.values().flatten().cloned().collect(),
-        None => return,
-    };
-    for watch in all.iter().filter(|watch| watch.inode.stat().dev == dev) {
-        let Some(instance) = watch.instance.upgrade() else { continue };
-        let is_directory = watch.inode.file_type() == FileType::Directory;
-        let mask = Event::UNMOUNT.bits() | if is_directory { Event::ISDIR.bits() } else { 0 };
-        instance.push(Queued { watch: watch.number, mask, cookie: 0, name: Vec::new() });
-        instance.remove(watch.number);
+    /// DELETE_SELF, and its watches end.
+    fn unlinked(&self, inode: &Arc<dyn Inode>) {
+        let is_directory = inode.file_type() == FileType::Directory;
+        self.event(inode, Event::DELETE_SELF, is_directory, false, None, 0);
+        for watch in watches_of(inode) {
+            if let Some(instance) = watch.instance.upgrade() {
+                instance.remove(watch.number);
+            }
+        }
+    }
+
+    /// UNMOUNT, whatever was asked for, and its watches end.
+    fn unmounted(&self, dev: u64) {
+        let all: Vec<Arc<Watch>> = match &*WATCHES.lock() {
+            Some(table) => table.values().flatten().cloned().collect(),
+            None => return,
+        };
+        for watch in all.iter().filter(|watch| watch.inode.stat().dev == dev) {
+            let Some(instance) = watch.instance.upgrade() else { continue };
+            let is_directory = watch.inode.file_type() == FileType::Directory;
+            let mask = Event::UNMOUNT.bits() | if is_directory { Event::ISDIR.bits() } else { 0 };
+            instance.push(Queued { watch: watch.number, mask, cookie: 0, name: Vec::new() });
+            instance.remove(watch.number);
+        }
     }
 }
 
@@ -260,6 +262,7 @@ impl Inotify {
             state.watches.insert(watch.number, watch.clone());
             watch
         };
+        notify::set_watcher(&Watches);
         let mut table = WATCHES.lock();
         table.get_or_insert_with(HashMap::new).entry(key(inode)).or_default().push(watch.clone());
         NR_WATCHES.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
-//! memfd_create(2): sealed files without a name, and the seals themselves (kept in the [`MemObject`]).
+//! memfd_create(2): sealed files without a name; the seals are the [`MemObject`]'s.
 
-use crate::mm::area::AreaFlags;
 use crate::mm::object::MemObject;
+use crate::mm::object::seals::{ALL_SEALS, F_SEAL_SEAL, F_SEAL_WRITE};
 use crate::prelude::*;
 use crate::vfs::ops::{Advance, SeekFrom};
 use crate::vfs::{Attributes, FileOps, OpenFile, OpenFlags};
@@ -9,62 +9,15 @@ use crate::vfs::{FileType, Stat};
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-pub const F_SEAL_SEAL: u32 = 0x1;
-pub const F_SEAL_SHRINK: u32 = 0x2;
-pub const F_SEAL_GROW: u32 = 0x4;
-pub const F_SEAL_WRITE: u32 = 0x8;
-pub const F_SEAL_FUTURE_WRITE: u32 = 0x10;
-const ALL_SEALS: u32 = 0x1f;
-/// Seal word of an object that takes no seals.
-pub const NONE: u32 = 1 << 31;
-
 const MFD_CLOEXEC: u32 = 1;
 const MFD_ALLOW_SEALING: u32 = 2;
 const MFD_HUGETLB: u32 = 4;
 /// "memfd:" and the name are at most NAME_MAX bytes.
 const NAME_MAX: usize = 255 - 6;
 
-fn seals(object: &MemObject) -> u32 {
-    object.seals.load(Ordering::Acquire)
-}
-
-/// A file that takes no seals, and says so by the seal on seals, as those of tmpfs do.
-pub fn seal_seals(object: &MemObject) {
-    object.seals.store(F_SEAL_SEAL, Ordering::Release);
-}
-
-/// EPERM when writing (up to `end`) is sealed.
-pub fn check_write(object: &MemObject, end: u64) -> Result<(), Errno> {
-    let seals = seals(object);
-    if seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0 || seals & F_SEAL_GROW != 0 && end > object.len() {
-        return Err(Errno::EPERM);
-    }
-    Ok(())
-}
-
-/// EPERM when growing or shrinking to `len` is sealed.
-pub fn check_resize(object: &MemObject, len: u64) -> Result<(), Errno> {
-    let (seals, old) = (seals(object), object.len());
-    if seals & F_SEAL_SHRINK != 0 && len < old || seals & F_SEAL_GROW != 0 && len > old {
-        return Err(Errno::EPERM);
-    }
-    Ok(())
-}
-
-/// A shared mapping of a sealed file: EPERM for a writable one; a read-only one stays so.
-pub fn check_mapping(object: &MemObject, write: bool, may: &mut AreaFlags) -> Result<(), Errno> {
-    if seals(object) & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0 {
-        if write {
-            return Err(Errno::EPERM);
-        }
-        may.remove(AreaFlags::MAY_WRITE);
-    }
-    Ok(())
-}
-
 fn sealable(file: &OpenFile) -> Result<Arc<MemObject>, Errno> {
     let object = file.ops.mem_object(file).map_err(|_| Errno::EINVAL)?;
-    if seals(&object) == NONE { Err(Errno::EINVAL) } else { Ok(object) }
+    if object.seals().is_none() { Err(Errno::EINVAL) } else { Ok(object) }
 }
 
 /// fcntl(F_ADD_SEALS): EINVAL (no memfd, unknown seal), EPERM (sealed, not writable), EBUSY (mapped writable).
@@ -76,19 +29,20 @@ pub fn add_seals(file: &OpenFile, new: u32) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let object = sealable(file)?;
-    if seals(&object) & F_SEAL_SEAL != 0 {
+    let seals = object.seals().unwrap_or(0);
+    if seals & F_SEAL_SEAL != 0 {
         return Err(Errno::EPERM);
     }
-    if new & F_SEAL_WRITE != 0 && seals(&object) & F_SEAL_WRITE == 0 {
+    if new & F_SEAL_WRITE != 0 && seals & F_SEAL_WRITE == 0 {
         object.mappings.deny_writable()?;
     }
-    object.seals.fetch_or(new, Ordering::AcqRel);
+    object.add_seals(new);
     Ok(0)
 }
 
 /// fcntl(F_GET_SEALS): EINVAL when the file takes no seals.
 pub fn get_seals(file: &OpenFile) -> SysResult {
-    Ok(seals(&*sealable(file)?) as usize)
+    Ok(sealable(file)?.seals().unwrap_or(0) as usize)
 }
 
 /// The file behind a memfd.
@@ -178,7 +132,7 @@ pub fn sys_memfd_create(name: UserAddr, flags: u32) -> SysResult {
     }
     let name = crate::user::read_cstring(name, NAME_MAX, Errno::EINVAL)?;
     let object = MemObject::anonymous(0);
-    object.seals.store(if flags & MFD_ALLOW_SEALING != 0 { 0 } else { F_SEAL_SEAL }, Ordering::Release);
+    object.set_seals(if flags & MFD_ALLOW_SEALING != 0 { 0 } else { F_SEAL_SEAL });
     let memfd = Arc::new(MemFd {
         object,
         name,

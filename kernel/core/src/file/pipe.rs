@@ -438,25 +438,6 @@ impl PipeEnd {
         }
         events
     }
-    /// Another end of the same pipe, as `flags` open it (/proc/PID/fd/N).
-    pub fn reopen(&self, flags: OpenFlags) -> Arc<dyn FileOps> {
-        let (reads, writes) = (flags.readable(), flags.writable());
-        if reads {
-            self.pipe.add_reader();
-        }
-        if writes {
-            self.pipe.add_writer();
-        }
-        let seen_writers = AtomicU32::new(0);
-        Arc::new(PipeEnd {
-            pipe: self.pipe.clone(),
-            is_fifo: self.is_fifo,
-            reads,
-            writes,
-            seen_writers,
-            fifo: self.fifo.clone(),
-        })
-    }
 }
 
 /// The two descriptions of pipe2(2); O_NONBLOCK and O_DIRECT of `flags` apply. ENFILE, ENOMEM.
@@ -484,6 +465,29 @@ pub fn new_pair(flags: OpenFlags) -> Result<(Arc<OpenFile>, Arc<OpenFile>), Errn
 const FIONREAD: u32 = 0x541b;
 
 impl FileOps for PipeEnd {
+    /// Both ends of a pipe are one file.
+    fn lock_key(&self) -> Option<usize> {
+        Some(Arc::as_ptr(&self.pipe).cast::<()>() as usize)
+    }
+    /// Another end of the same pipe, as `flags` open it (/proc/PID/fd/N).
+    fn reopen(&self, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+        let (reads, writes) = (flags.readable(), flags.writable());
+        if reads {
+            self.pipe.add_reader();
+        }
+        if writes {
+            self.pipe.add_writer();
+        }
+        let seen_writers = AtomicU32::new(0);
+        Ok(Arc::new(PipeEnd {
+            pipe: self.pipe.clone(),
+            is_fifo: self.is_fifo,
+            reads,
+            writes,
+            seen_writers,
+            fifo: self.fifo.clone(),
+        }))
+    }
     fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
         self.pipe.read(file.is_nonblocking(), dst)
     }

@@ -5,37 +5,14 @@ use crate::process::signal;
 use crate::task::siginfo;
 use crate::task::siginfo::SigInfo;
 use crate::task::{find_process, find_task};
-use crate::vfs::poll::{Listener, PollEvents, PollTable};
+use crate::vfs::owner::{FileOwner, SharedOwner, Target};
+use crate::vfs::poll::{Listen, Listener, PollEvents, PollTable};
 use crate::vfs::{OpenFile, OpenFlags};
 
 /// F_SETOWN_EX kinds.
 pub const F_OWNER_TID: i32 = 0;
 pub const F_OWNER_PID: i32 = 1;
 pub const F_OWNER_PGRP: i32 = 2;
-
-/// Whom F_SETOWN named, resolved so that interrupt handlers need no look-up.
-#[derive(Clone, Default)]
-enum Target {
-    #[default]
-    None,
-    Task(Weak<Task>),
-    Process(Weak<Process>),
-    Group(u32),
-}
-
-/// fcntl(F_SETOWN_EX) owner and F_SETSIG signal.
-#[derive(Clone, Default)]
-pub struct FileOwner {
-    /// F_OWNER_TID 0, F_OWNER_PID 1, F_OWNER_PGRP 2.
-    pub kind: i32,
-    pub pid: u32,
-    /// 0 means SIGIO without extra information.
-    pub signal: u32,
-    target: Target,
-}
-
-/// Apart from the file, so that delivery never holds (and never drops) the file itself.
-pub type SharedOwner = Arc<IrqSpinLock<FileOwner>>;
 
 /// The owner record of a file, made at its first use.
 pub fn owner_of(file: &OpenFile) -> &SharedOwner {
@@ -99,7 +76,7 @@ pub fn owner(file: &OpenFile) -> (i32, u32) {
 pub fn update(file: &Arc<OpenFile>, fd: i32) {
     let wanted = file.flags().contains(OpenFlags::ASYNC);
     let registrations = wanted.then(|| {
-        let listener = Listener::Async(owner_of(file).clone(), fd);
+        let listener = Listener::Object(Arc::new(Signals { owner: owner_of(file).clone(), fd }));
         let mut table = PollTable::new(&listener);
         file.ops.poll(file, Some(&mut table));
         table.into_registrations()
@@ -108,8 +85,21 @@ pub fn update(file: &Arc<OpenFile>, fd: i32) {
     drop(old);
 }
 
+/// The place of O_ASYNC in an object's poll set.
+struct Signals {
+    owner: SharedOwner,
+    fd: i32,
+}
+
+impl Listen for Signals {
+    fn on_event(&self, events: PollEvents) -> bool {
+        deliver(&self.owner, self.fd, events);
+        false
+    }
+}
+
 /// Called from `PollSet::notify`, perhaps in IRQ context.
-pub fn deliver(owner: &SharedOwner, fd: i32, events: PollEvents) {
+fn deliver(owner: &SharedOwner, fd: i32, events: PollEvents) {
     let owner = owner.lock().clone();
     let (code, band) = if events.contains(PollEvents::HUP) {
         (6, PollEvents::HUP | PollEvents::ERR)

@@ -1,9 +1,9 @@
 //! signalfd(2): signals as a file to read.
 
 use crate::prelude::*;
+use crate::process::signal::deliver::take;
 use crate::process::signal::state::UNBLOCKABLE;
 use crate::sync::{Park, WaitReason};
-use crate::syscall::signal::take;
 use crate::task::siginfo::SigInfo;
 use crate::vfs::table::{file, install};
 use crate::vfs::{FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom};

@@ -1,12 +1,13 @@
 //! devpts: the pseudo-terminals that exist, as files.
 
-use crate::file::device::{makedev, open_char};
+use crate::file::device::open_char;
 use crate::file::tty;
 use crate::prelude::*;
 use crate::time::{Timespec, file_time};
 use crate::vfs::inode::{FileType, Inode, SetAttr, Stat};
 use crate::vfs::path::{FileSystem, FsStat};
 use crate::vfs::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
+use base::device::makedev;
 use core::any::Any;
 
 /// st_dev of all mounts of it.

@@ -5,7 +5,6 @@
 
 mod source;
 
-use crate::file::device::makedev;
 use crate::prelude::*;
 use crate::time::Timespec;
 use crate::vfs::inode::SetAttr;
@@ -13,6 +12,7 @@ use crate::vfs::walk;
 use crate::vfs::walk::Walk;
 use crate::vfs::{AT_FDCWD, FileType, change};
 use base::cpio::{self, CpioError, Header};
+use base::device::makedev;
 use hashbrown::HashMap;
 use source::{Gzip, Plain, Source};
 use spin::Once;

@@ -27,8 +27,8 @@ impl TaskIpc {
         Self::with(None)
     }
     /// A new thread's: shared with CLONE_SYSVSEM, else none.
-    pub fn fork(parent: &Self, clone_flags: u64) -> Self {
-        let shared = (clone_flags & flag::SYSVSEM != 0).then(|| sem::share_undo_list(parent));
+    pub fn fork(&self, clone_flags: u64) -> Self {
+        let shared = (clone_flags & flag::SYSVSEM != 0).then(|| sem::share_undo_list(self));
         Self::with(shared)
     }
     const fn with(undo: Option<Arc<sem::UndoList>>) -> Self {

@@ -3,7 +3,6 @@
 use super::mapping::Attachment;
 use super::space::Prot;
 use crate::prelude::*;
-use crate::vfs::OpenFile;
 use base::vma::Region;
 use hal::mmu::PageFlags;
 
@@ -37,6 +36,13 @@ bitflags! {
 /// Bytes kept free below a stack (256 pages, as on Linux).
 pub const STACK_GUARD: u64 = 256 * PAGE_SIZE as u64;
 
+/// The open file behind a mapping, as far as memory knows it: kept open, and shown in /proc/PID/maps.
+pub trait MappedFile: Send + Sync {
+    /// Device and inode number.
+    fn identity(&self) -> (u64, u64);
+    fn shown_name(&self) -> String;
+}
+
 #[derive(Clone)]
 pub struct Area {
     pub prot: Prot,
@@ -45,7 +51,7 @@ pub struct Area {
     pub attachment: Option<Arc<Attachment>>,
     /// Byte offset of the area's start in the object.
     pub offset: u64,
-    pub file: Option<Arc<OpenFile>>,
+    pub file: Option<Arc<dyn MappedFile>>,
     pub name: Option<&'static str>,
 }
 
@@ -93,7 +99,7 @@ impl Area {
 fn same<T: ?Sized>(a: &Option<Arc<T>>, b: &Option<Arc<T>>) -> bool {
     match (a, b) {
         (None, None) => true,
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (Some(a), Some(b)) => core::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
         _ => false,
     }
 }

@@ -4,13 +4,12 @@
 //! is promised; what cannot be kept is settled by the OOM killer.
 
 use super::MemObject;
-use super::area::{Area, AreaFlags};
+use super::area::{Area, AreaFlags, MappedFile};
 use super::mapping::Attachment;
 use super::space::{AddressSpace, Inner, MapFlags, Prot, Removed};
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use crate::task::process::rlimit;
-use crate::vfs::OpenFile;
 use base::addr::{USER_END, page_down, page_up};
 use core::ops::Range;
 use hal::mmu::{PageFlags, TlbGather};
@@ -124,7 +123,7 @@ pub fn check_fixed(addr: u64, len: u64) -> Result<(), Errno> {
 /// What a mapping is to show.
 pub struct Source {
     pub object: Option<(Arc<MemObject>, u64)>,
-    pub file: Option<Arc<OpenFile>>,
+    pub file: Option<Arc<dyn MappedFile>>,
     pub name: Option<&'static str>,
     /// Rights that mprotect may give later.
     pub may: AreaFlags,
@@ -140,7 +139,7 @@ impl AddressSpace {
         prot: Prot,
         flags: MapFlags,
         object: Option<(Arc<MemObject>, u64)>,
-        file: Option<Arc<OpenFile>>,
+        file: Option<Arc<dyn MappedFile>>,
     ) -> Result<u64, Errno> {
         self.map_source(addr, len, prot, flags, Source { object, file, name: None, may: AreaFlags::MAY_ALL })
     }

@@ -31,7 +31,7 @@ static ANSWERS: PerCpu<AtomicU64> = PerCpu::new([const { AtomicU64::new(0) }; MA
 static ROUND: Mutex<()> = Mutex::new(());
 
 /// The call interrupt, on the CPU that was asked.
-pub fn handle_call_ipi() {
+fn handle_call_ipi() {
     fence(Ordering::SeqCst);
     ANSWERS.get().fetch_add(1, Ordering::AcqRel);
 }
@@ -43,6 +43,7 @@ fn everywhere() {
     if online == 1 {
         return;
     }
+    crate::irq::set_call_handler(handle_call_ipi);
     let _round = ROUND.lock();
     // The thread does not move while it is in the kernel and does not sleep.
     let own = hal::cpu::id();

@@ -1,15 +1,14 @@
-//! Running out of memory: the reserve, reclaim, and the OOM killer.
+//! Running out of memory: the reserve and reclaim; the last resort is [`set_killer`]'s.
 //!
 //! Programs' pages come from here and leave a reserve of frames untouched, so that the kernel's own small allocations go on
 //! while memory is made. A failed page allocation unwinds to where no lock is held and calls [`make_room`].
 
 use super::MemObject;
 use crate::prelude::*;
-use crate::process::signal;
-use crate::task::siginfo::{SIGKILL, SigInfo};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hal::OutOfMemory;
 use hal::frame::Frame;
+use spin::Once;
 
 /// Frames only the kernel itself may use: 1/64 of memory, 128 to 4096 frames.
 fn reserve() -> usize {
@@ -27,10 +26,13 @@ static RESERVE: AtomicU64 = AtomicU64::new(0);
 /// Allocations since the last look at the free count: looking every time would cost more than the page.
 static SINCE_CHECK: hal::cpu::PerCpu<AtomicU32> =
     hal::cpu::PerCpu::new([const { AtomicU32::new(0) }; hal::cpu::MAX_CPUS]);
-/// Pid of the last victim, and when it was chosen (monotonic ns).
-static VICTIM: SpinLock<Option<(u32, u64)>> = SpinLock::new(None);
-/// Victims so far (/proc/vmstat oom_kill).
-pub static KILLS: AtomicU32 = AtomicU32::new(0);
+/// Sees to it that a process ends, at the monotonic time in ns; false when there is none to end. Whom it chooses is no affair of memory.
+static KILLER: Once<fn(u64) -> bool> = Once::new();
+
+/// Registers who kills when nothing else can be had back.
+pub fn set_killer(killer: fn(now_ns: u64) -> bool) {
+    KILLER.call_once(|| killer);
+}
 
 #[inline]
 fn check_reserve() -> Result<(), OutOfMemory> {
@@ -119,57 +121,11 @@ pub fn make_room() -> bool {
         return true;
     }
     let now = crate::time::now_ns();
-    let chosen = *VICTIM.lock();
-    // A victim needs time to unwind; meanwhile the others wait.
-    let busy = chosen.is_some_and(|(pid, since)| {
-        now.saturating_sub(since) < 2_000_000_000
-            && crate::task::find_process(pid).is_some_and(|process| process.any_thread().is_some())
-    });
-    if !busy && !choose_victim(now) {
+    if !KILLER.get().is_some_and(|kill| kill(now)) {
         return false;
     }
     let queue = WaitQueue::new();
     let _ =
         queue.wait_until::<()>(WaitMode::Killable, Some(now + 5_000_000), crate::sync::WaitReason::new("oom"), || None);
     !current().is_dying()
-}
-
-/// Kills the process with the highest score: resident pages plus `oom_score_adj` thousandths of memory. Pid 1 comes last,
-/// and only if nothing else has memory.
-fn choose_victim(now: u64) -> bool {
-    let total = hal::frame::stats().total as i64;
-    let mut best: Option<(i64, u64, Arc<Process>)> = None;
-    for process in crate::task::all_processes() {
-        let adjust = i64::from(process.oom_score_adj.load(Ordering::Relaxed));
-        let Some(space) = process.any_thread().and_then(|task| task.mm.get()) else { continue };
-        if adjust <= -1000 {
-            continue;
-        }
-        let resident = space.resident_pages_hint();
-        let mut score = resident as i64 + adjust * total / 1000;
-        if process.pid == 1 {
-            score = i64::MIN + 1;
-        }
-        if best.as_ref().is_none_or(|(top, ..)| score > *top) {
-            best = Some((score, resident, process));
-        }
-    }
-    let Some((_, resident, victim)) = best else { return false };
-    let stats = hal::frame::stats();
-    let name = victim.any_thread().map(|task| task.comm()).unwrap_or_default();
-    crate::error!(
-        "out of memory: {} free of {} pages; killed process {} ({}), resident {} KiB, oom_score_adj {}, for {} ({})",
-        stats.free,
-        stats.total,
-        victim.pid,
-        name,
-        resident * 4,
-        victim.oom_score_adj.load(Ordering::Relaxed),
-        current().process.pid,
-        current().comm()
-    );
-    *VICTIM.lock() = Some((victim.pid, now));
-    KILLS.fetch_add(1, Ordering::Relaxed);
-    signal::send_to_process(&victim, SigInfo::kernel(SIGKILL));
-    true
 }

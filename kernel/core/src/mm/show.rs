@@ -81,11 +81,7 @@ impl AddressSpace {
             let letter = |right, letter| if data.prot.contains(right) { letter } else { '-' };
             let shown = data.object().and_then(|object| object.observer()).and_then(|observer| observer.name());
             let (dev, ino) = match data.file.as_ref() {
-                Some(file) => {
-                    let stat =
-                        file.ops.stat(file).or_else(|| file.inode().map(|inode| inode.stat())).unwrap_or_default();
-                    (stat.dev, stat.ino)
-                }
+                Some(file) => file.identity(),
                 None if shown.is_some() => (1, shown.as_ref().map_or(0, |shown| shown.1)),
                 None => (0, data.object().filter(|_| data.name.is_none()).map_or(0, |object| object.id())),
             };
@@ -108,11 +104,7 @@ impl AddressSpace {
             let name: Option<String> = if let Some(name) = data.name {
                 Some(name.into())
             } else if let Some(file) = &data.file {
-                Some(match (&file.path, file.ops.anonymous_name()) {
-                    (_, Some(name)) => name,
-                    (Some(path), None) => String::from_utf8_lossy(&path.display()).replace('\n', "\\012"),
-                    (None, None) => "anon_inode".into(),
-                })
+                Some(file.shown_name())
             } else if let Some((name, _)) = shown {
                 Some(name)
             } else if data.attachment.is_some() {

@@ -224,6 +224,11 @@ impl AddressSpace {
         self.id
     }
 
+    /// What a context switch needs of it.
+    pub fn translation(&self) -> &Translation {
+        &self.translation
+    }
+
     /// Makes it the calling CPU's user translation. Takes no lock: callable in a context switch.
     #[inline]
     pub fn activate(&self) {

@@ -1,10 +1,11 @@
 //! SOL_SOCKET: the options that every family keeps in the same way.
 
 use super::socket::Socket;
-use crate::file::signal_io::{self, SharedOwner};
+use crate::file::signal_io;
 use crate::prelude::*;
 use crate::time::Timeval;
 use crate::vfs::Attributes;
+use crate::vfs::owner::SharedOwner;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 use zerocopy::{FromBytes, Immutable, IntoBytes};

@@ -1,6 +1,6 @@
 //! New threads and processes: clone(2), clone3(2), fork, vfork.
 
-use crate::ipc::TaskIpc;
+use super::{hooks, pidfd};
 use crate::mm::AddressSpace;
 use crate::prelude::*;
 use crate::process::signal::{ProcessSignal, TaskSignal};
@@ -8,7 +8,6 @@ use crate::process::timers::ProcessTimers;
 use crate::process::timers::timers;
 use crate::sched::{self, TaskSched};
 use crate::sync::WaitReason;
-use crate::syscall::run;
 use crate::task::credentials::cap;
 use crate::task::life::{Life, VforkDone};
 use crate::task::process::{Relations, rlimit};
@@ -145,7 +144,7 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
     let parent = current();
     let credentials = parent.creds();
     check_task_limit(&credentials, &parent.process)?;
-    let thread = KernelThread::new(run::enter, 0)?;
+    let thread = KernelThread::new(hooks::get().run_user_thread, 0)?;
     thread.inherit_fp();
     let memory = child_memory(args)?;
     let tid = tree::allocate_id()?;
@@ -158,12 +157,12 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
         credentials,
         sched: TaskSched::fork(&parent.sched),
         signal: TaskSignal::fork(&parent.signal, args.flags),
-        ipc: TaskIpc::fork(&parent.ipc, args.flags),
+        ipc: parent.ipc.fork(args.flags),
         name: *parent.name.lock(),
         personality: parent.personality.load(Ordering::Relaxed),
     };
     let task = Task::new(tid, process.clone(), thread, parts);
-    crate::syscall::trace::inherit(parent, &task);
+    (hooks::get().cloned)(parent, &task);
 
     let mut registers = context.clone();
     registers.x[0] = 0;
@@ -208,7 +207,7 @@ fn tell_parent_of(args: &CloneArgs, tid: u32, process: &Arc<Process>) -> Result<
         UserPtr::<u32>::new(args.parent_tid).write(&tid)?;
     }
     if args.flags & flag::PIDFD != 0 {
-        let fd = crate::syscall::pidfd::install(process.clone(), false)?;
+        let fd = pidfd::install(process.clone(), false)?;
         UserPtr::<u32>::new(args.pidfd).write(&(fd as u32))?;
     }
     Ok(())

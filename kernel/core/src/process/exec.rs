@@ -3,12 +3,13 @@
 //! Everything that can fail happens on a new address space; then comes the point of no return: sibling threads end, the new
 //! space is installed, and what does not survive (handlers, close-on-exec files, FP state ...) goes.
 
-use super::exit;
+use super::{exit, hooks};
 use crate::mm::space::Layout;
 use crate::mm::{AddressSpace, MapFlags, MemObject, Prot, aslr};
 use crate::prelude::*;
 use crate::process::signal;
 use crate::process::timers::vdso;
+use crate::sched;
 use crate::sync::WaitReason;
 use crate::task::credentials::cap;
 use crate::task::process::rlimit;
@@ -17,7 +18,6 @@ use crate::task::task::comm_bytes;
 use crate::task::{Credentials, tree};
 use crate::vfs;
 use crate::vfs::OpenFile;
-use crate::{ipc, sched};
 use arrayvec::ArrayVec;
 use base::addr::{page_down, page_up};
 use base::elf::{self, HeaderPage, LoadPlan};
@@ -285,7 +285,7 @@ fn build_stack(
         [at::MINSIGSTKSZ, MIN_SIGNAL_STACK],
         [at::HWCAP, hwcap],
         [at::PAGESZ, PAGE],
-        [at::CLKTCK, crate::syscall::usage::CLOCK_TICKS_PER_SECOND],
+        [at::CLKTCK, crate::time::CLOCK_TICKS_PER_SECOND],
         [at::PHDR, loaded.bias.wrapping_add(plan.headers_at)],
         [at::PHENT, 56],
         [at::PHNUM, plan.nr_headers as u64],
@@ -411,18 +411,17 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     become_single_thread()?;
     // From here on nothing can fail.
     // Locks that inherit priority are known by the number the thread has had so far; robust ones, as on Linux, by the new one.
-    ipc::futex::pass_on_pi_locks();
+    (hooks::get().before_exec)();
     if task.tid() != task.process.pid {
         tree::take_leader_id(task);
     }
-    ipc::futex::exit_robust_list();
-    ipc::futex::begin_anew(task);
+    (hooks::get().exec)(task);
     // A parent that cloned with another exit signal hears of the new program's end as of any child's.
     task.process.life.exit_signal.store(siginfo::SIGCHLD, Ordering::Relaxed);
     let name = comm_path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
     *task.name.lock() = comm_bytes(name);
     exit::release_memory(task);
-    sched::switch_address_space(Some(&space));
+    sched::switch_translation(Some((space.id(), space.translation())));
     task.mm.replace(Some(space));
     hal::context::reset_user_state();
     drop(task.credentials.replace(Arc::new(credentials)));

@@ -1,13 +1,14 @@
 //! How threads and processes end: exit(2), exit_group(2), fatal signals; zombies, orphans, the end of pid 1.
 
+use super::hooks;
 use crate::prelude::*;
 use crate::process::signal;
+use crate::sched;
 use crate::task::life::{REAPED, Status, ZOMBIE};
 use crate::task::siginfo::{SIGCHLD, SigInfo};
 use crate::task::task::attention;
 use crate::task::{Process, tree};
 use crate::vfs::FdTable;
-use crate::{ipc, sched};
 use core::sync::atomic::Ordering;
 
 /// Ends the whole group with `status`; never returns. The first caller's status counts.
@@ -50,10 +51,9 @@ pub fn nudge(task: &Task) {
 pub fn exit_thread(status: Status) -> ! {
     let task = current();
     let process = task.process.clone();
-    crate::syscall::trace::ended(u64::from(status));
-    ipc::futex::exit_robust_list();
+    (hooks::get().thread_ends)(status);
     release_memory(task);
-    ipc::on_exit(task);
+    (hooks::get().memory_is_gone)(task);
     release_files(task);
 
     let (user, system) = task.cpu_times();
@@ -86,14 +86,14 @@ pub fn release_memory(task: &'static Task) {
     if clear != 0 && task.mm.get().is_some() {
         let addr = UserAddr(clear);
         if UserPtr::<u32>::new(addr).write(&0).is_ok() {
-            ipc::futex::wake(addr, 1);
+            (hooks::get().word_cleared)(addr);
         }
     }
     if let Some(space) = task.mm.get() {
         let (_, _, peak) = space.sizes();
         task.process.life.peak_resident_pages.fetch_max(peak, Ordering::Relaxed);
         drop(space);
-        sched::switch_address_space(None);
+        sched::switch_translation(None);
         drop(task.mm.replace(None));
     }
     finish_vfork(&task.process);
@@ -122,7 +122,7 @@ fn exit_process(process: &Arc<Process>) {
     }
     process.timers.clear();
     if process.pid == process.sid() {
-        crate::file::tty::session_leader_exits(process.sid());
+        (hooks::get().session_leader_ended)(process.sid());
     }
     *process.executable.lock() = None;
     signal::check_orphaned_groups(process);
@@ -209,7 +209,7 @@ fn end_machine(status: Status) -> ! {
 
 /// Writes what is queued, reports the status to the host and powers off.
 pub fn power_off(status: u8) -> ! {
-    crate::machine::console::flush();
+    (hooks::get().power_off)();
     let line = alloc::format!("\n[crannog] exit {status}\n");
     hal::early::write_log(line.as_bytes());
     hal::power::off(status)

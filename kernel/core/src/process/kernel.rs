@@ -10,7 +10,7 @@ use crate::task::task::{Parts, Task, comm_bytes};
 use crate::task::{Credentials, Process, tree};
 use crate::vfs::FdTable;
 use crate::vfs::FsContext;
-use crate::{ipc, sched, time};
+use crate::{sched, time};
 use core::sync::atomic::{AtomicI32, AtomicU32};
 use hal::context::KernelThread;
 use spin::Once;
@@ -41,7 +41,7 @@ fn new_task(tid: u32, process: Arc<Process>, name: &str, thread: KernelThread) -
         credentials: Arc::new(Credentials::root()),
         sched: sched::TaskSched::new(),
         signal: signal::TaskSignal::new(),
-        ipc: ipc::TaskIpc::new(),
+        ipc: Default::default(),
         name: comm_bytes(name.as_bytes()),
         personality: 0,
     };
@@ -53,6 +53,11 @@ fn new_task(tid: u32, process: Arc<Process>, name: &str, thread: KernelThread) -
 pub fn new_kernel_task(name: &str, thread: KernelThread) -> Arc<Task> {
     let process = KERNEL.call_once(|| new_process(0)).clone();
     new_task(0, process, name, thread)
+}
+
+/// A CPU's idle task, which runs on `thread`.
+pub fn new_idle_task(thread: KernelThread) -> Arc<Task> {
+    new_kernel_task("idle", thread)
 }
 
 /// First function of a kernel thread.

@@ -1,17 +1,20 @@
 //! How threads and processes ([`crate::task`]) begin, act and end.
 //!
-//! [`clone`], [`exec`], [`exit`], [`wait`]: their life · [`signal`] · [`timers`] · [`kernel`]: threads without user memory, pid 1's
+//! [`clone`], [`exec`], [`exit`], [`wait`]: their life · [`hooks`]: who hears of it · [`pidfd`] · [`oom`]: whom the lack of memory kills · [`signal`] · [`timers`] · [`kernel`]: threads without user memory, pid 1's
 //! beginning.
 
 pub mod clone;
 pub mod exec;
 pub mod exit;
+pub mod hooks;
 pub mod kernel;
+pub mod oom;
+pub mod pidfd;
 pub mod signal;
 pub mod timers;
 pub mod wait;
 
-pub use kernel::{new_kernel_task, spawn_kernel_thread, start_init_task};
+pub use kernel::{new_idle_task, spawn_kernel_thread, start_init_task};
 
 use crate::task::{Process, credentials, current};
 

@@ -21,12 +21,13 @@ mod switch;
 
 pub use account::{enter_kernel, enter_user};
 pub use hal::cpu::needs_reschedule as need_resched;
+pub(crate) use park::ENDLESS_PARK_HEARD;
 pub(crate) use park::unpark_owned;
-pub use park::{announce_park, cancel_park, park, prepare_park};
+pub use park::{announce_park, cancel_park, park, prepare_park, set_endless_park_listener};
 pub(crate) use switch::slice_expired;
 pub use switch::{
     adopt_idle, cond_resched, exit_current, finish_switch, handle_reschedule_ipi, idle_ns, nr_runnable, online_mask,
-    preempt, run_idle, start, switch_address_space, yield_now,
+    preempt, run_idle, start, switch_translation, yield_now,
 };
 
 use crate::prelude::*;
@@ -180,9 +181,8 @@ impl Task {
     /// For how long, in ns, the task has been runnable in user mode without calling the kernel for anything but sched_yield; 0 when
     /// it has not. Page faults and interrupts are no calls.
     pub fn computing_ns(&self) -> u64 {
-        const YIELDING: u32 = crate::syscall::run::SCHED_YIELD as u32 + 1;
         let sched = &self.sched;
-        let in_user_mode = matches!(self.syscall_nr.load(Ordering::Relaxed), 0 | YIELDING) && self.tid() != 0;
+        let in_user_mode = self.syscall_nr.load(Ordering::Relaxed) == 0 && self.tid() != 0;
         if !in_user_mode || sched.state.load(Ordering::Relaxed) != RUNNABLE {
             return 0;
         }

@@ -3,8 +3,9 @@
 use super::{NOTIFIED, PARKED, PARKING, RUNNABLE, switch};
 use crate::prelude::*;
 use crate::sync::{Deadline, WaitMode, WaitReason, WaitRecord};
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::{AtomicBool, Ordering, fence};
 use hal::cpu::IrqGuard;
+use spin::Once;
 
 /// Announces that the calling thread, `task`, will park: an `unpark` by who has seen the announcement is not lost. Whoever finds
 /// the task by a lock that it takes after this has seen it; all others need the fence of [`prepare_park`].
@@ -26,6 +27,30 @@ pub fn cancel_park(task: &Task) {
     task.sched.state.store(RUNNABLE, Ordering::Release);
 }
 
+/// Whether nobody waits to hear of the next park without a time limit.
+pub(crate) static ENDLESS_PARK_HEARD: AtomicBool = AtomicBool::new(false);
+static ENDLESS_PARK_LISTENER: Once<fn(u64)> = Once::new();
+
+/// Has `listener` called, with the monotonic time in ns, when a thread parks without a time limit and not uninterruptibly while
+/// [`ENDLESS_PARK_HEARD`] is false. IRQs are masked then.
+pub fn set_endless_park_listener(listener: fn(now_ns: u64)) {
+    ENDLESS_PARK_LISTENER.call_once(|| listener);
+}
+
+#[inline]
+fn note_endless_park(mode: WaitMode, now: u64) {
+    if !ENDLESS_PARK_HEARD.load(Ordering::Relaxed) && mode != WaitMode::Uninterruptible {
+        tell_listener(now);
+    }
+}
+
+#[cold]
+fn tell_listener(now: u64) {
+    if let Some(listener) = ENDLESS_PARK_LISTENER.get() {
+        listener(now);
+    }
+}
+
 /// Sleeps until `unpark`; returns at once if one came since the announcement, or if the calling thread, `task`, slept since then.
 /// `deadline` is only noted: waking by then is the caller's affair, as is that it may sleep.
 pub fn park(task: &'static Task, reason: &WaitReason, mode: WaitMode, deadline: Deadline) {
@@ -36,7 +61,7 @@ pub fn park(task: &'static Task, reason: &WaitReason, mode: WaitMode, deadline: 
     // Left as it is after the wake: it says something only while the state is PARKED.
     *task.sched.wait.leaf(&irq) = Some(WaitRecord { reason: *reason, since_ns: now, mode, deadline });
     if deadline.is_none() {
-        crate::observe::deadlock::note_park(mode, now);
+        note_endless_park(mode, now);
     }
     // A sleep is no computing, also not while the woken thread waits for its turn.
     task.sched.last_call.store(u64::MAX, Ordering::Relaxed);

@@ -2,7 +2,6 @@
 
 use super::queue::{RR_SLICE_NS, RunQueue, SLICE_NS, weight};
 use super::{DEAD, NOTIFIED, PARKED, PARKING, RUNNABLE, account, need_resched, policy};
-use crate::mm::AddressSpace;
 use crate::prelude::*;
 use crate::task::task::CURRENT;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -279,14 +278,15 @@ fn migrate(task: Arc<Task>) {
     }
 }
 
-/// Makes `space` (or none) the running task's translation: execve and exit call it before the old space can go.
-pub fn switch_address_space(space: Option<&Arc<AddressSpace>>) {
+/// Makes `space`, an address space's number and translation, the calling CPU's (or none): execve and exit call it before the running
+/// task's old space can go.
+pub fn switch_translation(space: Option<(u64, &hal::mmu::Translation)>) {
     let _irq = IrqGuard::new();
     let cpu = CPUS.get();
     match space {
-        Some(space) => {
-            space.activate();
-            cpu.space.store(space.id(), Ordering::Relaxed);
+        Some((id, translation)) => {
+            translation.activate();
+            cpu.space.store(id, Ordering::Relaxed);
         }
         None => {
             hal::mmu::deactivate();
@@ -429,11 +429,11 @@ pub(crate) fn requeue(task: &Arc<Task>) {
     }
 }
 
-/// Adopts the calling CPU's boot context as its idle task, so that `current()` works.
-pub fn adopt_idle() {
+/// Adopts the calling CPU's boot context as its idle task, which `new_idle` makes, so that `current()` works.
+pub fn adopt_idle(new_idle: fn(hal::context::KernelThread) -> Arc<Task>) {
     let own = hal::cpu::id();
     let thread = hal::context::KernelThread::adopt_current();
-    let idle = crate::process::new_kernel_task("idle", thread);
+    let idle = new_idle(thread);
     idle.sched.affinity.store(1 << own, Ordering::Relaxed);
     *CPUS.get().idle.lock() = Some(idle.clone());
     let _irq = IrqGuard::new();

@@ -1,6 +1,6 @@
 //! The system calls of the mmap family: decoding, the checks that concern descriptors, and the answer.
 
-use crate::mm::area::AreaFlags;
+use crate::mm::area::{AreaFlags, MappedFile};
 use crate::mm::map::{Source, may_lock};
 use crate::mm::remap::RemapFlags;
 use crate::mm::space::{MapFlags, Prot};
@@ -95,12 +95,13 @@ pub fn sys_mmap(addr: UserAddr, len: usize, prot: u32, flags: u32, fd: i32, offs
                 return Err(Errno::EINVAL);
             }
             if kind != 2 {
-                crate::file::memfd::check_mapping(&pages, prot.contains(Prot::WRITE), &mut may)?;
+                crate::mm::object::seals::check_mapping(&pages, prot.contains(Prot::WRITE), &mut may)?;
             }
             object = Some((pages, offset));
         }
         _ => return Err(Errno::EINVAL),
     }
+    let file = file.map(|file| file as Arc<dyn MappedFile>);
     let source = Source { object, file, name: None, may };
     let flags = if kind == 3 { map_flags | MapFlags::SHARED } else { map_flags };
     let flags = if kind == 2 { flags.difference(MapFlags::SHARED) } else { flags.difference(MapFlags::PRIVATE) };

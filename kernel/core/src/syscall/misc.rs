@@ -4,38 +4,16 @@ use crate::prelude::*;
 use crate::process::exit;
 use crate::random;
 use crate::task::credentials::cap;
-use crate::task::tree;
+use crate::task::{tree, uts};
 use crate::user::read_cstring;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const NAME_BYTES: usize = 65;
-/// What `uname -r` says: the Linux whose calls these are, and whose they are.
-pub const RELEASE: &str = "6.1.0-crannog";
-
-struct Names {
-    host: Vec<u8>,
-    domain: Vec<u8>,
-}
-
-static NAMES: SpinLock<Names> = SpinLock::new(Names { host: Vec::new(), domain: Vec::new() });
-
-/// The host name ("crannog" until it is set).
-pub fn host_name() -> Vec<u8> {
-    let names = NAMES.lock();
-    if names.host.is_empty() { b"crannog".to_vec() } else { names.host.clone() }
-}
-
-/// As sethostname(2), the name checked by the caller.
-pub fn set_host_name(name: &[u8]) {
-    let name = name.to_vec();
-    NAMES.lock().host = name;
-}
 
 pub fn sys_uname(buf: UserAddr) -> SysResult {
-    let domain = NAMES.lock().domain.clone();
-    let domain = if domain.is_empty() { b"(none)".to_vec() } else { domain };
     let version = concat!("#1 SMP Crannog ", env!("CARGO_PKG_VERSION"));
-    let fields: [&[u8]; 6] = [b"Linux", &host_name(), RELEASE.as_bytes(), version.as_bytes(), b"aarch64", &domain];
+    let fields: [&[u8]; 6] =
+        [b"Linux", &uts::host_name(), uts::RELEASE.as_bytes(), version.as_bytes(), b"aarch64", &uts::domain_name()];
     let mut out = [0u8; 6 * NAME_BYTES];
     for (slot, field) in out.chunks_exact_mut(NAME_BYTES).zip(fields) {
         let len = field.len().min(NAME_BYTES - 1);
@@ -59,13 +37,13 @@ fn read_name(name: UserAddr, len: i32) -> Result<Vec<u8>, Errno> {
 
 pub fn sys_sethostname(name: UserAddr, len: i32) -> SysResult {
     let name = read_name(name, len)?;
-    NAMES.lock().host = name;
+    uts::set_host_name(name);
     Ok(0)
 }
 
 pub fn sys_setdomainname(name: UserAddr, len: i32) -> SysResult {
     let name = read_name(name, len)?;
-    NAMES.lock().domain = name;
+    uts::set_domain_name(name);
     Ok(0)
 }
 

@@ -6,7 +6,7 @@ use crate::prelude::*;
 use crate::process::exit;
 use crate::process::signal;
 use crate::syscall::trace;
-use crate::task::siginfo::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SigInfo};
+use crate::task::siginfo::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SIGXFSZ, SigInfo};
 use crate::task::task::attention;
 use crate::{sched, syscall};
 use core::sync::atomic::Ordering;
@@ -121,6 +121,11 @@ fn system_call<const TRACED: bool>(task: &'static Task, context: &mut UserContex
 fn attend(task: &'static Task, context: &mut UserContext, interrupted: Option<(Errno, u64)>) {
     if task.attention() & attention::KILL != 0 {
         exit::leave_dying_group();
+    }
+    if task.attention() & attention::FILE_SIZE != 0 {
+        task.clear_attention(attention::FILE_SIZE);
+        let info = SigInfo::user(SIGXFSZ, 0, task.process.pid, task.creds().uid, 0);
+        signal::send_to_task(&crate::task::current_arc(), info);
     }
     signal::deliver(context, interrupted);
 }

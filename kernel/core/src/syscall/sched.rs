@@ -168,6 +168,8 @@ pub fn sys_sched_getaffinity(pid: i32, len: usize, mask: UserAddr) -> SysResult 
 }
 
 pub fn sys_sched_yield() -> SysResult {
+    // Who gives up the CPU still computes (see `Task::computing_ns`).
+    current().syscall_nr.store(0, Ordering::Relaxed);
     crate::sched::yield_now();
     Ok(0)
 }

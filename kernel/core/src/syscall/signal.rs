@@ -1,9 +1,8 @@
 //! Signal calls: sigaction(2), sigprocmask(2), kill(2) and their kin.
 
 use crate::prelude::*;
-use crate::process::signal::state::{
-    Action, AltStack, SIG_IGN, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UNBLOCKABLE, refresh, sa,
-};
+use crate::process::signal::deliver::take;
+use crate::process::signal::state::{Action, AltStack, SIG_IGN, UNBLOCKABLE, refresh, sa};
 use crate::process::signal::{frame, may_signal, send, try_send_to_process, try_send_to_task};
 use crate::sync::{Park, WaitError, WaitReason};
 use crate::task::siginfo::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo};
@@ -129,34 +128,11 @@ pub fn sys_rt_tgsigqueueinfo(tgid: i32, tid: i32, sig: i32, info: UserAddr) -> S
     thread_kill(Some(tgid), tid, sig, Some(info))
 }
 
-/// MINSIGSTKSZ of arm64.
-const MIN_STACK: u64 = 5120;
-
-/// Sets the alternate stack: EPERM while it is in use, EINVAL, ENOMEM.
-pub fn set_alt_stack(new: &AltStack, sp: u64) -> Result<(), Errno> {
-    let mut alt = current().signal.alt_stack.leaf();
-    if alt.contains(sp) {
-        return Err(Errno::EPERM);
-    }
-    let mode = new.flags & !SS_AUTODISARM;
-    match mode {
-        SS_DISABLE => *alt = AltStack { flags: new.flags, ..AltStack::NONE },
-        0 | SS_ONSTACK => {
-            if new.size < MIN_STACK {
-                return Err(Errno::ENOMEM);
-            }
-            *alt = AltStack { flags: new.flags & SS_AUTODISARM, pad: 0, ..*new };
-        }
-        _ => return Err(Errno::EINVAL),
-    }
-    Ok(())
-}
-
 pub fn sys_sigaltstack(context: &mut UserContext, ss: UserAddr, old_ss: UserAddr) -> SysResult {
     let mut old = *current().signal.alt_stack.lock();
     old.flags = frame::stack_flags(&old, context.sp);
     if !ss.is_null() {
-        set_alt_stack(&UserPtr::<AltStack>::new(ss).read()?, context.sp)?;
+        frame::set_alt_stack(&UserPtr::<AltStack>::new(ss).read()?, context.sp)?;
     }
     UserPtr::new(old_ss).write_opt(&old)?;
     Ok(0)
@@ -235,15 +211,6 @@ pub fn sys_rt_sigpending(set: UserAddr, sigsetsize: usize) -> SysResult {
     let bytes = (pending & task.signal.mask()).to_le_bytes();
     UserPtr::new(set).write_slice(&bytes[..sigsetsize])?;
     Ok(0)
-}
-
-/// Takes a pending signal of `set` for the calling thread.
-pub fn take(set: u64) -> Option<SigInfo> {
-    let task = current();
-    let own = task.signal.pending.take(set);
-    let mut info = own.or_else(|| task.process.signal.pending.take(set))?;
-    crate::process::timers::posix::signal_taken(&mut info);
-    Some(info)
 }
 
 pub fn sys_rt_sigtimedwait(set: UserAddr, info: UserAddr, timeout: UserAddr, sigsetsize: usize) -> SysResult {

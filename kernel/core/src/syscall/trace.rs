@@ -222,6 +222,7 @@ fn say_dropped(ring: &mut Ring) {
 
 fn set(task: &Task, traced: Option<Traced>) {
     let on = traced.is_some();
+    let traced = traced.map(|traced| Box::new(traced) as Box<dyn Any + Send>);
     let before = core::mem::replace(&mut *task.trace.lock(), traced);
     if on {
         task.set_attention(attention::TRACE)
@@ -231,10 +232,14 @@ fn set(task: &Task, traced: Option<Traced>) {
     drop(before);
 }
 
+fn session_of(task: &Task) -> Option<Arc<Session>> {
+    task.trace.lock().as_ref()?.downcast_ref::<Traced>().map(|traced| traced.0.clone())
+}
+
 /// The session of the calling thread; leaves one whose reader is gone.
 fn session() -> Option<Arc<Session>> {
     let task = current();
-    let session = task.trace.lock().as_ref().map(|traced| traced.0.clone());
+    let session = session_of(task);
     match session {
         Some(session) if !session.closed.load(Ordering::Relaxed) => Some(session),
         _ => {
@@ -246,7 +251,7 @@ fn session() -> Option<Arc<Session>> {
 
 /// A new thread or process of a traced one.
 pub fn inherit(parent: &Task, child: &Task) {
-    let session = parent.trace.lock().as_ref().map(|traced| traced.0.clone());
+    let session = session_of(parent);
     if let Some(session) = session.filter(|session| session.follow.load(Ordering::Relaxed)) {
         set(child, Some(Traced::new(&session)));
     }

@@ -2,6 +2,7 @@
 
 use crate::prelude::*;
 use crate::process::wait::Usage;
+use crate::time::CLOCK_TICKS_PER_SECOND;
 use crate::time::Timeval;
 use core::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -91,8 +92,6 @@ pub fn sys_getrusage(who: i32, usage: UserAddr) -> SysResult {
     Ok(0)
 }
 
-/// Clock ticks per second of times(2) and /proc (AT_CLKTCK).
-pub const CLOCK_TICKS_PER_SECOND: u64 = 100;
 const NS_PER_TICK: u64 = 1_000_000_000 / CLOCK_TICKS_PER_SECOND;
 
 pub fn sys_times(buf: UserAddr) -> SysResult {

@@ -1,8 +1,8 @@
 //! wait4(2), waitid(2).
 
 use crate::prelude::*;
+use crate::process::pidfd;
 use crate::process::wait::{Options, Which, wait};
-use crate::syscall::pidfd;
 use crate::syscall::usage::Rusage;
 use crate::task::siginfo::{SIGCHLD, SigInfo};
 

@@ -4,7 +4,7 @@
 //! (`task.sched`, `task.signal`, `task.files` ...), with its own locks; this module only holds them together.
 //!
 //! [`task`], [`process`], [`life`]: the objects · [`tree`]: numbers and parentage · [`credentials`] · [`user`]: what a user's
-//! processes are counted for together · [`siginfo`]: signal numbers and what a signal says.
+//! processes are counted for together · [`siginfo`]: signal numbers and what a signal says · [`uts`]: names of the machine.
 
 pub mod credentials;
 pub mod life;
@@ -13,6 +13,7 @@ pub mod siginfo;
 pub mod task;
 pub mod tree;
 pub mod user;
+pub mod uts;
 
 pub use credentials::Credentials;
 pub use process::Process;

@@ -7,6 +7,7 @@ use crate::process::signal;
 use crate::vfs::FdTable;
 use crate::vfs::FsContext;
 use crate::{ipc, sched};
+use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hal::context::KernelThread;
 use hal::cpu::Current;
@@ -66,7 +67,7 @@ pub struct Task {
     /// What a kernel thread runs.
     pub body: SpinLock<Option<fn()>>,
     /// Its part in a trace of system calls; `attention::TRACE` says whether there is one.
-    pub trace: SpinLock<Option<crate::syscall::trace::Traced>>,
+    pub trace: SpinLock<Option<Box<dyn Any + Send>>>,
 }
 
 /// What PR_GET_TIMERSLACK answers until it is set.
@@ -82,6 +83,8 @@ pub mod attention {
     pub const WORK: u32 = 4;
     /// System calls are recorded: the thread runs the traced variant of its main loop.
     pub const TRACE: u32 = 8;
+    /// A file would have grown beyond RLIMIT_FSIZE: SIGXFSZ is due.
+    pub const FILE_SIZE: u32 = 16;
 }
 
 /// What a new task shares with, or copies from, its creator.

@@ -4,6 +4,7 @@ pub mod timer;
 
 use crate::prelude::*;
 use core::sync::atomic::{AtomicI64, Ordering};
+use spin::Once;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// `struct timespec` of 64-bit Linux.
@@ -23,6 +24,8 @@ pub struct Timeval {
 }
 
 pub const NSEC_PER_SEC: u64 = 1_000_000_000;
+/// USER_HZ: what times(2) and the auxiliary vector count in.
+pub const CLOCK_TICKS_PER_SECOND: u64 = 100;
 
 impl Timespec {
     pub const fn from_ns(ns: u64) -> Self {
@@ -58,10 +61,15 @@ pub fn now_ns() -> u64 {
 /// CLOCK_REALTIME minus CLOCK_MONOTONIC, in ns.
 static REALTIME_OFFSET: AtomicI64 = AtomicI64::new(0);
 
-/// Reads the RTC; called once at boot. A machine without one begins at the second that `clock=` names, or in 1970.
-pub fn init() {
+/// Who hears that CLOCK_REALTIME was set.
+static LISTENERS: Once<&'static [fn()]> = Once::new();
+
+/// Sets CLOCK_REALTIME at boot: `rtc` is what a real-time clock says, in seconds since 1970; a machine without one begins at the second
+/// that `clock=` names, or in 1970. `listeners` are called whenever the clock is set, beginning now.
+pub fn init(rtc: Option<u64>, listeners: &'static [fn()]) {
+    LISTENERS.call_once(|| listeners);
     let named = || crate::command_line::option("clock").and_then(|seconds| seconds.parse().ok());
-    let seconds = crate::machine::rtc_seconds().or_else(named).unwrap_or(0);
+    let seconds = rtc.or_else(named).unwrap_or(0);
     set_realtime_ns(seconds.saturating_mul(NSEC_PER_SEC));
 }
 
@@ -70,12 +78,12 @@ pub fn realtime_ns() -> u64 {
     now_ns().wrapping_add_signed(REALTIME_OFFSET.load(Ordering::Relaxed))
 }
 
-/// Sets CLOCK_REALTIME (clock_settime, settimeofday); timerfds that asked hear of it.
+/// Sets CLOCK_REALTIME (clock_settime, settimeofday) and tells who listens.
 pub fn set_realtime_ns(ns: u64) {
     REALTIME_OFFSET.store((ns as i64).wrapping_sub(now_ns() as i64), Ordering::Relaxed);
-    crate::process::timers::vdso::clock_was_set();
-    crate::process::timers::alarm::clock_was_set();
-    crate::file::timerfd::clock_was_set();
+    for listener in LISTENERS.get().into_iter().copied().flatten() {
+        listener();
+    }
 }
 
 /// CLOCK_REALTIME minus CLOCK_MONOTONIC now, in ns (the vDSO's data, absolute real-time deadlines).

@@ -3,7 +3,6 @@
 use super::inode::{FileType, Inode, SetAttr, Stat};
 use super::path::{Dentry, FileSystem, FsStat, Mount, MountFlags, Path};
 use super::superblock::SuperBlock;
-use crate::file::pipe;
 use crate::prelude::*;
 use crate::vfs::{FileOps, OpenFile, OpenFlags};
 use core::any::Any;
@@ -11,12 +10,35 @@ use core::any::Any;
 /// The mount that objects without a path seem to be on.
 struct NoFs;
 
+/// Its root: an empty directory that nobody reaches.
+struct NoRoot;
+
+impl Inode for NoRoot {
+    fn stat(&self) -> Stat {
+        Stat {
+            mode: FileType::Directory.mode_bits() | 0o555,
+            nlink: 2,
+            block_size: PAGE_SIZE as u32,
+            ..Default::default()
+        }
+    }
+    fn file_type(&self) -> FileType {
+        FileType::Directory
+    }
+    fn open(self: Arc<Self>, _flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+        Err(Errno::ENXIO)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
 impl FileSystem for NoFs {
     fn name(&self) -> &'static str {
         "anon_inodefs"
     }
     fn root(&self) -> Arc<dyn Inode> {
-        crate::observe::proc::ProcFs::instance().root()
+        Arc::new(NoRoot)
     }
     fn stat(&self) -> FsStat {
         FsStat { magic: 0x0904_1934, block_size: PAGE_SIZE as u64, ..Default::default() }
@@ -66,13 +88,10 @@ impl Inode for Anonymous {
     }
     /// Pipes get an end of their own, files without a name are shared; ENXIO for what cannot be opened by name.
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
-        if let Some(end) = self.file.downcast::<pipe::PipeEnd>() {
-            return Ok(end.reopen(flags));
-        }
         if self.file.advance == crate::vfs::Advance::Position && self.file.ops.mem_object(&self.file).is_ok() {
             return Ok(self.file.ops.clone());
         }
-        Err(Errno::ENXIO)
+        self.file.ops.reopen(flags)
     }
     fn is_volatile(&self) -> bool {
         true

@@ -2,10 +2,9 @@
 
 use super::path::Path;
 use crate::prelude::*;
-use crate::process::signal;
 use crate::task::credentials::cap;
 use crate::task::process::rlimit;
-use crate::task::siginfo::{SIGXFSZ, SigInfo};
+use crate::task::task::attention;
 
 pub const S_ISUID: u32 = 0o4000;
 pub const S_ISGID: u32 = 0o2000;
@@ -43,9 +42,8 @@ pub fn limit_size(len: u64) -> Result<(), Errno> {
 
 fn too_large(limit: u64) -> Errno {
     if limit < i64::MAX as u64 {
-        let own = current();
-        let info = SigInfo::user(SIGXFSZ, 0, own.process.pid, own.creds().uid, 0);
-        signal::send_to_task(&crate::task::current_arc(), info);
+        // The signal is the main loop's affair.
+        current().set_attention(attention::FILE_SIZE);
     }
     Errno::EFBIG
 }

@@ -3,7 +3,6 @@
 //! Every inode with locks has a [`Locks`] in a table; it goes with the last lock. Closing a file looks here only while any lock
 //! exists at all. Lock order: `TABLE` → [`Locks::state`] → `WAITING`; all short, never held while sleeping.
 
-use crate::file::pipe::PipeEnd;
 use crate::prelude::*;
 use crate::sync::WaitReason;
 use crate::vfs::OpenFile;
@@ -183,11 +182,7 @@ pub fn blockers_of(tid: u32) -> Vec<Blocker> {
 fn key(file: &OpenFile) -> usize {
     match file.inode() {
         Some(inode) => Arc::as_ptr(inode).cast::<()>() as usize,
-        // Both ends of a pipe are one file.
-        None => match file.downcast::<PipeEnd>() {
-            Some(end) => Arc::as_ptr(end.pipe()).cast::<()>() as usize,
-            None => Arc::as_ptr(&file.ops).cast::<()>() as usize,
-        },
+        None => file.ops.lock_key().unwrap_or(Arc::as_ptr(&file.ops).cast::<()>() as usize),
     }
 }
 
@@ -503,7 +498,7 @@ pub fn format_locks() -> String {
         number += 1;
         let access = if exclusive { "WRITE" } else { "READ " };
         let end = if end == TO_END { String::from("EOF") } else { alloc::format!("{end}") };
-        let (major, minor) = (crate::file::device::major(place.0), crate::file::device::minor(place.0));
+        let (major, minor) = (base::device::major(place.0), base::device::minor(place.0));
         let _ = writeln!(
             out,
             "{number}: {kind:<6} ADVISORY  {access} {pid} {major:02x}:{minor:02x}:{} {start} {end}",

@@ -1,6 +1,6 @@
 //! The virtual file system: open files and descriptors; inodes, directory entries, mounts, path walk.
 //!
-//! [`ops`] what an open file can do · [`table`] descriptors · [`poll`] readiness · [`file_attributes`] of files without a file system ·
+//! [`ops`] what an open file can do · [`table`] descriptors · [`poll`] readiness, [`owner`] who is signalled of it · [`file_attributes`] of files without a file system ·
 //! [`inode`] what a file system gives · [`path`] dentries, mounts, contexts · [`superblock`] what mounts share · [`walk`] the path walk · [`permission`] ·
 //! [`open`] open(2) · [`change`] creating, linking, renaming, removing · [`lock`] file locks · [`notify`] events ·
 //! [`anonymous`] what has no path. The file systems are in [`crate::fs`].
@@ -14,6 +14,7 @@ pub mod lock;
 pub mod notify;
 pub mod open;
 pub mod ops;
+pub mod owner;
 pub mod path;
 pub mod permission;
 pub mod poll;

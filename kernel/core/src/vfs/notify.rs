@@ -5,6 +5,7 @@
 use super::Inode;
 use crate::prelude::*;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use spin::Once;
 
 bitflags! {
     /// inotify's event bits.
@@ -29,6 +30,31 @@ bitflags! {
     }
 }
 
+/// Who watches: inotify.
+pub trait Watcher: Sync {
+    /// Something happened to `inode`, or to `name` in it. `is_unlinked`: what it happened to has no name any more.
+    fn event(
+        &self,
+        inode: &Arc<dyn Inode>,
+        event: Event,
+        is_directory: bool,
+        is_unlinked: bool,
+        name: Option<&[u8]>,
+        cookie: u32,
+    );
+    /// The file system that is device `dev` has no mount any more.
+    fn unmounted(&self, dev: u64);
+    /// The inode has no name any more.
+    fn unlinked(&self, inode: &Arc<dyn Inode>);
+}
+
+static WATCHER: Once<&'static dyn Watcher> = Once::new();
+
+/// Says who hears of events; before the first watch.
+pub fn set_watcher(watcher: &'static dyn Watcher) {
+    WATCHER.call_once(|| watcher);
+}
+
 /// Watches that exist.
 pub static NR_WATCHES: AtomicUsize = AtomicUsize::new(0);
 
@@ -43,11 +69,18 @@ pub fn new_cookie() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+#[cold]
+fn tell(inode: &Arc<dyn Inode>, event: Event, is_directory: bool, name: Option<&[u8]>, cookie: u32) {
+    if let Some(watcher) = WATCHER.get() {
+        watcher.event(inode, event, is_directory, false, name, cookie);
+    }
+}
+
 /// Something happened to the inode itself.
 #[inline]
 pub fn inode_event(inode: &Arc<dyn Inode>, event: Event, is_directory: bool) {
     if is_watched() {
-        crate::file::inotify::send(inode, event, is_directory, None, 0);
+        tell(inode, event, is_directory, None, 0);
     }
 }
 
@@ -55,7 +88,7 @@ pub fn inode_event(inode: &Arc<dyn Inode>, event: Event, is_directory: bool) {
 #[inline]
 pub fn name_event(directory: &Arc<dyn Inode>, name: &[u8], event: Event, is_directory: bool, cookie: u32) {
     if is_watched() {
-        crate::file::inotify::send(directory, event, is_directory, Some(name), cookie);
+        tell(directory, event, is_directory, Some(name), cookie);
     }
 }
 
@@ -69,26 +102,29 @@ pub fn path_event(path: &super::Path, event: Event) {
 
 #[cold]
 fn path_event_slow(path: &super::Path, event: Event) {
+    let Some(watcher) = WATCHER.get() else { return };
     let is_directory = path.inode().file_type() == super::FileType::Directory;
-    // IN_EXCL_UNLINK: nothing more of what has no name.
     let is_unlinked = path.dentry.deleted.load(Ordering::Acquire);
-    let except = if is_unlinked { crate::file::inotify::IN_EXCL_UNLINK } else { 0 };
-    crate::file::inotify::send_unless(except, path.inode(), event, is_directory, None, 0);
+    watcher.event(path.inode(), event, is_directory, is_unlinked, None, 0);
     if let Some(parent) = path.dentry.parent() {
-        crate::file::inotify::send_unless(except, &parent.inode, event, is_directory, Some(&path.dentry.name()), 0);
+        watcher.event(&parent.inode, event, is_directory, is_unlinked, Some(&path.dentry.name()), 0);
     }
 }
 
 /// The file system with the root directory `root` has no mount any more.
 pub fn unmounted(root: &Arc<dyn Inode>) {
-    if is_watched() {
-        crate::file::inotify::unmounted(root.stat().dev);
+    if is_watched()
+        && let Some(watcher) = WATCHER.get()
+    {
+        watcher.unmounted(root.stat().dev);
     }
 }
 
 /// The inode has no name any more, and nobody holds the entry of its last one.
 pub fn unlinked(inode: &Arc<dyn Inode>) {
-    if is_watched() {
-        crate::file::inotify::unlinked(inode);
+    if is_watched()
+        && let Some(watcher) = WATCHER.get()
+    {
+        watcher.unlinked(inode);
     }
 }

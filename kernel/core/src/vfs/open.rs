@@ -140,7 +140,7 @@ fn open_found(target: Path, flags: OpenFlags, fresh: bool) -> Result<Arc<OpenFil
     };
     if truncate {
         if let Some(object) = &counted {
-            crate::file::memfd::check_resize(object, 0).map_err(put)?;
+            crate::mm::object::seals::check_resize(object, 0).map_err(put)?;
         }
         inode.set_attr(super::inode::SetAttr { size: Some(0), ..Default::default() }).map_err(put)?;
     }

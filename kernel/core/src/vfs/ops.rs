@@ -1,10 +1,12 @@
 //! [`FileOps`], what every file can do, and [`OpenFile`], one open file description.
 
+use super::owner::SharedOwner;
+use super::poll::Listen;
 use super::poll::Registrations;
 use super::poll::{PollEvents, PollTable};
-use crate::file::epoll::{EpollFile, Item};
-use crate::file::signal_io::SharedOwner;
+use crate::file::epoll::EpollFile;
 use crate::mm::MemObject;
+use crate::mm::area::MappedFile;
 use crate::prelude::*;
 use crate::vfs::Path;
 use crate::vfs::notify::Event;
@@ -160,6 +162,14 @@ pub trait FileOps: Any + Send + Sync {
     fn as_epoll(&self) -> Option<&EpollFile> {
         None
     }
+    /// What record locks go by where there is no inode: `None` is the object itself.
+    fn lock_key(&self) -> Option<usize> {
+        None
+    }
+    /// Another open of an object without a path, by its link in /proc/PID/fd: ENXIO for what cannot be opened by name.
+    fn reopen(&self, _flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+        Err(Errno::ENXIO)
+    }
     /// For downcasts: `ops.as_any().downcast_ref::<Pipe>()`.
     fn as_any(&self) -> &dyn Any;
 }
@@ -181,7 +191,7 @@ pub struct OpenFile {
     /// The place in the object's poll set that O_ASYNC takes.
     pub(crate) async_registration: SpinLock<Option<Registrations>>,
     /// The epoll items that watch this description; they go with it.
-    pub(crate) watchers: SpinLock<Vec<Arc<Item>>>,
+    pub(crate) watchers: SpinLock<Vec<Arc<dyn Listen>>>,
     /// A number unique to this open file description (flock and OFD lock owner, kcmp, epoll).
     pub id: u64,
 }
@@ -245,6 +255,20 @@ impl OpenFile {
     /// Reads at `offset` into kernel memory (ELF loader, sendfile).
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> SysResult {
         self.ops.read(self, offset, &mut UserWriter::kernel(buffer))
+    }
+}
+
+impl MappedFile for OpenFile {
+    fn identity(&self) -> (u64, u64) {
+        let stat = self.ops.stat(self).or_else(|| self.inode().map(|inode| inode.stat())).unwrap_or_default();
+        (stat.dev, stat.ino)
+    }
+    fn shown_name(&self) -> String {
+        match (&self.path, self.ops.anonymous_name()) {
+            (_, Some(name)) => name,
+            (Some(path), None) => String::from_utf8_lossy(&path.display()).replace('\n', "\\012"),
+            (None, None) => "anon_inode".into(),
+        }
     }
 }
 

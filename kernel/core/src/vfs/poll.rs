@@ -3,10 +3,10 @@
 //! An object keeps a [`PollSet`] and calls `notify(events)` after each change, having dropped its own lock. Pollers are all
 //! woken; blocking readers and writers wait in `WaitQueue`s of their own and are woken one by one.
 
-use crate::file::signal_io::SharedOwner;
 use crate::prelude::*;
 use crate::sync::{Deadline, Park, WaitError, WaitReason};
 use base::epoll::{IndexList, Slab};
+use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use smallvec::SmallVec;
 use spin::Once;
@@ -35,15 +35,21 @@ impl PollEvents {
     pub const ALWAYS: Self = Self::ERR.union(Self::HUP).union(Self::NVAL);
 }
 
+/// What is told of events and is no thread.
+pub trait Listen: Any + Send + Sync {
+    /// `events` may hold now; answers whether a waiting thread was woken. Any context.
+    fn on_event(&self, events: PollEvents) -> bool;
+    /// The description it listens to goes away.
+    fn file_is_gone(&self) {}
+}
+
 /// Who is told of an event.
 #[derive(Clone)]
 pub enum Listener {
     /// A thread in poll or select: it wakes and looks again.
     Task(Arc<PollWaiter>),
-    /// An epoll item: it joins its epoll's ready list.
-    Epoll(Arc<crate::file::epoll::Item>),
-    /// O_ASYNC: the file's owner gets SIGIO.
-    Async(SharedOwner, i32),
+    /// Something else: an epoll item, which joins its epoll's ready list; O_ASYNC, for which the file's owner gets SIGIO.
+    Object(Arc<dyn Listen>),
 }
 
 /// A thread that waits for any of several objects.
@@ -179,18 +185,17 @@ impl Listeners {
             }
             match &entry.listener {
                 Listener::Task(waiter) => waiter.wake(),
-                Listener::Epoll(item) => {
-                    item.on_event(events);
+                Listener::Object(object) => {
+                    object.on_event(events);
                 }
-                Listener::Async(owner, fd) => crate::file::signal_io::deliver(owner, *fd, events),
             }
         }
         // One exclusive listener that has someone to wake; it goes to the end of the line.
         for _ in 0..exclusive.len() {
             let Some(index) = exclusive.pop_front() else { break };
             exclusive.push_back(index);
-            if let Some(Entry { listener: Listener::Epoll(item), .. }) = slab.get(index)
-                && item.on_event(events)
+            if let Some(Entry { listener: Listener::Object(object), .. }) = slab.get(index)
+                && object.on_event(events)
             {
                 break;
             }

@@ -2,10 +2,10 @@
 
 use super::discipline::TtyFile;
 use super::{Tty, console, job, pty};
-use crate::file::device::{major, makedev, minor};
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use crate::vfs::{FileOps, OpenFlags};
+use base::device::{major, makedev, minor};
 use core::sync::atomic::Ordering;
 
 /// /dev/tty: the calling process's controlling terminal.

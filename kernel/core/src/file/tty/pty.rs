@@ -3,11 +3,11 @@
 use super::ioctl::{PKT_FLUSHREAD, PKT_FLUSHWRITE, PKT_START, PKT_STOP};
 use super::open::{PTS_MAJOR, open_pty_slave};
 use super::{Port, Tty, ioctl, job};
-use crate::file::device::makedev;
 use crate::prelude::*;
 use crate::sync::WaitReason;
 use crate::vfs::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
 use alloc::collections::{BTreeMap, VecDeque};
+use base::device::makedev;
 use base::termios::{Termios, WinSize, cflag};
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};

@@ -6,9 +6,9 @@
 
 use super::Instance;
 use crate::file::device;
-use crate::file::memfd;
 use crate::file::pipe::FifoState;
 use crate::mm::MemObject;
+use crate::mm::object::seals;
 use crate::prelude::*;
 use crate::time::{Timespec, file_time};
 use crate::vfs::inode::SetAttr;
@@ -83,7 +83,7 @@ impl TmpInode {
         let body = match file_type {
             FileType::Regular => {
                 let object = MemObject::with_quota(0, instance.quota.clone());
-                memfd::seal_seals(&object);
+                seals::seal_seals(&object);
                 Body::File(object)
             }
             FileType::Directory => Body::Directory(SpinLock::new(Directory::default())),

@@ -26,7 +26,7 @@ impl FileOps for TmpInode {
         let append = file.flags().contains(OpenFlags::APPEND);
         let offset = if append { object.len() } else { offset };
         attributes::limit_write(offset, src)?;
-        crate::file::memfd::check_write(object, offset.saturating_add(src.remaining() as u64))?;
+        crate::mm::object::seals::check_write(object, offset.saturating_add(src.remaining() as u64))?;
         let done = object.write(offset, src)?;
         self.wrote();
         if append {
@@ -106,7 +106,7 @@ impl FileOps for TmpInode {
     fn truncate(&self, _file: &OpenFile, len: u64) -> Result<(), Errno> {
         let object = self.object().ok_or(Errno::EINVAL)?;
         let _order = self.order.lock();
-        crate::file::memfd::check_resize(object, len)?;
+        crate::mm::object::seals::check_resize(object, len)?;
         object.truncate(len)?;
         self.wrote();
         Ok(())

@@ -4,7 +4,6 @@
 //! There is one set of queues, so all mounts show the same. Names are not cached as dentries.
 
 use super::{MessageQueue, QUEUES_MAX};
-use crate::file::device::makedev;
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use crate::time::{Timespec, file_time};
@@ -16,6 +15,7 @@ use crate::vfs::superblock::SuperBlock;
 use crate::vfs::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
 use crate::vfs::{Path, permission};
 use alloc::collections::BTreeMap;
+use base::device::makedev;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,7 +1,7 @@
 //! Holes of an object: fallocate(2), and looking for data between them.
 
 use super::{MemObject, PAGE, pages_for, pause};
-use crate::file::memfd;
+use crate::mm::object::seals;
 use crate::prelude::*;
 use base::addr::{PAGE_SHIFT, page_up};
 use core::ops::Range;
@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 impl MemObject {
     /// Zeroes a byte range and drops whole pages in it (FALLOC_FL_PUNCH_HOLE). EPERM when sealed.
     pub fn punch_hole(&self, offset: u64, len: u64) -> Result<(), Errno> {
-        memfd::check_write(self, 0)?;
+        seals::check_write(self, 0)?;
         let end = offset.checked_add(len).ok_or(Errno::EINVAL)?.min(page_up(self.len()).unwrap_or(!(PAGE - 1)));
         if offset >= end {
             return Ok(());
@@ -48,7 +48,7 @@ impl MemObject {
             0 | KEEP_SIZE => {
                 let grows = mode == 0 && end > self.len();
                 if grows {
-                    memfd::check_resize(self, end)?;
+                    seals::check_resize(self, end)?;
                 }
                 self.allocate(offset >> PAGE_SHIFT..pages_for(end))?;
                 if grows {

@@ -3,9 +3,10 @@
 //!
 //! Locks: `pages` is a spin lock never held across I/O or a user copy; address-space mutexes come before it. The length is
 //! changed under `pages`, so a fault that checks the length there never maps a page that a truncation misses.
-//! [`holes`]: fallocate(2) and SEEK_HOLE. Neighbours: [`super::mapping`] (who maps it), [`crate::file::memfd`] (seals).
+//! [`holes`]: fallocate(2) and SEEK_HOLE · [`seals`]. Neighbour: [`super::mapping`] (who maps it).
 
 mod holes;
+pub mod seals;
 
 use super::mapping::MappingList;
 use super::stats;
@@ -82,8 +83,8 @@ pub struct MemObject {
     observer: spin::Once<Box<dyn MapObserver>>,
     /// Open descriptions that may write (positive) or running programs that forbid it (negative).
     writers: AtomicI64,
-    /// memfd seals; `memfd::NONE` when the object takes none.
-    pub(crate) seals: AtomicU32,
+    /// memfd seals; `seals::NONE` when the object takes none.
+    seals: AtomicU32,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -120,7 +121,7 @@ impl MemObject {
             mappings: MappingList::new(),
             observer: spin::Once::new(),
             writers: AtomicI64::new(0),
-            seals: AtomicU32::new(crate::file::memfd::NONE),
+            seals: AtomicU32::new(crate::mm::object::seals::NONE),
         })
     }
 
@@ -356,7 +357,7 @@ impl MemObject {
     pub fn write(&self, offset: u64, src: &mut UserReader<'_>) -> Result<usize, Errno> {
         let end =
             offset.checked_add(src.remaining() as u64).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
-        crate::file::memfd::check_write(self, end)?;
+        crate::mm::object::seals::check_write(self, end)?;
         let mut at = offset;
         let mut moved = 0;
         while src.remaining() > 0 {
@@ -414,7 +415,7 @@ impl MemObject {
     /// Sets the length; pages beyond are dropped and unmapped from every process, the tail of the last page is zeroed. EPERM when
     /// sealed.
     pub fn truncate(&self, len: u64) -> Result<(), Errno> {
-        crate::file::memfd::check_resize(self, len)?;
+        crate::mm::object::seals::check_resize(self, len)?;
         let old = {
             let _pages = self.pages.lock();
             self.len.swap(len, Ordering::AcqRel)

@@ -13,6 +13,8 @@ mod mutex;
 pub mod needs;
 
 use crate::prelude::*;
+/// The timer is set, or the detector is about to look.
+use crate::sched::ENDLESS_PARK_HEARD as ARMED;
 use crate::sync::{Park, WaitReason, WaitRecord};
 use crate::time::timer::KernelTimer;
 use alloc::collections::VecDeque;
@@ -29,8 +31,6 @@ const SECOND_LOOK_NS: u64 = 120_000_000;
 /// Reports kept for /proc/deadlocks.
 const KEPT: usize = 32;
 
-/// The timer is set, or the detector is about to look.
-static ARMED: AtomicBool = AtomicBool::new(false);
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 static DETECTOR: Once<Detector> = Once::new();
 
@@ -49,14 +49,12 @@ pub fn start() {
     }));
     let task = crate::process::spawn_kernel_thread("deadlocks", run);
     DETECTOR.call_once(|| Detector { task, timer });
+    crate::sched::set_endless_park_listener(note_park);
 }
 
 /// A thread parks at `now` without a time limit.
-#[inline]
-pub fn note_park(mode: WaitMode, now: u64) {
-    if !ARMED.load(Ordering::Relaxed) && mode != WaitMode::Uninterruptible {
-        arm(now.saturating_add(SETTLED_NS));
-    }
+fn note_park(now: u64) {
+    arm(now.saturating_add(SETTLED_NS));
 }
 
 #[cold]

@@ -10,6 +10,7 @@ mod process;
 mod status;
 mod sysctl;
 mod system;
+pub mod trace;
 
 use super::sysfs;
 use crate::fs::devpts;
@@ -105,8 +106,8 @@ pub struct Node {
 }
 
 /// st_dev of procfs and sysfs: numbers that no tmpfs gets.
-const DEVICE: u64 = crate::file::device::makedev(0, 0xf_fff0);
-pub const SYS_DEVICE: u64 = crate::file::device::makedev(0, 0xf_fff1);
+const DEVICE: u64 = base::device::makedev(0, 0xf_fff0);
+pub const SYS_DEVICE: u64 = base::device::makedev(0, 0xf_fff1);
 
 /// A stable inode number for `name` in the directory numbered `parent`.
 pub fn number(parent: u64, name: &str) -> u64 {

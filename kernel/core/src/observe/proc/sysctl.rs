@@ -6,7 +6,7 @@ use crate::file::{epoll, pipe};
 use crate::ipc::{mq, msg, sem, shm};
 use crate::net::unix;
 use crate::prelude::*;
-use crate::syscall::misc;
+use crate::task::uts;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 pub const SYS: &[(&str, Fixed)] = &[
@@ -38,13 +38,13 @@ const KERNEL: &[(&str, Fixed)] = &[
     ("cap_last_cap", Fixed::Text(|| line(crate::task::credentials::cap::LAST))),
     ("core_pattern", Fixed::Text(|| line("core"))),
     ("domainname", Fixed::Text(|| line("(none)"))),
-    ("hostname", Fixed::Setting(|| line(String::from_utf8_lossy(&misc::host_name())), set_host_name)),
+    ("hostname", Fixed::Setting(|| line(String::from_utf8_lossy(&uts::host_name())), set_host_name)),
     ("msgmax", Fixed::Setting(|| show(&msg::MSGMAX), |text| set(&msg::MSGMAX, text, 0, i32::MAX as usize))),
     ("msgmnb", Fixed::Setting(|| show(&msg::MSGMNB), |text| set(&msg::MSGMNB, text, 0, i32::MAX as usize))),
     ("msg_next_id", Fixed::Setting(|| line(msg::next_id()), msg::set_next_id)),
     ("msgmni", Fixed::Setting(|| show(&msg::MSGMNI), |text| set(&msg::MSGMNI, text, 0, 32_768))),
     ("ngroups_max", Fixed::Text(|| line(65536))),
-    ("osrelease", Fixed::Text(|| line(misc::RELEASE))),
+    ("osrelease", Fixed::Text(|| line(uts::RELEASE))),
     ("ostype", Fixed::Text(|| line("Linux"))),
     ("overflowgid", Fixed::Text(|| line(65534))),
     ("overflowuid", Fixed::Text(|| line(65534))),
@@ -190,7 +190,7 @@ fn set_host_name(name: &str) -> Result<(), Errno> {
     if name.len() > 64 {
         return Err(Errno::EINVAL);
     }
-    misc::set_host_name(name.as_bytes());
+    uts::set_host_name(name.as_bytes().to_vec());
     Ok(())
 }
 

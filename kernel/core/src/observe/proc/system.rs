@@ -37,8 +37,8 @@ const FILES: &[(&str, Fixed)] = &[
     (
         "trace",
         Fixed::Directory(&[
-            ("calls", Fixed::Text(crate::syscall::trace::calls)),
-            ("records", Fixed::Object(crate::syscall::trace::open)),
+            ("calls", Fixed::Text(super::trace::calls)),
+            ("records", Fixed::Object(super::trace::open)),
         ]),
     ),
     ("uptime", Fixed::Text(uptime)),
@@ -275,7 +275,7 @@ fn uptime() -> String {
 fn version() -> String {
     alloc::format!(
         "Linux version {} (crannog) #1 SMP Crannog {}\n",
-        crate::syscall::misc::RELEASE,
+        crate::task::uts::RELEASE,
         env!("CARGO_PKG_VERSION")
     )
 }
@@ -291,7 +291,7 @@ fn vmstat() -> String {
         info.cached,
         info.cached,
         info.shmem,
-        crate::mm::oom::KILLS.load(core::sync::atomic::Ordering::Relaxed)
+        crate::process::oom::KILLS.load(core::sync::atomic::Ordering::Relaxed)
     )
 }
 
@@ -382,8 +382,8 @@ fn line(out: &mut String, mount: &Arc<Mount>, name: &str, format: Format) {
                 "{} {} {}:{} {inner} {name} {flags} - {kind} {source} rw{options}",
                 mount.id,
                 parent,
-                crate::file::device::major(device),
-                crate::file::device::minor(device),
+                base::device::major(device),
+                base::device::minor(device),
             )
         }
     };

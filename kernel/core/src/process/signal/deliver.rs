@@ -39,10 +39,14 @@ fn default_action(signal: u32) -> Default {
 }
 
 /// Takes the next signal the calling thread's mask lets through: its own first, then the process's.
-fn take(task: &Task) -> Option<SigInfo> {
-    let open = !task.signal.mask();
-    let own = task.signal.pending.take(open);
-    let mut info = own.or_else(|| task.process.signal.pending.take(open))?;
+fn take_unblocked(task: &Task) -> Option<SigInfo> {
+    take_of(task, !task.signal.mask())
+}
+
+#[inline]
+fn take_of(task: &Task, set: u64) -> Option<SigInfo> {
+    let own = task.signal.pending.take(set);
+    let mut info = own.or_else(|| task.process.signal.pending.take(set))?;
     crate::process::timers::posix::signal_taken(&mut info);
     Some(info)
 }
@@ -73,7 +77,7 @@ pub fn deliver(context: &mut UserContext, mut interrupted: Option<(Errno, u64)>)
             continue;
         }
         let nr_continues = stop::nr_continues(task);
-        let Some(info) = take(task) else { break };
+        let Some(info) = take_unblocked(task) else { break };
         let signal = info.signo as u32;
         let action = task.process.signal.action(signal);
         match action.handler {
@@ -185,4 +189,9 @@ pub fn end_temporary_mask(interrupted: bool) {
     }
     restore_saved_mask(task);
     refresh(task);
+}
+
+/// Takes a pending signal of `set` for the calling thread.
+pub fn take(set: u64) -> Option<SigInfo> {
+    take_of(current(), set)
 }

@@ -121,6 +121,29 @@ pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Resul
     Ok(())
 }
 
+/// MINSIGSTKSZ of arm64.
+const MIN_STACK: u64 = 5120;
+
+/// Sets the alternate stack: EPERM while it is in use, EINVAL, ENOMEM.
+pub fn set_alt_stack(new: &AltStack, sp: u64) -> Result<(), Errno> {
+    let mut alt = current().signal.alt_stack.leaf();
+    if alt.contains(sp) {
+        return Err(Errno::EPERM);
+    }
+    let mode = new.flags & !SS_AUTODISARM;
+    match mode {
+        SS_DISABLE => *alt = AltStack { flags: new.flags, ..AltStack::NONE },
+        0 | SS_ONSTACK => {
+            if new.size < MIN_STACK {
+                return Err(Errno::ENOMEM);
+            }
+            *alt = AltStack { flags: new.flags & SS_AUTODISARM, pad: 0, ..*new };
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
 /// SS_* flags as sigaltstack(2) reports them.
 pub fn stack_flags(alt: &AltStack, sp: u64) -> i32 {
     let auto = alt.flags & SS_AUTODISARM;
@@ -185,7 +208,7 @@ pub fn pop(context: &mut UserContext) -> Result<(), Errno> {
     task.signal.set_mask(ucontext.mask);
     task.signal.forget_restart();
     // The stack's description may have been changed by the handler, as on Linux.
-    let _ = crate::syscall::signal::set_alt_stack(&ucontext.stack, context.sp);
+    let _ = set_alt_stack(&ucontext.stack, context.sp);
     refresh(task);
     Ok(())
 }
