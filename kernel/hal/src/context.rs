@@ -13,10 +13,9 @@ use crate::layout::STACK_BASE;
 use crate::user::UserFault;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::*;
-use alloc::boxed::Box;
 use base::addr::UserAddr;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use spin::Mutex;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -31,19 +30,45 @@ unsafe extern "C" {
     fn fp_load_asm(state: *const FpState);
 }
 
-/// A mapped stack in its slot of the stack window. Returned slots stay mapped for the next thread.
+const STACK_PAGES: usize = KERNEL_STACK_BYTES / 4096;
+/// As many threads as there are numbers for, and the kernel's own.
+const MOST_STACKS: usize = 1 << 16;
+
+/// A mapped stack in its slot of the stack window. Some that are returned stay mapped for the next thread.
 pub(crate) struct Stack(u32);
 
 struct Slots {
     /// Mapped and unused, newest on top.
     free: [u32; 64],
     len: usize,
-    /// Spill of `free`, linked through the stacks' own memory (first word).
-    spilled: u32,
-    next: u32,
+    /// One bit a slot in use (mapped, or about to be).
+    used: [u64; MOST_STACKS / 64],
+    /// No word before this one has a free bit.
+    first_word: usize,
 }
 
-static SLOTS: Mutex<Slots> = Mutex::new(Slots { free: [0; 64], len: 0, spilled: u32::MAX, next: 0 });
+static SLOTS: Mutex<Slots> = Mutex::new(Slots { free: [0; 64], len: 0, used: [0; MOST_STACKS / 64], first_word: 0 });
+/// How many stacks are mapped.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+impl Slots {
+    fn take(&mut self) -> Option<u32> {
+        let first = self.first_word;
+        let (index, word) = self.used.iter_mut().enumerate().skip(first).find(|(_, word)| **word != !0)?;
+        let bit = (!*word).trailing_zeros();
+        *word |= 1 << bit;
+        self.first_word = index;
+        Some((index * 64) as u32 + bit)
+    }
+    /// Gives back a slot whose pages are unmapped.
+    fn release(slot: u32) {
+        let _irq = IrqGuard::new();
+        let mut slots = SLOTS.lock();
+        let word = slot as usize / 64;
+        slots.used[word] &= !(1 << (slot % 64));
+        slots.first_word = slots.first_word.min(word);
+    }
+}
 
 impl Stack {
     pub(crate) fn new() -> Result<Self, OutOfMemory> {
@@ -53,25 +78,22 @@ impl Stack {
             slots.len -= 1;
             return Ok(Self(slots.free[slots.len]));
         }
-        if slots.spilled != u32::MAX {
-            let slot = slots.spilled;
-            // SAFETY: an unused, mapped stack; its lowest word links the spill list under the lock.
-            slots.spilled = unsafe { (Self(slot).keep().bottom() as *const u32).read() };
-            return Ok(Self(slot));
-        }
-        let slot = slots.next;
-        slots.next += 1;
+        let slot = slots.take().ok_or(OutOfMemory)?;
         drop(slots);
         let stack = core::mem::ManuallyDrop::new(Self(slot));
-        for page in 0..(KERNEL_STACK_BYTES / 4096) as u64 {
-            // On failure the slot's number (not its memory) is lost: 32 KiB of a 16 TiB window.
-            let phys = frame::alloc_raw(Use::Kernel)?;
-            kmap::map(stack.bottom() + page * 4096, phys, 4096, Kind::Data)?;
+        for page in 0..STACK_PAGES {
+            let mapped = frame::alloc_raw(Use::Kernel).and_then(|phys| {
+                kmap::map(stack.bottom() + (page * 4096) as u64, phys, 4096, Kind::Data)
+                    .inspect_err(|_| frame::release_raw(phys, Use::Kernel))
+            });
+            if mapped.is_err() {
+                kmap::unmap(stack.bottom(), page);
+                Slots::release(slot);
+                return Err(OutOfMemory);
+            }
         }
+        MAPPED.fetch_add(1, Ordering::Relaxed);
         Ok(Self(slot))
-    }
-    fn keep(self) -> core::mem::ManuallyDrop<Self> {
-        core::mem::ManuallyDrop::new(self)
     }
     fn bottom(&self) -> u64 {
         STACK_BASE + u64::from(self.0) * SLOT_BYTES + KERNEL_STACK_BYTES as u64
@@ -90,12 +112,18 @@ impl Drop for Stack {
             let len = slots.len;
             slots.free[len] = self.0;
             slots.len += 1;
-        } else {
-            // SAFETY: nobody runs on this stack any more; its memory is ours.
-            unsafe { (self.bottom() as *mut u32).write(slots.spilled) };
-            slots.spilled = self.0;
+            return;
         }
+        drop(slots);
+        kmap::unmap(self.bottom(), STACK_PAGES);
+        MAPPED.fetch_sub(1, Ordering::Relaxed);
+        Slots::release(self.0);
     }
+}
+
+/// Bytes of the kernel stacks there are: of threads, and ready for the next ones.
+pub fn stack_bytes() -> usize {
+    MAPPED.load(Ordering::Relaxed) * KERNEL_STACK_BYTES
 }
 
 /// A kernel stack with a suspended (or running) computation.
@@ -150,7 +178,7 @@ impl KernelThread {
     /// pointer is the calling thread's.
     pub fn new(entry: fn(usize) -> !, argument: usize) -> Result<Self, OutOfMemory> {
         let stack = Stack::new()?;
-        let top = stack.top();
+        let top = stack.top() - size_of::<FpState>() as u64;
         let frame: [u64; 6] = [0, thread_start_asm as *const () as u64, 0, 0, entry as usize as u64, argument as u64];
         let sp = top - size_of_val(&frame) as u64;
         // SAFETY: the top of a fresh stack of our own; switch_asm pops the first four words, thread_start_asm the others.
@@ -206,9 +234,18 @@ impl KernelThread {
         if running.fp_loaded.load(Ordering::Relaxed) == 0 && running.saved_fp().is_none() {
             return;
         }
-        let state = Box::into_raw(Box::new(read_fp()));
-        let old = self.fp.swap(state, Ordering::AcqRel);
-        drop_fp(old);
+        self.make_fp(read_fp());
+    }
+
+    /// Keeps `state` as the thread's FP state, in its place at the top of the stack. The thread does not run, or is the caller's own
+    /// with its state not loaded.
+    fn make_fp(&self, state: FpState) -> *mut FpState {
+        assert!(self.stack.is_some(), "idle threads run no user code");
+        let place = self.bounds.1 as *mut FpState;
+        // SAFETY: the room above the stack's bounds (`new`) is for this alone; nobody else looks while the thread does not run.
+        unsafe { place.write(state) };
+        self.fp.store(place, Ordering::Release);
+        place
     }
 
     /// Sets TPIDR_EL0 of this not-yet-run thread (CLONE_SETTLS).
@@ -222,17 +259,9 @@ impl KernelThread {
     }
 }
 
-fn drop_fp(state: *mut FpState) {
-    if !state.is_null() {
-        // SAFETY: non-null states come from Box::into_raw and are owned by the field they were taken from.
-        drop(unsafe { Box::from_raw(state) });
-    }
-}
-
 impl Drop for KernelThread {
     fn drop(&mut self) {
         assert!(!self.is_on_cpu(), "dropping a running thread's stack");
-        drop_fp(self.fp.load(Ordering::Relaxed));
     }
 }
 
@@ -249,8 +278,7 @@ pub fn switch(prev: &KernelThread, next: &KernelThread) {
     if running.fp_loaded.load(Ordering::Relaxed) != 0 {
         let mut state = prev.fp.load(Ordering::Relaxed);
         if state.is_null() {
-            state = Box::into_raw(Box::new(FpState::ZERO));
-            prev.fp.store(state, Ordering::Relaxed);
+            state = prev.make_fp(FpState::ZERO);
         }
         // SAFETY: `state` is this thread's own buffer; FP access is on.
         unsafe { fp_save_asm(state) };
@@ -408,7 +436,7 @@ pub fn reset_user_state() {
     let thread = running.thread.load(Ordering::Relaxed);
     if !thread.is_null() {
         // SAFETY: the calling thread's own KernelThread, alive while it runs.
-        drop_fp(unsafe { &*thread }.fp.swap(core::ptr::null_mut(), Ordering::Relaxed));
+        unsafe { &*thread }.fp.store(core::ptr::null_mut(), Ordering::Relaxed);
     }
 }
 

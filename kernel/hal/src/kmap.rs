@@ -217,6 +217,49 @@ pub fn map(va: u64, pa: u64, len: u64, kind: Kind) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
+/// Unmaps `nr_pages` pages of frames that [`map`] was given one by one, and frees the frames.
+pub fn unmap(va: u64, nr_pages: usize) {
+    let _irq = crate::cpu::IrqGuard::new();
+    let _lock = LOCK.lock();
+    let pages = || (0..nr_pages).map(|page| va + (page * PAGE_SIZE) as u64);
+    for page in pages() {
+        if let Some(entry) = leaf(page) {
+            // SAFETY: the leaf entry of a page of the caller's; its address bits stay for the loop below.
+            unsafe { entry.write_volatile(entry.read_volatile() & !VALID) };
+            // SAFETY: TLB maintenance only forgets; the entry is written before.
+            unsafe {
+                core::arch::asm!("dsb ishst", "tlbi vaale1is, {}", in(reg) page >> 12 & 0xfff_ffff_ffff, options(nostack))
+            };
+        }
+    }
+    aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::ISH);
+    for page in pages() {
+        if let Some(entry) = leaf(page) {
+            // SAFETY: as above; no CPU reaches the frame through it any more.
+            let old = unsafe { entry.read_volatile() };
+            // SAFETY: as above.
+            unsafe { entry.write_volatile(0) };
+            crate::frame::release_raw(old & ADDRESS, crate::frame::Use::Kernel);
+        }
+    }
+    sync();
+}
+
+/// The level 3 entry of `va`, when its tables exist.
+fn leaf(va: u64) -> Option<*mut u64> {
+    let mut table = root();
+    for level in 0..3 {
+        // SAFETY: table frames of the live kernel tree, which are never freed.
+        let entry = unsafe { linear_view(table).add((va >> (39 - 9 * level) & 511) as usize).read_volatile() };
+        if entry & (VALID | TABLE) != VALID | TABLE {
+            return None;
+        }
+        table = entry & ADDRESS;
+    }
+    // SAFETY: as above: inside the table.
+    Some(unsafe { linear_view(table).add((va >> 12 & 511) as usize) })
+}
+
 /// Whether `va` is mapped, and to which frame.
 pub fn lookup(va: u64) -> Option<u64> {
     let mut table = root();

@@ -193,7 +193,7 @@ fn memory() -> String {
         ("Slab", info.heap_bytes / 1024),
         ("SReclaimable", 0),
         ("SUnreclaim", info.heap_bytes / 1024),
-        ("KernelStack", 0),
+        ("KernelStack", hal::context::stack_bytes() as u64 / 1024),
         ("PageTables", kib(info.page_tables)),
         ("CommitLimit", kib(info.commit_limit)),
         ("Committed_AS", kib(info.committed)),
