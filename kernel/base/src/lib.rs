@@ -4,6 +4,7 @@
 //! copy, wait and wake live in `kernel/core`.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![feature(allocator_api)]
 
 extern crate alloc;
 
@@ -16,6 +17,7 @@ pub mod elf;
 pub mod epoll;
 pub mod errno;
 pub mod flight;
+pub mod heap;
 pub mod line_discipline;
 pub mod message_queue;
 pub mod mqueue;

@@ -20,6 +20,9 @@ impl Hooks for KernelHooks {
     fn user_copy_fault(&self, addr: UserAddr, access: Access) -> bool {
         run::user_copy_fault(addr, access)
     }
+    fn heap_charged(&self, bytes: i64, pressure: hal::frame::Pressure) {
+        crate::mm::oom::charge(bytes, pressure);
+    }
     fn secondary_main(&self, _cpu: usize) -> ! {
         irq::init_cpu();
         sched::adopt_idle(process::new_idle_task);
@@ -56,6 +59,8 @@ pub fn kernel_main() -> ! {
     process::hooks::set(&THREAD_HOOKS);
     crate::mm::oom::set_killer(process::oom::kill_one);
     observe::proc::trace::set_files(trace::calls, trace::open);
+    base::heap::set_judge(crate::mm::oom::judge);
+    crate::mm::failslab::init();
     read_log_level();
     machine::init();
     time::init(machine::rtc_seconds(), CLOCK_LISTENERS);
@@ -138,6 +143,7 @@ const OWN_OPTIONS: &[&str] = &[
     "panic",
     "log",
     "clock",
+    "failslab",
 ];
 const OWN_FLAGS: &[&str] = &["quiet", "ro", "rw", "semihosting", "nokaslr", "debug", "earlycon", "banner"];
 

@@ -15,7 +15,7 @@ use base::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, UserAddr};
 use buddy_system_allocator::FrameAllocator;
 use core::cell::UnsafeCell;
 use core::ops::Range;
-use core::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use spin::Mutex;
 
 unsafe extern "C" {
@@ -86,7 +86,67 @@ struct Pool {
 
 static POOL: Mutex<Pool> = Mutex::new(Pool { top: NONE, singles: 0, buddy: FrameAllocator::new(), buddy_free: 0 });
 
+/// How little memory is left.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Pressure {
+    None,
+    /// The kernel makes no more objects for programs: what is left is for their pages, and for the kernel.
+    Objects,
+    /// Only the kernel's reserve is left, for what must not fail.
+    Pages,
+}
+
+static PRESSURE: AtomicU8 = AtomicU8::new(Pressure::None as u8);
+/// Free frames below which there is [`Pressure::Pages`]; half as many again for [`Pressure::Objects`].
+static RESERVE: AtomicUsize = AtomicUsize::new(0);
+
+/// How little memory is left, to within what the CPUs hold in their magazines.
+#[inline(always)]
+pub fn pressure() -> Pressure {
+    match PRESSURE.load(Ordering::Relaxed) {
+        0 => Pressure::None,
+        1 => Pressure::Objects,
+        _ => Pressure::Pages,
+    }
+}
+
+/// Frames that only the kernel itself may use: 1/64 of memory, 128 to 4096 frames.
+pub fn reserve() -> usize {
+    RESERVE.load(Ordering::Relaxed)
+}
+
+/// Looks again, with the calling CPU's magazine counted: it may have filled up since the last look.
+pub fn look_at_pressure() -> Pressure {
+    let _irq = IrqGuard::new();
+    // SAFETY: this CPU's magazine, IRQs masked.
+    let own = unsafe { *MAGAZINES.get().len.get() };
+    let mut pool = POOL.lock();
+    pool.note_pressure(own);
+    pressure()
+}
+
+/// Whether `nr_pages` can be had and leave the reserve alone.
+pub fn has_room(nr_pages: usize) -> bool {
+    let _irq = IrqGuard::new();
+    let pool = POOL.lock();
+    pool.buddy_free + pool.singles >= nr_pages + reserve()
+}
+
 impl Pool {
+    /// After a change of what is free; `more` frames beyond the pool's count too.
+    fn note_pressure(&mut self, more: usize) {
+        let free = self.buddy_free + self.singles + more;
+        let reserve = reserve();
+        let now = match free {
+            free if free >= reserve + reserve / 2 => Pressure::None,
+            free if free >= reserve => Pressure::Objects,
+            _ => Pressure::Pages,
+        } as u8;
+        if PRESSURE.load(Ordering::Relaxed) != now {
+            PRESSURE.store(now, Ordering::Relaxed);
+            crate::heap::note_pressure(now != 0);
+        }
+    }
     fn push(&mut self, pfn: u32) {
         meta(pfn as usize).next.store(self.top, Ordering::Relaxed);
         self.top = pfn;
@@ -157,7 +217,9 @@ pub(crate) fn add_range(range: Range<u64>) {
     let _heap = crate::heap::BootstrapScope::enter();
     pool.buddy.add_frame(start, end);
     pool.buddy_free += end - start;
-    TOTAL.fetch_add(end - start, Ordering::Relaxed);
+    let total = TOTAL.fetch_add(end - start, Ordering::Relaxed) + (end - start);
+    RESERVE.store((total / 64).clamp(128, 4096), Ordering::Relaxed);
+    pool.note_pressure(0);
 }
 
 #[cold]
@@ -187,6 +249,7 @@ fn refill(frames: &mut [u32; MAGAZINE]) -> usize {
             want /= 2;
         }
     }
+    pool.note_pressure(0);
     len
 }
 
@@ -196,6 +259,7 @@ fn spill(frames: &mut [u32; MAGAZINE]) {
     for &pfn in &frames[..BATCH] {
         pool.push(pfn);
     }
+    pool.note_pressure(0);
     frames.copy_within(BATCH.., 0);
 }
 
@@ -273,6 +337,7 @@ pub(crate) fn alloc_run(order: u32, what: Use) -> Result<u64, OutOfMemory> {
             pool.buddy_alloc(nr).ok_or(OutOfMemory)?
         }
     };
+    pool.note_pressure(0);
     drop(pool);
     for pfn in start..start + nr {
         let old = meta(pfn).refs.swap(1, Ordering::Relaxed);
@@ -291,7 +356,9 @@ pub(crate) fn free_run(phys: u64, order: u32, what: Use) {
     }
     count(what, -(nr as i64));
     let _irq = IrqGuard::new();
-    POOL.lock().buddy_free(start, nr);
+    let mut pool = POOL.lock();
+    pool.buddy_free(start, nr);
+    pool.note_pressure(0);
 }
 
 /// Zeroes the page at a linear-map address.

@@ -2,11 +2,16 @@
 //!
 //! A block of up to 2048 bytes comes from this CPU's list of its class; an empty list takes a batch from the class's partly
 //! used pages. A heap page's metadata (frame.rs) holds its class, how many of its blocks are out and its free list. Pages
-//! whose blocks are all back return to the frame allocator. Larger blocks are runs of frames, their order in the metadata.
+//! whose blocks are all back return to the frame allocator. Larger blocks are runs of frames, or, when memory is in pieces, single
+//! frames mapped in a row (vmap.rs).
+//!
+//! An allocation may use the last frames, the reserve (frame.rs). Whoever can fail asks `base::heap` first, which leaves the
+//! reserve to those who cannot.
 
 use crate::cpu::{IrqGuard, MAX_CPUS, PerCpu};
 use crate::frame::{self, NONE, Use, meta};
 use crate::layout::{linear, linear_to_phys};
+use crate::vmap;
 use base::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
@@ -160,6 +165,7 @@ fn unlink(pfn: u32, partial: &mut u32) {
 fn refill(class: usize, head: &mut *mut u8, len: &mut usize) -> bool {
     let size = CLASSES[class] as usize;
     let mut partial = PARTIAL[class].lock();
+    let before = *len;
     while *len < BATCH {
         if *partial == NONE {
             if *len > 0 {
@@ -183,6 +189,8 @@ fn refill(class: usize, head: &mut *mut u8, len: &mut usize) -> bool {
         *head = block;
         *len += 1;
     }
+    drop(partial);
+    charge(((*len - before) * size) as i64);
     true
 }
 
@@ -214,6 +222,20 @@ fn drain(class: usize, head: &mut *mut u8, len: &mut usize) {
             HELD.fetch_sub(PAGE_SIZE as i64, Ordering::Relaxed);
         }
     }
+    drop(partial);
+    charge(-((BATCH * size) as i64));
+}
+
+/// Tells the kernel that the heap has given or taken so many bytes on this CPU, in batches.
+fn charge(bytes: i64) {
+    if let Some(hooks) = crate::trap::try_hooks() {
+        hooks.heap_charged(bytes, frame::pressure());
+    }
+}
+
+/// Memory has become scarce, or is no longer.
+pub(crate) fn note_pressure(scarce: bool) {
+    base::heap::set_scarce(scarce);
 }
 
 struct KernelHeap;
@@ -276,16 +298,38 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
+/// Blocks of more pages than this leave the reserve alone.
+const MOST_OF_RESERVE: usize = 16;
+
+fn count_large(bytes: i64) {
+    USED.fetch_add(bytes, Ordering::Relaxed);
+    HELD.fetch_add(bytes, Ordering::Relaxed);
+    charge(bytes);
+}
+
 #[cold]
 fn alloc_large(layout: Layout) -> *mut u8 {
     let order = order_of(layout);
-    let phys = if order == 0 { frame::alloc_raw(Use::Kernel) } else { frame::alloc_run(order, Use::Kernel) };
-    match phys {
-        Ok(phys) => {
-            let bytes = (PAGE_SIZE as i64) << order;
-            USED.fetch_add(bytes, Ordering::Relaxed);
-            HELD.fetch_add(bytes, Ordering::Relaxed);
-            linear(PhysAddr(phys))
+    if order == 0 {
+        let Ok(phys) = frame::alloc_raw(Use::Kernel) else { return null_mut() };
+        count_large(PAGE_SIZE as i64);
+        return linear(PhysAddr(phys));
+    }
+    let pages = layout.size().div_ceil(PAGE_SIZE);
+    if pages > MOST_OF_RESERVE && !frame::has_room(pages) {
+        return null_mut();
+    }
+    if let Ok(phys) = frame::alloc_run(order, Use::Kernel) {
+        count_large((PAGE_SIZE as i64) << order);
+        return linear(PhysAddr(phys));
+    }
+    if layout.align() > PAGE_SIZE {
+        return null_mut();
+    }
+    match vmap::alloc(pages) {
+        Ok(block) => {
+            count_large((pages * PAGE_SIZE) as i64);
+            block
         }
         Err(_) => null_mut(),
     }
@@ -293,10 +337,13 @@ fn alloc_large(layout: Layout) -> *mut u8 {
 
 #[cold]
 fn free_large(block: *mut u8, layout: Layout) {
+    if vmap::contains(block as u64) {
+        let pages = layout.size().div_ceil(PAGE_SIZE);
+        vmap::free(block, pages);
+        return count_large(-((pages * PAGE_SIZE) as i64));
+    }
     let order = order_of(layout);
-    let bytes = (PAGE_SIZE as i64) << order;
-    USED.fetch_sub(bytes, Ordering::Relaxed);
-    HELD.fetch_sub(bytes, Ordering::Relaxed);
+    count_large(-((PAGE_SIZE as i64) << order));
     let phys = linear_to_phys(block).0;
     if order == 0 {
         frame::release_raw(phys, Use::Kernel);

@@ -6,6 +6,7 @@
 //! | `KIMAGE_VA` | the kernel image (text R-X, rodata R, data RW) |
 //! | `MMIO_BASE` | device registers, at `MMIO_BASE + physical` |
 //! | `STACK_BASE` | kernel stacks: 32 KiB slots, the lower half a guard |
+//! | `VMAP_BASE` | large heap blocks made of single frames: 1 TiB for each power of two of pages |
 
 use base::addr::PhysAddr;
 
@@ -13,6 +14,7 @@ pub const LINEAR_BASE: u64 = 0xffff_0000_0000_0000;
 pub const KIMAGE_VA: u64 = 0xffff_8000_0000_0000;
 pub const MMIO_BASE: u64 = 0xffff_a000_0000_0000;
 pub const STACK_BASE: u64 = 0xffff_b000_0000_0000;
+pub const VMAP_BASE: u64 = 0xffff_c000_0000_0000;
 /// Physical addresses the linear map and MMIO windows can hold.
 pub const PHYS_LIMIT: u64 = 1 << 44;
 

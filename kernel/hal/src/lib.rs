@@ -4,10 +4,11 @@
 //! - [`boot`]: `Image` header, EL2 to EL1, MMU on, what the boot loader and device tree said
 //! - [`cpu`]: CPU numbers, per-CPU data, interrupt masking, idle;  [`smp`]: starting the other CPUs
 //! - [`trap`]: vectors, running user code until it traps;  [`context`]: kernel stacks and the context switch, FP state
-//! - [`frame`]: reference-counted page frames;  [`heap`]: the kernel's global allocator
+//! - [`frame`]: reference-counted page frames;  [`heap`]: the kernel's global allocator, `vmap` its large blocks when memory is in pieces
 //! - [`cache`]: cache maintenance;  [`mmu`]: user page tables, ASIDs, TLB;  [`mmio`]: mapping device registers, [`dma`]: memory devices share;  [`user`]: copies to and from user memory
 //! - [`time`]: the generic timer;  [`vdso`]: the clock for programs;  [`power`]: PSCI, semihosting;  [`rng`]: the CPU's random numbers;  [`early`]: panic console
 #![no_std]
+#![feature(allocator_api)]
 
 extern crate alloc;
 
@@ -30,6 +31,7 @@ pub mod time;
 pub mod trap;
 pub mod user;
 pub mod vdso;
+mod vmap;
 
 /// Memory ran out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -188,6 +188,9 @@ pub trait Hooks: Sync {
     /// A user copy touched `addr` and faulted, not in a no-fault section. IRQs are as the interrupted code had them; may
     /// sleep. True: mapped now, retry; false: the copy answers EFAULT.
     fn user_copy_fault(&self, addr: UserAddr, access: Access) -> bool;
+    /// The heap gave `bytes` in a batch to the calling CPU (below 0: took them back). IRQs are masked; may not allocate or take
+    /// a lock.
+    fn heap_charged(&self, bytes: i64, pressure: crate::frame::Pressure);
     /// First function of a started secondary CPU, on its own boot stack, IRQs masked.
     fn secondary_main(&self, cpu: usize) -> !;
 }
@@ -197,6 +200,11 @@ static HOOKS: Once<&'static dyn Hooks> = Once::new();
 /// Installs the kernel's hooks, once, before interrupts are enabled.
 pub fn set_hooks(hooks: &'static dyn Hooks) {
     HOOKS.call_once(|| hooks);
+}
+
+/// `None` before [`set_hooks`].
+pub(crate) fn try_hooks() -> Option<&'static dyn Hooks> {
+    HOOKS.get().copied()
 }
 
 pub(crate) fn hooks() -> &'static dyn Hooks {

@@ -8,6 +8,7 @@
 pub mod advise;
 pub mod area;
 pub mod aslr;
+pub mod failslab;
 pub mod fault;
 pub mod map;
 pub mod mapping;

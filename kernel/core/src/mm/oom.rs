@@ -1,31 +1,19 @@
-//! Running out of memory: the reserve and reclaim; the last resort is [`set_killer`]'s.
+//! Running out of memory: who is refused, the reserve, reclaim; the last resort is [`set_killer`]'s.
 //!
-//! Programs' pages come from here and leave a reserve of frames untouched, so that the kernel's own small allocations go on
-//! while memory is made. A failed page allocation unwinds to where no lock is held and calls [`make_room`].
+//! What is free goes to three kinds of takers (hal's [`Pressure`]). Objects that the kernel makes for programs are refused first:
+//! `base::heap` asks [`judge`], the call fails with ENOMEM, and before it returns it is made again as long as that gave memory
+//! back ([`try_again`]). Programs' pages come next: their allocation leaves the reserve untouched, unwinds to where no lock is held
+//! and calls [`make_room`]. The reserve is for what must not fail; a thread whose call has used some of it waits on its way out
+//! of the kernel until there is room ([`recover`]), so that no program eats it up with one call after the other.
 
 use super::MemObject;
 use crate::prelude::*;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::task::task::{CURRENT, attention};
+use core::sync::atomic::{AtomicU64, Ordering};
 use hal::OutOfMemory;
-use hal::frame::Frame;
+use hal::frame::{Frame, Pressure};
 use spin::Once;
 
-/// Frames only the kernel itself may use: 1/64 of memory, 128 to 4096 frames.
-fn reserve() -> usize {
-    match RESERVE.load(Ordering::Relaxed) {
-        0 => {
-            let reserve = (hal::frame::stats().total / 64).clamp(128, 4096);
-            RESERVE.store(reserve as u64, Ordering::Relaxed);
-            reserve
-        }
-        reserve => reserve as usize,
-    }
-}
-
-static RESERVE: AtomicU64 = AtomicU64::new(0);
-/// Allocations since the last look at the free count: looking every time would cost more than the page.
-static SINCE_CHECK: hal::cpu::PerCpu<AtomicU32> =
-    hal::cpu::PerCpu::new([const { AtomicU32::new(0) }; hal::cpu::MAX_CPUS]);
 /// Sees to it that a process ends, at the monotonic time in ns; false when there is none to end. Whom it chooses is no affair of memory.
 static KILLER: Once<fn(u64) -> bool> = Once::new();
 
@@ -36,23 +24,12 @@ pub fn set_killer(killer: fn(now_ns: u64) -> bool) {
 
 #[inline]
 fn check_reserve() -> Result<(), OutOfMemory> {
-    let counter = SINCE_CHECK.get();
-    let n = counter.load(Ordering::Relaxed);
-    if n > 0 {
-        counter.store(n - 1, Ordering::Relaxed);
-        return Ok(());
-    }
-    check_reserve_slowly(counter)
+    if hal::frame::pressure() < Pressure::Pages { Ok(()) } else { check_reserve_again() }
 }
 
 #[cold]
-fn check_reserve_slowly(counter: &AtomicU32) -> Result<(), OutOfMemory> {
-    let spare = hal::frame::stats().free.saturating_sub(reserve());
-    if spare == 0 {
-        return Err(OutOfMemory);
-    }
-    counter.store((spare / (2 * hal::cpu::MAX_CPUS)).min(64) as u32, Ordering::Relaxed);
-    Ok(())
+fn check_reserve_again() -> Result<(), OutOfMemory> {
+    if hal::frame::look_at_pressure() < Pressure::Pages { Ok(()) } else { Err(OutOfMemory) }
 }
 
 /// A zeroed page for a program; leaves the reserve alone.
@@ -69,32 +46,77 @@ pub fn alloc_uninit() -> Result<Frame, OutOfMemory> {
     Frame::alloc_uninit()
 }
 
+/// `base::heap`'s judge: refuses objects while memory is scarce, but to those who are on their way out and will free some.
+pub fn judge(bytes: usize, faults: bool) -> bool {
+    if !CURRENT.is_set() {
+        return true;
+    }
+    let task = current();
+    if task.is_dying() {
+        return true;
+    }
+    if faults && super::failslab::should_fail(task, bytes) {
+        return false;
+    }
+    let admitted = hal::frame::pressure() == Pressure::None && hal::frame::has_room(bytes.div_ceil(PAGE_SIZE))
+        || hal::frame::look_at_pressure() == Pressure::None && hal::frame::has_room(bytes.div_ceil(PAGE_SIZE));
+    if !admitted {
+        task.set_attention(attention::REFUSED);
+    }
+    admitted
+}
+
+/// `hal::trap::Hooks::heap_charged`.
+pub fn charge(bytes: i64, pressure: Pressure) {
+    if !CURRENT.is_set() {
+        return;
+    }
+    let task = current();
+    task.process.kernel_bytes.fetch_add(bytes, Ordering::Relaxed);
+    if bytes > 0 && pressure == Pressure::Pages {
+        task.set_attention(attention::RESERVE);
+    }
+}
+
+/// After a call that was refused memory, with no lock held: whether it is worth to be made once more.
+pub fn try_again() -> bool {
+    current().clear_attention(attention::REFUSED);
+    !current().is_dying() && reclaim() > 0
+}
+
+/// On the way out of the kernel, with no lock held: waits until the reserve is whole again.
+pub fn recover() {
+    current().clear_attention(attention::REFUSED | attention::RESERVE);
+    while hal::frame::look_at_pressure() == Pressure::Pages && make_room() {}
+}
+
 /// Objects with a backing: their clean pages can be had back.
 static CACHES: SpinLock<Vec<Weak<MemObject>>> = SpinLock::new(Vec::new());
 
-/// Makes the clean pages of `object` available to [`reclaim`].
+/// Makes the clean pages of `object` available to [`reclaim`]; where there is no memory to note it, they stay.
 pub fn register_cache(object: &Arc<MemObject>) {
     let mut caches = CACHES.lock();
     if caches.len() == caches.capacity() {
         caches.retain(|object| object.strong_count() > 0);
     }
-    caches.push(Arc::downgrade(object));
+    let _ = caches.try_push(Arc::downgrade(object));
 }
 
 /// Drops clean, unmapped page-cache pages; answers how many.
 fn reclaim() -> usize {
-    let objects: Vec<Arc<MemObject>> = CACHES.lock().iter().filter_map(Weak::upgrade).collect();
-    objects.iter().map(|object| object.drop_clean()).sum()
-}
-
-/// Whether only the kernel's reserve is left.
-pub fn is_tight() -> bool {
-    hal::frame::stats().free <= reserve()
+    let mut dropped = 0;
+    let mut index = 0;
+    // One at a time: a list of them all would take memory, and the lock may not be held over the work.
+    while let Some(object) = CACHES.lock().get(index).cloned() {
+        dropped += object.upgrade().map_or(0, |object| object.drop_clean());
+        index += 1;
+    }
+    dropped
 }
 
 /// For calls that cost the kernel memory of its own (fork, large buffers): ENOMEM rather than eating the reserve.
 pub fn check_kernel_room() -> Result<(), Errno> {
-    if is_tight() && (reclaim() == 0 || is_tight()) { Err(Errno::ENOMEM) } else { Ok(()) }
+    Ok(admit(PAGE_SIZE)?)
 }
 
 /// Frames of the machine.

@@ -65,6 +65,11 @@ impl AddressSpace {
         self.resident_hint.load(Ordering::Relaxed)
     }
 
+    /// Frames of the page tables when last looked at without waiting.
+    pub fn table_pages_hint(&self) -> u64 {
+        self.inner.try_lock().map_or(0, |inner| inner.table.table_frames() as u64)
+    }
+
     /// /proc/PID/maps text; with `smaps` also what each area holds.
     pub fn format_maps(&self, smaps: bool) -> String {
         // Names may take file-system locks: the areas are copied first, and printed with no lock held.

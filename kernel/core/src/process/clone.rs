@@ -15,7 +15,7 @@ use crate::task::siginfo::SIGCHLD;
 use crate::task::task::Parts;
 use crate::task::{Credentials, Process, tree};
 use crate::time;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, Ordering};
 use hal::context::KernelThread;
 use hal::trap::UserContext;
 
@@ -130,6 +130,8 @@ fn new_process(args: &CloneArgs, pid: u32, parent: &Arc<Process>) -> Arc<Process
         executable: SpinLock::new(parent.executable.lock().clone()),
         start_time_ns: time::now_ns(),
         oom_score_adj: AtomicI32::new(parent.oom_score_adj.load(Ordering::Relaxed)),
+        kernel_bytes: AtomicI64::new(0),
+        makes_fail: AtomicBool::new(parent.makes_fail.load(Ordering::Relaxed)),
     })
 }
 

@@ -11,7 +11,7 @@ use crate::task::{Credentials, Process, tree};
 use crate::vfs::FdTable;
 use crate::vfs::FsContext;
 use crate::{sched, time};
-use core::sync::atomic::{AtomicI32, AtomicU32};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32};
 use hal::context::KernelThread;
 use spin::Once;
 
@@ -30,6 +30,8 @@ fn new_process(pid: u32) -> Arc<Process> {
         executable: SpinLock::new(None),
         start_time_ns: time::now_ns(),
         oom_score_adj: AtomicI32::new(0),
+        kernel_bytes: AtomicI64::new(0),
+        makes_fail: AtomicBool::new(false),
     })
 }
 

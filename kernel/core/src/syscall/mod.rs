@@ -39,6 +39,7 @@ pub mod wait;
 pub mod xattr;
 
 use crate::prelude::*;
+use crate::task::task::attention;
 use hal::trap::UserContext;
 
 /// One past the highest call number known.
@@ -70,12 +71,18 @@ const RESTART: u64 = 1 << 63;
 fn to_register(result: SysResult) -> u64 {
     match result {
         Ok(value) => value as u64,
-        Err(errno) if errno.0 >= Errno::ERESTARTSYS.0 => RESTART | u64::from(errno.0),
-        Err(errno) => errno.to_return(),
+        Err(errno) => error_to_register(errno),
     }
 }
 
-/// The errno of the ERESTART family in a handler's answer.
+#[inline(never)]
+fn error_to_register(errno: Errno) -> u64 {
+    // For want of memory: it is looked for (mm/oom.rs), and the call made again if there was some.
+    let refused = errno == Errno::ENOMEM && current().attention() & attention::REFUSED != 0;
+    if errno.0 >= Errno::ERESTARTSYS.0 || refused { RESTART | u64::from(errno.0) } else { errno.to_return() }
+}
+
+/// The errno of the ERESTART family, or ENOMEM of a call that may be made again, in a handler's answer.
 #[inline(always)]
 pub fn restart_errno(answer: u64) -> Option<Errno> {
     let errno = answer.wrapping_sub(RESTART);

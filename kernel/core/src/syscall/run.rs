@@ -1,6 +1,7 @@
 //! A user thread's whole life: run user code until it traps, handle the trap, look at signals and the scheduler, again.
 
 use crate::irq;
+use crate::mm::oom;
 use crate::mm::space::FaultError;
 use crate::prelude::*;
 use crate::process::exit;
@@ -119,6 +120,17 @@ fn system_call<const TRACED: bool>(task: &'static Task, context: &mut UserContex
 /// Something other than user code must happen first.
 #[cold]
 fn attend(task: &'static Task, context: &mut UserContext, interrupted: Option<(Errno, u64)>) {
+    if let Some((Errno::ENOMEM, first)) = interrupted {
+        if oom::try_again() {
+            signal::rewind(context, first);
+        } else {
+            context.x[0] = Errno::ENOMEM.to_return();
+        }
+        return;
+    }
+    if task.attention() & (attention::REFUSED | attention::RESERVE) != 0 {
+        oom::recover();
+    }
     if task.attention() & attention::KILL != 0 {
         exit::leave_dying_group();
     }

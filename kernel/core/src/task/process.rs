@@ -5,7 +5,7 @@ use super::{Credentials, Task};
 use crate::prelude::*;
 use crate::process;
 use crate::process::signal;
-use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, Ordering};
 
 /// Resource indexes of getrlimit(2) as on arm64.
 pub mod rlimit {
@@ -72,6 +72,10 @@ pub struct Process {
     pub executable: SpinLock<Option<Arc<crate::vfs::OpenFile>>>,
     pub start_time_ns: u64,
     pub oom_score_adj: AtomicI32,
+    /// What the kernel's heap gave while its threads ran, less what they gave back: a share of what it holds, for the OOM killer.
+    pub kernel_bytes: AtomicI64,
+    /// Its calls are refused memory for no reason (mm/failslab.rs).
+    pub makes_fail: AtomicBool,
 }
 
 /// Parent, children, group, session.

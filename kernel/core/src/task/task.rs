@@ -85,6 +85,10 @@ pub mod attention {
     pub const TRACE: u32 = 8;
     /// A file would have grown beyond RLIMIT_FSIZE: SIGXFSZ is due.
     pub const FILE_SIZE: u32 = 16;
+    /// A call was refused memory (mm/oom.rs).
+    pub const REFUSED: u32 = 32;
+    /// A call has used memory of the reserve (mm/oom.rs).
+    pub const RESERVE: u32 = 64;
 }
 
 /// What a new task shares with, or copies from, its creator.

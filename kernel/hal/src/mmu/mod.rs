@@ -18,7 +18,6 @@ use crate::kmap::{ADDRESS, TABLE, VALID};
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::*;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use base::addr::{PAGE_SHIFT, PAGE_SIZE, USER_END};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -72,7 +71,11 @@ impl PageTable {
     pub fn new() -> Result<Self, OutOfMemory> {
         let phys = frame::alloc_raw_zeroed(Use::PageTable)?;
         let asid = asid::alloc().inspect_err(|_| frame::release_raw(phys, Use::PageTable))?;
-        Ok(Self { root: Arc::new(Root { phys, asid }), resident: 0, tables: 1 })
+        match Arc::try_new(Root { phys, asid }) {
+            Ok(root) => Ok(Self { root, resident: 0, tables: 1 }),
+            // The root's drop gives both back.
+            Err(_) => Err(OutOfMemory),
+        }
     }
 
     /// Makes this the calling CPU's user translation. No TLB flush: ASIDs keep address spaces apart. Takes `&self`.
@@ -227,9 +230,9 @@ impl PageTable {
         if range.is_empty() {
             return;
         }
-        let (pages, tables) = (gather.pages, gather.tables.len());
+        let (pages, tables) = (gather.pages, gather.nr_tables);
         unmap_level((self.root.phys, self.root.asid), 0, 0, &range, &free, gather);
-        let freed = gather.tables.len() - tables;
+        let freed = gather.nr_tables - tables;
         let unmapped = gather.pages - pages;
         self.resident -= unmapped;
         self.tables -= freed;
@@ -286,22 +289,53 @@ impl PageTable {
         result
     }
 
+    /// Calls `f` for the address of every page mapped in `range`; `f` may change the table.
+    fn in_chunks(
+        &mut self,
+        range: Range<u64>,
+        f: &mut dyn FnMut(&mut Self, u64) -> Result<(), OutOfMemory>,
+    ) -> Result<(), OutOfMemory> {
+        let mut at = range.start;
+        'next: while at < range.end {
+            let mut table = self.root.phys;
+            for level in 0..3 {
+                let next = load(entry_at(table, index(at, level)));
+                if next & VALID == 0 {
+                    let skip = 1u64 << (39 - 9 * level);
+                    at = (at & !(skip - 1)) + skip;
+                    continue 'next;
+                }
+                table = next & ADDRESS;
+            }
+            let mut found = [0; 64];
+            let mut len = 0;
+            // As many pages as there is room for: no walk goes on over what comes behind them.
+            let end = range.end.min(at + (found.len() * PAGE_SIZE) as u64);
+            self.walk(at..end, &mut |va, _| {
+                found[len] = va;
+                len += 1;
+            });
+            for &va in &found[..len] {
+                f(self, va)?;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
     /// Moves the mappings of `from` to `to` (mremap); `from` is flushed.
     pub fn move_range(&mut self, from: Range<u64>, to: u64) -> Result<(), OutOfMemory> {
         // Make the target's tables first, so that a failure leaves everything as it was.
-        let mut needed = Vec::new();
-        self.walk(from.clone(), &mut |va, _| needed.push(va));
-        for &va in &needed {
-            self.find_or_make(to + (va - from.start))?;
-        }
-        for &va in &needed {
-            if let (Some(old), Some(new)) = (self.find(va), self.find(to + (va - from.start))) {
+        self.in_chunks(from.clone(), &mut |table, va| table.find_or_make(to + (va - from.start)).map(|_| ()))?;
+        self.in_chunks(from.clone(), &mut |table, va| {
+            if let (Some(old), Some(new)) = (table.find(va), table.find(to + (va - from.start))) {
                 let value = load(old);
                 assert!(!present(load(new)), "moving onto a mapped page");
                 store(old, 0);
                 store(new, value);
             }
-        }
+            Ok(())
+        })?;
         flush_range(self.root.asid, from);
         Ok(())
     }
@@ -363,7 +397,7 @@ fn unmap_level(
         unmap_level((value & ADDRESS, asid), level + 1, start, range, free, gather);
         if free.start <= start && start + (1u64 << shift) <= free.end {
             store(entry, 0);
-            gather.tables.push(value & ADDRESS);
+            gather.keep_table(value & ADDRESS);
         }
     }
 }

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use base::addr::{PAGE_SHIFT, PAGE_SIZE};
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 pub(super) fn flush_asid(asid: u16) {
     // SAFETY: TLB maintenance only forgets.
@@ -44,7 +45,9 @@ pub struct TlbGather {
     /// Pages unmapped so far; the frames of some may be freed already.
     pub(super) pages: usize,
     frames: Vec<Frame>,
-    pub(super) tables: Vec<u64>,
+    /// Tables to be freed, linked through their metadata: freeing memory needs none.
+    tables: Option<u32>,
+    pub(super) nr_tables: usize,
     root: Option<Arc<Root>>,
     range: Range<u64>,
     whole: bool,
@@ -69,6 +72,14 @@ impl TlbGather {
         self.whole |= whole;
     }
     pub fn finish(self) {}
+
+    /// Keeps a table until the flush.
+    pub(super) fn keep_table(&mut self, phys: u64) {
+        let pfn = (phys >> PAGE_SHIFT) as u32;
+        frame::meta(pfn as usize).next.store(self.tables.unwrap_or(frame::NONE), Ordering::Relaxed);
+        self.tables = Some(pfn);
+        self.nr_tables += 1;
+    }
 
     /// Keeps an unmapped frame until the flush. A full collection is flushed and freed at once: what is being torn down may
     /// be most of memory, and the collection itself must not need much of it.
@@ -98,8 +109,11 @@ impl Drop for TlbGather {
                 flush_range(root.asid, self.range.clone());
             }
         }
-        for table in self.tables.drain(..) {
-            frame::release_raw(table, Use::PageTable);
+        let mut tables = self.tables.take();
+        while let Some(pfn) = tables {
+            let next = frame::meta(pfn as usize).next.load(Ordering::Relaxed);
+            tables = (next != frame::NONE).then_some(next);
+            frame::release_raw(u64::from(pfn) << PAGE_SHIFT, Use::PageTable);
         }
         self.frames.clear();
     }

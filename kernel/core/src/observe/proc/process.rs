@@ -95,6 +95,7 @@ const OTHERS: &[(&str, FileType)] = &[
     ("fdinfo", FileType::Directory),
     ("net", FileType::Directory),
     ("ns", FileType::Directory),
+    ("make-it-fail", FileType::Regular),
     ("oom_score_adj", FileType::Regular),
     ("root", FileType::Symlink),
     ("task", FileType::Directory),
@@ -122,6 +123,7 @@ impl Directory for ProcessDirectory {
         OTHERS.iter().find(|(known, _)| *known == name && (*known != "task" || self.task.is_none()))?;
         Some(match name {
             "comm" => comm(ino, owner, subject),
+            "make-it-fail" => make_it_fail(ino, owner, subject),
             "oom_score_adj" => oom_score_adj(ino, owner, subject),
             "cwd" => place(ino, owner, subject, |subject| subject.task()?.fs.get().try_cwd().ok_or(Errno::ENOENT)),
             "root" => place(ino, owner, subject, |subject| subject.task()?.fs.get().try_root().ok_or(Errno::ENOENT)),
@@ -167,6 +169,28 @@ fn comm(ino: u64, owner: (u32, u32), subject: Subject) -> Arc<Node> {
                 return Err(Errno::EINVAL);
             }
             target.task()?.set_comm(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+            Ok(())
+        },
+    )
+}
+
+/// CAP_SYS_RESOURCE writes it (EPERM), as on a Linux with fault injection.
+fn make_it_fail(ino: u64, owner: (u32, u32), subject: Subject) -> Arc<Node> {
+    let target = subject.process.clone();
+    Node::writable(
+        ino,
+        0o644,
+        owner,
+        move || Ok(alloc::format!("{}\n", u32::from(subject.process.makes_fail.load(Ordering::Relaxed))).into_bytes()),
+        move |bytes| {
+            if !current().creds().has_cap(cap::SYS_RESOURCE) {
+                return Err(Errno::EPERM);
+            }
+            match bytes.trim_ascii() {
+                b"0" => target.makes_fail.store(false, Ordering::Relaxed),
+                b"1" => target.makes_fail.store(true, Ordering::Relaxed),
+                _ => return Err(Errno::EINVAL),
+            }
             Ok(())
         },
     )

@@ -56,7 +56,8 @@ fn restarts(errno: Errno, flags: u64) -> bool {
     errno == Errno::ERESTARTNOINTR || errno == Errno::ERESTARTSYS && flags & sa::RESTART != 0
 }
 
-fn rewind(context: &mut UserContext, first: u64) {
+/// Has the call made again whose first argument was `first`.
+pub fn rewind(context: &mut UserContext, first: u64) {
     context.x[0] = first;
     context.pc = context.pc.wrapping_sub(4);
 }
