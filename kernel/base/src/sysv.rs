@@ -2,6 +2,7 @@
 //! message queues.
 
 use crate::errno::Errno;
+use crate::heap::TryGrow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -141,6 +142,7 @@ impl<T> IdTable<T> {
         }
         let (index, sequence) = self.new_id()?;
         if index >= self.slots.len() {
+            self.slots.try_room(index + 1 - self.slots.len())?;
             self.slots.resize_with(index + 1, || None);
         }
         let id = ((sequence << INDEX_BITS) | index as u32) as i32;

@@ -3,6 +3,7 @@
 //! Pure bookkeeping over a caller's area data (a [`Region`]); page tables and faults are the caller's. The areas stand in one
 //! sorted array: a fault finds its area by a remembered index or a binary search, a fork copies the array front to back.
 
+use crate::heap::{NoMemory, TryGrow};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -61,9 +62,9 @@ impl<R: Region> VmaMap<R> {
         Self { areas: Vec::new(), last: 0, search_top: u64::MAX, largest_skipped: 0 }
     }
 
-    /// An empty map with room for `capacity` areas.
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self { areas: Vec::with_capacity(capacity), ..Self::new() }
+    /// Makes room for `more` areas, after which as many additions and splits cannot fail.
+    pub fn try_room(&mut self, more: usize) -> Result<(), NoMemory> {
+        self.areas.try_room(more)
     }
 
     /// Number of areas.

@@ -68,6 +68,7 @@ pub fn kernel_main() -> ! {
     process::start_init_task(finish_boot);
     observe::deadlock::start();
     machine::led::start();
+    sched::load::start();
     let missing = hal::smp::start_secondaries(max_cpus());
     if missing > 0 {
         crate::warn!("{missing} CPUs did not come up in time: going on without them");

@@ -62,7 +62,7 @@ impl<T: FromBytes + IntoBytes> UserPtr<T> {
         T: Clone,
     {
         let mut values = Vec::new();
-        values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        values.try_room(count)?;
         for index in 0..count {
             values.push(self.at(index)?.read()?);
         }
@@ -91,7 +91,7 @@ pub fn read_cstring(addr: UserAddr, max: usize, too_long: Errno) -> Result<Vec<u
     let mut room = 128;
     loop {
         room = room.min(max + 1 - out.len());
-        out.try_reserve_exact(room).map_err(|_| Errno::ENOMEM)?;
+        out.try_room(room)?;
         let from = addr.checked_add(out.len() as u64).ok_or(Errno::EFAULT)?;
         if user::append_cstr(&mut out, room, from)? {
             return Ok(out);
@@ -423,7 +423,7 @@ impl<'a> UserReader<'a> {
     /// Everything that is left, as a vector (bounded by the caller with `truncate`).
     pub fn read_all(&mut self) -> Result<Vec<u8>, Errno> {
         let mut out = Vec::new();
-        out.try_reserve_exact(self.remaining()).map_err(|_| Errno::ENOMEM)?;
+        out.try_room(self.remaining())?;
         self.append_to(&mut out, self.remaining())?;
         if self.remaining() != 0 { Err(Errno::EFAULT) } else { Ok(out) }
     }

@@ -96,7 +96,7 @@ pub fn others_asleep() {
     until_asleep(std::process::id() as i32);
 }
 
-fn run_one(name: &str, test: fn(), fork: bool) -> bool {
+fn run_one(name: &str, test: fn(), fork: bool, fails: bool) -> bool {
     print!("{name} ... ");
     let _ = std::io::stdout().flush();
     if !fork {
@@ -113,6 +113,9 @@ fn run_one(name: &str, test: fn(), fork: bool) -> bool {
         }
         if pid == 0 {
             libc::setpgid(0, 0);
+            if fails {
+                std::fs::write("/proc/self/make-it-fail", "1").unwrap();
+            }
             let failed = std::panic::catch_unwind(test).is_err();
             let _ = std::io::stdout().flush();
             libc::_exit(i32::from(failed));
@@ -171,6 +174,7 @@ pub fn main(families: &[(&str, Tests)]) {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let list = arguments.iter().any(|argument| argument == "-l");
     let fork = !arguments.iter().any(|argument| argument == "-1");
+    let fails = arguments.iter().any(|argument| argument == "-f");
     arguments.retain(|argument| !argument.starts_with('-'));
     if is_init {
         // Words of the kernel's command line are not meant for us; ABI=FILTER[,FILTER] is.
@@ -189,7 +193,7 @@ pub fn main(families: &[(&str, Tests)]) {
                 continue;
             }
             let before = crate::deadlock::reports();
-            let ok = run_one(&name, *test, fork);
+            let ok = run_one(&name, *test, fork, fails);
             // No test but those that mean it is a deadlock.
             let reported = crate::deadlock::reports();
             let false_alarm = *family != "deadlock" && reported != before;

@@ -1,11 +1,13 @@
 //! ABI tests: each runs in a process of its own, first on Linux (the oracle), then on Crannog.
 //!
-//! `abi [-l] [-1] [FILTER...]`: runs the tests whose names contain a filter (all without one); `-l` lists, `-1` runs without forking.
+//! `abi [-l] [-1] [-f] [FILTER...]`: runs the tests whose names contain a filter (all without one); `-l` lists, `-1` runs without
+//! forking, `-f` lets the kernel refuse them memory for no reason (failslab= on its command line).
 //! As pid 1 it mounts what tests need, runs everything and powers the machine off. A family is a module with a `TESTS` table; a
 //! test panics to fail.
 
 mod deadlock;
 mod exec;
+mod exhaust;
 mod file;
 mod fp;
 mod fs;
@@ -36,6 +38,7 @@ fn main() {
     let families: &[(&str, harness::Tests)] = &[
         ("deadlock", deadlock::TESTS),
         ("exec", exec::TESTS),
+        ("exhaust", exhaust::TESTS),
         ("file", file::TESTS),
         ("fp", fp::TESTS),
         ("fs", fs::TESTS),

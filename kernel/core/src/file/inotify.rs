@@ -217,13 +217,18 @@ impl Inotify {
         if state.queue.back() == Some(&event) {
             return;
         }
+        let overflow = Queued { watch: -1, mask: Event::Q_OVERFLOW.bits(), cookie: 0, name: Vec::new() };
+        if state.queue.try_room(1).is_err() {
+            // Without memory the last event makes way for the news that something is missing.
+            if let Some(last) = state.queue.back_mut() {
+                *last = overflow;
+            }
+            return;
+        }
         // A queue that is full gets one more, which says that something is missing.
         match state.queue.len() {
             len if len < self.max_queued => state.queue.push_back(event),
-            len if len == self.max_queued => {
-                let overflow = Queued { watch: -1, mask: Event::Q_OVERFLOW.bits(), cookie: 0, name: Vec::new() };
-                state.queue.push_back(overflow);
-            }
+            len if len == self.max_queued => state.queue.push_back(overflow),
             _ => return,
         }
         drop(state);

@@ -50,7 +50,10 @@ impl Buffer {
     fn page(&mut self) -> Result<Frame, Errno> {
         match self.spare.pop() {
             Some(frame) => Ok(frame),
-            None => Ok(Frame::alloc_uninit()?),
+            None => {
+                admit(PAGE_SIZE)?;
+                Ok(crate::mm::oom::alloc_uninit()?)
+            }
         }
     }
     fn recycle(&mut self, frame: Frame, own: bool) {

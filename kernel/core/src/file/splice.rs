@@ -30,7 +30,7 @@ const CHUNK: usize = 4 * PAGE_SIZE;
 /// takes is what counts. An error counts only when nothing was moved.
 pub fn copy(input: &OpenFile, start: u64, count: usize, mut write: impl FnMut(&[u8]) -> SysResult) -> SysResult {
     let mut buffer = Vec::new();
-    buffer.try_reserve_exact(count.min(CHUNK)).map_err(|_| Errno::ENOMEM)?;
+    buffer.try_room(count.min(CHUNK))?;
     buffer.resize(count.min(CHUNK), 0);
     let mut done = 0;
     while done < count {
@@ -128,7 +128,7 @@ fn page_slot(object: &MemObject, offset: u64, max: usize) -> Result<Option<Slot<
 }
 
 fn read_slot(input: &OpenFile, offset: u64, max: usize) -> Result<Option<Slot<Frame>>, Errno> {
-    let page = Frame::alloc_uninit()?;
+    let page = crate::mm::oom::alloc_uninit()?;
     let mut bytes = alloc::vec![0u8; PAGE_SIZE.min(max)];
     let len = input.read_at(offset, &mut bytes)?;
     if len == 0 {

@@ -175,7 +175,7 @@ pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult
         return Err(Errno::EINVAL);
     }
     let mut text = Text::new();
-    text.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
+    text.try_room(size)?;
     let body = msgp.checked_add(8).ok_or(Errno::EFAULT)?;
     if hal::user::append_from_user(&mut text, body, size) != size {
         return Err(Errno::EFAULT);

@@ -67,6 +67,18 @@ pub struct UndoList {
     sharers: AtomicUsize,
 }
 
+impl UndoList {
+    /// Makes the adjustments of a set of `count` semaphores, if there are none yet: ENOMEM.
+    fn prepare(&self, set: i32, count: usize) -> Result<(), NoMemory> {
+        if !self.adjust.lock().contains_key(&set) {
+            let mut none = Vec::new();
+            none.try_resize(count, 0)?;
+            self.adjust.lock().entry(set).or_insert(none);
+        }
+        Ok(())
+    }
+}
+
 type Ops = SmallVec<[Op; 4]>;
 
 /// How a thread's wait in a line ended: WAITING, DONE, or minus an errno.
@@ -196,10 +208,12 @@ pub fn sys_semget(key: i32, nsems: i32, flags: i32) -> SysResult {
                 return Err(Errno::ENOSPC);
             }
             let permissions = with_caller(|caller| Permissions::new(caller, flags as u32));
+            let mut semaphores = Vec::new();
+            semaphores.try_resize(count, Semaphore::default())?;
             let id = table.add(key, limit(&SEMMNI), |id| {
                 let state = State {
                     permissions,
-                    semaphores: alloc::vec![Semaphore::default(); count],
+                    semaphores,
                     line: Line::new(),
                     op_time: 0,
                     change_time: now_seconds(),
@@ -259,6 +273,9 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
     let set = find(id)?;
     if ops.iter().any(|op| usize::from(op.number) >= set.count) {
         return Err(Errno::EFBIG);
+    }
+    if let Some(list) = &undo {
+        list.prepare(id, set.count)?;
     }
     let mut woken = WakeList::new();
     let mut state = set.state.lock();
@@ -415,7 +432,8 @@ fn all_values(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
     let wanted = if cmd == GETALL { 0o444 } else { 0o222 };
     with_caller(|caller| set.state.lock().permissions.check(caller, wanted))?;
     if cmd == GETALL {
-        let values: Vec<u16> = set.state.lock().semaphores.iter().map(|semaphore| semaphore.value).collect();
+        let mut values = Vec::with_room(set.count)?;
+        values.extend(set.state.lock().semaphores.iter().map(|semaphore| semaphore.value));
         UserPtr::new(buf).write_slice(&values)?;
         return Ok(0);
     }

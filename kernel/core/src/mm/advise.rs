@@ -2,7 +2,7 @@
 
 use super::area::{Area, AreaFlags};
 use super::map::may_lock;
-use super::space::{AddressSpace, FaultError, Prot};
+use super::space::{AddressSpace, FaultError, Prot, Tally};
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use crate::task::process::rlimit;
@@ -143,6 +143,7 @@ impl AddressSpace {
             let area = area.data.clone();
             let offset = area.offset + (part.start - inner.map.areas()[index].start);
             if let Some((clear, set)) = advice.flags() {
+                inner.map.try_room(2)?;
                 inner.map.update(part, |_, data| {
                     data.flags.remove(clear);
                     data.flags.insert(set);
@@ -196,7 +197,8 @@ impl AddressSpace {
             }
             end = area.end.min(range.end);
         }
-        let mut recount = Vec::new();
+        inner.map.try_room(2)?;
+        let mut tally = Tally::default();
         inner.map.update(range.start..end.max(range.start), |span, area| {
             let before = area.clone();
             area.flags.remove(AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT);
@@ -204,13 +206,11 @@ impl AddressSpace {
                 area.flags.insert(flags);
             }
             if before.flags != area.flags {
-                recount.push((before, area.clone(), span.end - span.start));
+                tally.add(&before, span.end - span.start, -1);
+                tally.add(area, span.end - span.start, 1);
             }
         });
-        for (before, after, len) in recount {
-            inner.account(&before, len, -1);
-            inner.account(&after, len, 1);
-        }
+        inner.settle(&tally);
         if end < range.end { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 

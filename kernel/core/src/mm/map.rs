@@ -6,7 +6,7 @@
 use super::MemObject;
 use super::area::{Area, AreaFlags, MappedFile};
 use super::mapping::Attachment;
-use super::space::{AddressSpace, Inner, MapFlags, Prot, Removed};
+use super::space::{AddressSpace, Inner, MapFlags, Prot, Removed, Tally};
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use crate::task::process::rlimit;
@@ -219,6 +219,11 @@ impl AddressSpace {
             return Err(Errno::EAGAIN);
         }
         let replaced = if fixed { inner.map.covered(addr..addr + len) } else { 0 };
+        // Room for the new area, and for those it cuts.
+        inner.map.try_room(3)?;
+        if replaced > 0 {
+            inner.prepare_removal(addr..addr + len, &mut removed)?;
+        }
         inner.check_limits((len - replaced) / PAGE, area.is_data())?;
         if area.wants_commit() || (shared && source.object.is_none()) {
             check_commit(len / PAGE)?;
@@ -262,6 +267,7 @@ impl AddressSpace {
             if inner.map.count() + inner.map.extra_after_cut(range.clone()) > MAX_MAP_COUNT {
                 return Err(Errno::ENOMEM);
             }
+            inner.prepare_removal(range.clone(), &mut removed)?;
             inner.remove_range(range, &mut removed);
         }
         Ok(())
@@ -288,7 +294,10 @@ impl AddressSpace {
                 Some(first) if is_part && attachment.is_of_origin(first) => {}
                 _ => continue,
             }
-            spans.push(area.range());
+            spans.try_push(area.range())?;
+        }
+        for span in &spans {
+            inner.prepare_removal(span.clone(), &mut removed)?;
         }
         for span in &spans {
             inner.remove_range(span.clone(), &mut removed);
@@ -305,6 +314,7 @@ impl AddressSpace {
         if inner.map.count() + 2 > MAX_MAP_COUNT {
             return Err(Errno::ENOMEM);
         }
+        inner.map.try_room(2)?;
         let mut may_needed = AreaFlags::empty();
         may_needed.set(AreaFlags::MAY_READ, prot.contains(Prot::READ));
         may_needed.set(AreaFlags::MAY_WRITE, prot.contains(Prot::WRITE));
@@ -349,7 +359,7 @@ impl AddressSpace {
 impl Inner {
     /// Sets the protection of fully mapped `range` and of its pages.
     fn protect_areas(&mut self, range: Range<u64>, prot: Prot) {
-        let mut recount: smallvec::SmallVec<[(Area, Area, u64); 4]> = smallvec::SmallVec::new();
+        let mut tally = Tally::default();
         let table = &mut self.table;
         self.map.update(range, |span, area| {
             if area.prot == prot {
@@ -376,12 +386,10 @@ impl Inner {
                 dirty: flags.dirty,
                 ..wanted
             });
-            recount.push((before, area.clone(), span.end - span.start));
+            tally.add(&before, span.end - span.start, -1);
+            tally.add(area, span.end - span.start, 1);
         });
-        for (before, after, len) in recount {
-            self.account(&before, len, -1);
-            self.account(&after, len, 1);
-        }
+        self.settle(&tally);
     }
 }
 
@@ -406,6 +414,10 @@ impl AddressSpace {
         if new_end <= old_end {
             inner.brk = addr;
             if new_end < old_end {
+                if inner.prepare_removal(new_end..old_end, &mut removed).is_err() {
+                    inner.brk = old;
+                    return old;
+                }
                 inner.remove_range(new_end..old_end, &mut removed);
             }
             return addr;
@@ -416,6 +428,7 @@ impl AddressSpace {
             || inner.check_limits(grow / PAGE, true).is_err()
             || check_commit(grow / PAGE).is_err()
             || inner.map.count() >= MAX_MAP_COUNT
+            || inner.map.try_room(1).is_err()
         {
             return old;
         }

@@ -33,6 +33,12 @@ impl MappingList {
         Self { list: SpinLock::new(List { entries: Vec::new(), free: None }), writable: AtomicI64::new(0) }
     }
 
+    /// Makes room for one registration more.
+    pub(super) fn try_room(&self) -> Result<(), NoMemory> {
+        let mut list = self.list.lock();
+        if list.free.is_some() { Ok(()) } else { list.entries.try_room(1) }
+    }
+
     fn add(&self, space: Weak<AddressSpace>) -> usize {
         let mut list = self.list.lock();
         match list.free {
@@ -136,6 +142,12 @@ impl Attachment {
     pub fn new(object: Arc<MemObject>, space: &Weak<AddressSpace>, writable: bool) -> Result<Arc<Self>, Errno> {
         if writable {
             object.mappings.allow_writable()?;
+        }
+        if let Err(error) = object.mappings.try_room() {
+            if writable {
+                object.mappings.writable.fetch_sub(1, Ordering::AcqRel);
+            }
+            return Err(error.into());
         }
         let origin = if object.has_observer() { ORIGINS.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
         Ok(Self::register(object, space.clone(), writable, origin))

@@ -2,7 +2,7 @@
 
 use super::area::{Area, AreaFlags};
 use super::map::{MAX_MAP_COUNT, check_commit, check_fixed};
-use super::space::{AddressSpace, FaultError, Inner, Removed};
+use super::space::{AddressSpace, FaultError, Inner, Removed, Tally};
 use crate::prelude::*;
 use base::addr::{USER_END, page_up};
 use base::vma::Vma;
@@ -55,10 +55,12 @@ impl AddressSpace {
             }
             if fixed {
                 check_fixed(to, new_len)?;
+                inner.prepare_removal(to..to + new_len, &mut removed)?;
                 inner.remove_range(to..to + new_len, &mut removed);
             }
             let mut old_len = old_len;
             if old_len > new_len {
+                inner.prepare_removal(old + new_len..old + old_len, &mut removed)?;
                 inner.remove_range(old + new_len..old + old_len, &mut removed);
                 old_len = new_len;
             }
@@ -76,6 +78,7 @@ impl AddressSpace {
                 return Err(Errno::EFAULT);
             }
             if old_len > new_len {
+                inner.prepare_removal(old + new_len..old + old_len, &mut removed)?;
                 inner.remove_range(old + new_len..old + old_len, &mut removed);
             }
             return Ok(old);
@@ -133,6 +136,11 @@ impl AddressSpace {
         if area.attachment.is_none() {
             area.offset = to;
         }
+        // Room for the new area and for what the old one is cut into.
+        inner.map.try_room(3)?;
+        if !duplicate && !dont_unmap {
+            inner.prepare_removal(from.clone(), removed)?;
+        }
         if !duplicate {
             inner.table.move_range(from.clone(), to)?;
         }
@@ -141,18 +149,15 @@ impl AddressSpace {
         inner.map.insert(to..to + new_len, area);
         if dont_unmap {
             // The old area stays, empty; it is no longer locked.
-            let mut cleared = Vec::new();
+            let mut tally = Tally::default();
             inner.map.update(from, |span, data| {
                 if data.flags.contains(AreaFlags::LOCKED) {
-                    let before = data.clone();
+                    tally.add(data, span.end - span.start, -1);
                     data.flags.remove(AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT);
-                    cleared.push((before, data.clone(), span.end - span.start));
+                    tally.add(data, span.end - span.start, 1);
                 }
             });
-            for (before, after, len) in cleared {
-                inner.account(&before, len, -1);
-                inner.account(&after, len, 1);
-            }
+            inner.settle(&tally);
         } else if !duplicate {
             inner.remove_range(from, removed);
         }

@@ -71,17 +71,24 @@ impl AddressSpace {
     }
 
     /// /proc/PID/maps text; with `smaps` also what each area holds.
-    pub fn format_maps(&self, smaps: bool) -> String {
+    pub fn format_maps(&self, smaps: bool) -> Result<String, Errno> {
         // Names may take file-system locks: the areas are copied first, and printed with no lock held.
         let (areas, layout, brk, residents) = {
             let inner = self.lock();
-            let areas: Vec<Vma<Area>> = inner.map.areas().to_vec();
+            let mut areas: Vec<Vma<Area>> = Vec::new();
+            areas.try_append_slice(inner.map.areas())?;
             let residents: Vec<Resident> =
-                if smaps { areas.iter().map(|area| Resident::of(&inner, area)).collect() } else { Vec::new() };
+                if smaps { Vec::try_collect(areas.iter().map(|area| Resident::of(&inner, area)))? } else { Vec::new() };
             (areas, inner.layout, inner.brk, residents)
         };
         let mut out = String::new();
         for (index, area) in areas.iter().enumerate() {
+            // As much as an area's lines may take.
+            const MOST: usize = 4096 + 1024;
+            if out.capacity() - out.len() < MOST {
+                admit(2 * out.len() + MOST)?;
+                out.try_reserve(MOST).map_err(|_| Errno::ENOMEM)?;
+            }
             let data = &area.data;
             let letter = |right, letter| if data.prot.contains(right) { letter } else { '-' };
             let shown = data.object().and_then(|object| object.observer()).and_then(|observer| observer.name());
@@ -133,7 +140,7 @@ impl AddressSpace {
                 resident.print(area, &mut out);
             }
         }
-        out
+        Ok(out)
     }
 }
 

@@ -176,7 +176,7 @@ impl AddressSpace {
 
     /// A copy-on-write copy for fork(2): ENOMEM.
     pub fn fork(&self) -> Result<Arc<Self>, Errno> {
-        super::oom::check_kernel_room()?;
+        admit(PAGE_SIZE)?;
         let child = Self::from_inner(Inner {
             table: PageTable::new()?,
             map: VmaMap::new(),
@@ -201,8 +201,8 @@ impl AddressSpace {
         copy.layout = parent.layout;
         copy.brk = parent.brk;
         copy.mmap_base = parent.mmap_base;
-        copy.auxv.clone_from(&parent.auxv);
-        copy.map = VmaMap::with_capacity(parent.map.count() + 4);
+        copy.auxv = try_bytes(&parent.auxv)?;
+        copy.map.try_room(parent.map.count() + 4)?;
         let mut result = Ok(());
         for area in parent.map.areas() {
             if area.data.flags.contains(AreaFlags::DONT_FORK) {
@@ -320,15 +320,21 @@ impl AddressSpace {
             match punched {
                 Some(pages) if !area.data.is_shared() => {
                     // Private copies stay; only pages of the object itself go.
-                    let mut gone: Vec<u64> = Vec::new();
-                    table.for_each(span, &mut |va, frame, _| {
-                        let index = (area.data.offset + (va - area.start)) / PAGE_SIZE as u64;
-                        if pages.iter().any(|(at, page)| *at == index && page.phys() == frame.phys()) {
-                            gone.push(va);
+                    // In pieces: a list of them all would take memory, and this cannot fail.
+                    let mut at = span.start;
+                    while at < span.end {
+                        let end = span.end.min(at + 64 * PAGE_SIZE as u64);
+                        let mut gone = arrayvec::ArrayVec::<u64, 64>::new();
+                        table.for_each(at..end, &mut |va, frame, _| {
+                            let index = (area.data.offset + (va - area.start)) / PAGE_SIZE as u64;
+                            if pages.iter().any(|(at, page)| *at == index && page.phys() == frame.phys()) {
+                                gone.push(va);
+                            }
+                        });
+                        for va in gone {
+                            table.unmap_range(va..va + PAGE_SIZE as u64, &mut gather);
                         }
-                    });
-                    for va in gone {
-                        table.unmap_range(va..va + PAGE_SIZE as u64, &mut gather);
+                        at = end;
                     }
                 }
                 _ => table.unmap_range(span, &mut gather),
@@ -361,28 +367,56 @@ fn pages_shown(area: &Vma<Area>, object: &MemObject, range: &Range<u64>) -> Opti
     (from < to).then(|| area.start + (from - first) * page..area.start + (to - first) * page)
 }
 
+/// Pages by which an address space's counters change.
+#[derive(Default)]
+pub(super) struct Tally {
+    total: i64,
+    data: i64,
+    stack: i64,
+    text: i64,
+    locked: i64,
+    committed: i64,
+}
+
+impl Tally {
+    /// Adds `len` bytes of an area (`sign` 1) or takes them away (-1).
+    #[inline]
+    pub fn add(&mut self, area: &Area, len: u64, sign: i64) {
+        let pages = (len / PAGE_SIZE as u64) as i64 * sign;
+        let if_so = |is_so: bool| if is_so { pages } else { 0 };
+        self.total += pages;
+        self.data += if_so(area.is_data());
+        self.stack += if_so(area.is_stack());
+        self.text += if_so(area.is_text());
+        self.locked += if_so(area.flags.contains(AreaFlags::LOCKED));
+        self.committed += if_so(area.flags.contains(AreaFlags::COMMITTED));
+    }
+}
+
 impl Inner {
     /// Counts `len` bytes of an area in (`sign` 1) or out (-1).
+    #[inline]
     pub fn account(&mut self, area: &Area, len: u64, sign: i64) {
-        let pages = len / PAGE_SIZE as u64;
-        let add = |counter: &mut u64| *counter = counter.saturating_add_signed(pages as i64 * sign);
-        add(&mut self.total_pages);
-        if area.is_data() {
-            add(&mut self.data_pages);
+        let mut tally = Tally::default();
+        tally.add(area, len, sign);
+        self.settle(&tally);
+    }
+
+    /// Takes over a sum of changes.
+    #[inline]
+    pub fn settle(&mut self, tally: &Tally) {
+        let add = |counter: &mut u64, pages: i64| *counter = counter.saturating_add_signed(pages);
+        add(&mut self.total_pages, tally.total);
+        add(&mut self.data_pages, tally.data);
+        add(&mut self.stack_pages, tally.stack);
+        add(&mut self.text_pages, tally.text);
+        if tally.locked != 0 {
+            add(&mut self.locked_pages, tally.locked);
+            stats::LOCKED.add(tally.locked);
         }
-        if area.is_stack() {
-            add(&mut self.stack_pages);
-        }
-        if area.is_text() {
-            add(&mut self.text_pages);
-        }
-        if area.flags.contains(AreaFlags::LOCKED) {
-            add(&mut self.locked_pages);
-            stats::LOCKED.add(pages as i64 * sign);
-        }
-        if area.flags.contains(AreaFlags::COMMITTED) {
-            add(&mut self.committed_pages);
-            stats::COMMITTED.add(pages as i64 * sign);
+        if tally.committed != 0 {
+            add(&mut self.committed_pages, tally.committed);
+            stats::COMMITTED.add(tally.committed);
         }
         self.peak_pages = self.peak_pages.max(self.total_pages);
     }
@@ -392,6 +426,7 @@ impl Inner {
         let mut data = area.data.clone();
         data.flags.remove(AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT);
         if let Some(attachment) = &area.data.attachment {
+            attachment.object.mappings.try_room()?;
             data.attachment = Some(attachment.copy_to(this));
         }
         let private = !data.is_shared();
@@ -402,6 +437,18 @@ impl Inner {
         self.map.push(Vma { start: area.start, end: area.end, data });
         if private && must_copy && !wiped {
             parent.fork_range(&mut self.table, area.range(), true)?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for what taking `range` out needs, after which [`Inner::remove_range`] cannot fail: ENOMEM.
+    pub fn prepare_removal(&mut self, range: Range<u64>, removed: &mut Removed) -> Result<(), Errno> {
+        // The areas at both ends may be split.
+        self.map.try_room(2)?;
+        let pieces = self.map.overlapping(range).len();
+        if removed.capacity() - removed.len() < pieces {
+            admit(pieces * size_of::<Vma<Area>>())?;
+            removed.try_reserve(pieces).map_err(|_| Errno::ENOMEM)?;
         }
         Ok(())
     }

@@ -149,11 +149,12 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
     let thread = KernelThread::new(hooks::get().run_user_thread, 0)?;
     thread.inherit_fp();
     let memory = child_memory(args)?;
+    let files = if args.flags & flag::FILES != 0 { parent.files.get() } else { parent.files.get().fork()? };
     let tid = tree::allocate_id()?;
     let is_thread = args.flags & flag::THREAD != 0;
     let process = if is_thread { parent.process.clone() } else { new_process(args, tid, &parent.process) };
     let parts = Parts {
-        files: if args.flags & flag::FILES != 0 { parent.files.get() } else { parent.files.get().fork() },
+        files,
         fs: if args.flags & flag::FS != 0 { parent.fs.get() } else { parent.fs.get().fork() },
         mm: Some(memory),
         credentials,

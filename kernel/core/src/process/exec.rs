@@ -31,13 +31,48 @@ pub const MAX_STRING: usize = 32 * PAGE_SIZE;
 /// `#!` interpreters of interpreters, at most.
 const MAX_SCRIPTS: usize = 5;
 
+/// Arguments or environment: strings one behind the other, each with its NUL, as they will stand on the new stack.
+#[derive(Default)]
+pub struct Strings {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Strings {
+    /// Appends a string without its NUL: ENOMEM.
+    pub fn push(&mut self, string: &[u8]) -> Result<(), Errno> {
+        self.bytes.try_room(string.len() + 1)?;
+        self.bytes.extend_from_slice(string);
+        self.bytes.push(0);
+        self.count += 1;
+        Ok(())
+    }
+    /// Appends what `other` holds, but for its first string: ENOMEM.
+    fn append_rest(&mut self, other: &Self) -> Result<(), Errno> {
+        let first = other.iter().next().map_or(0, |first| first.len() + 1);
+        self.bytes.try_append_slice(&other.bytes[first..])?;
+        self.count += other.count.saturating_sub(1);
+        Ok(())
+    }
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.split(|byte| *byte == 0).take(self.count)
+    }
+    /// Bytes on the new stack, pointers included.
+    fn stack_bytes(&self) -> usize {
+        self.bytes.len() + 8 * self.count
+    }
+}
+
 /// A program to run: what execve(2) was given.
 pub struct Request {
     pub file: Arc<OpenFile>,
     /// The path as given (AT_EXECFN).
     pub path: Vec<u8>,
-    pub args: Vec<Vec<u8>>,
-    pub env: Vec<Vec<u8>>,
+    pub args: Strings,
+    pub env: Strings,
     /// What a script's interpreter is told to open (`/dev/fd/N/...` for execveat); `None` when that file is close-on-exec.
     pub script_path: Option<Vec<u8>>,
 }
@@ -66,10 +101,13 @@ fn resolve_scripts(request: &mut Request) -> Result<LoadPlan, Errno> {
         let script = script?;
         let path = request.script_path.clone().ok_or(Errno::ENOENT)?;
         let interpreter = script.interpreter.to_vec();
-        let mut args = vec![interpreter.clone()];
-        args.extend(script.argument.map(<[u8]>::to_vec));
-        args.push(path);
-        args.extend(request.args.drain(..).skip(1));
+        let mut args = Strings::default();
+        args.push(&interpreter)?;
+        if let Some(argument) = script.argument {
+            args.push(argument)?;
+        }
+        args.push(&path)?;
+        args.append_rest(&request.args)?;
         request.args = args;
         request.file = vfs::open_exec(vfs::AT_FDCWD, &interpreter, 0)?;
         request.script_path = Some(interpreter);
@@ -81,7 +119,7 @@ fn resolve_scripts(request: &mut Request) -> Result<LoadPlan, Errno> {
 fn check_size(request: &Request) -> Result<(), Errno> {
     let stack = current().process.limit(rlimit::STACK);
     let limit = (stack / 4).clamp(MAX_STRING as u64, 6 << 20);
-    let strings: usize = request.args.iter().chain(&request.env).map(|string| string.len() + 1 + 8).sum();
+    let strings = request.args.stack_bytes() + request.env.stack_bytes();
     if strings as u64 > limit { Err(Errno::E2BIG) } else { Ok(()) }
 }
 
@@ -143,7 +181,8 @@ struct Loaded {
 fn load(space: &AddressSpace, request: &Request, plan: &LoadPlan, randomize: bool) -> Result<Loaded, Errno> {
     let interpreter = match plan.interpreter {
         Some((offset, len)) => {
-            let mut path = vec![0; len];
+            let mut path = Vec::new();
+            path.try_resize(len, 0)?;
             if request.file.read_at(offset, &mut path)? != len || path.pop() != Some(0) || path.contains(&0) {
                 return Err(Errno::ENOEXEC);
             }
@@ -205,39 +244,41 @@ mod at {
 /// Bytes of the largest signal frame (AT_MINSIGSTKSZ).
 const MIN_SIGNAL_STACK: u64 = 4720;
 
-/// The initial stack's content, filled downwards from its top.
-struct StackImage {
-    top: u64,
-    bytes: Vec<u8>,
-    /// Where in `bytes` what was pushed begins.
-    start: usize,
+/// The initial stack's content, written downwards from its top into fresh memory, which is zero.
+struct StackImage<'a> {
+    space: &'a AddressSpace,
+    at: u64,
+    /// All that was pushed was written.
+    is_whole: bool,
 }
 
-impl StackImage {
-    /// Room for `len` bytes.
-    fn new(top: u64, len: usize) -> Self {
-        Self { top, bytes: vec![0; len], start: len }
-    }
-    fn at(&self) -> u64 {
-        self.top - (self.bytes.len() - self.start) as u64
-    }
+impl StackImage<'_> {
     fn skip(&mut self, len: usize) {
-        self.start -= len;
+        self.at -= len as u64;
     }
     fn push(&mut self, data: &[u8]) -> u64 {
         self.skip(data.len());
-        self.bytes[self.start..self.start + data.len()].copy_from_slice(data);
-        self.at()
-    }
-    fn push_string(&mut self, string: &[u8]) -> u64 {
-        self.skip(1);
-        self.push(string)
+        self.is_whole &= self.space.write_remote(self.at, data) == data.len();
+        self.at
     }
     fn align(&mut self, to: u64) {
-        self.skip((self.at() % to) as usize);
+        self.skip((self.at % to) as usize);
     }
-    fn content(&self) -> &[u8] {
-        &self.bytes[self.start..]
+    /// The addresses of `strings`, which stand at `at`, and a NULL.
+    fn push_pointers(&mut self, strings: &Strings, mut at: u64) {
+        self.skip(8 * (strings.count + 1));
+        let mut to = self.at;
+        let mut words = ArrayVec::<u64, 64>::new();
+        for string in strings.iter() {
+            words.push(at);
+            at += string.len() as u64 + 1;
+            if words.is_full() {
+                self.is_whole &= self.space.write_remote(to, words.as_bytes()) == size_of_val(&words[..]);
+                to += size_of_val(&words[..]) as u64;
+                words.clear();
+            }
+        }
+        self.is_whole &= self.space.write_remote(to, words.as_bytes()) == size_of_val(&words[..]);
     }
 }
 
@@ -253,24 +294,16 @@ fn build_stack(
     vdso: u64,
 ) -> Result<(u64, Layout), Errno> {
     const MAX_AUXV: usize = 24;
-    // The pieces below in order, and what aligning may skip.
-    let nr_strings = request.args.len() + request.env.len();
-    let strings: usize = request.args.iter().chain(&request.env).chain([&request.path]).map(|s| s.len() + 1).sum();
-    let words = 1 + nr_strings + 2 + 2 * MAX_AUXV;
-    let mut image = StackImage::new(top, 8 + strings + 8 + 16 + 16 + 16 + 8 + 8 * words);
-    image.skip(8);
-    let execfn = image.push_string(&request.path);
-    let mut push_all = |strings: &[Vec<u8>]| -> (Vec<u64>, u64, u64) {
-        let end = image.at();
-        let mut at = vec![0; strings.len()];
-        for (slot, string) in at.iter_mut().zip(strings).rev() {
-            *slot = image.push_string(string);
-        }
-        (at, image.at(), end)
-    };
-    let (env, env_start, env_end) = push_all(&request.env);
-    let (args, args_start, args_end) = push_all(&request.args);
-    let platform = image.push_string(b"aarch64");
+    let nr_strings = request.args.count + request.env.count;
+    let mut image = StackImage { space, at: top, is_whole: true };
+    image.skip(8 + 1);
+    let execfn = image.push(&request.path);
+    let env_end = image.at;
+    let env_start = image.push(&request.env.bytes);
+    let args_end = image.at;
+    let args_start = image.push(&request.args.bytes);
+    image.skip(1);
+    let platform = image.push(b"aarch64");
     image.align(16);
     let mut random = [0; 16];
     crate::random::fill(&mut random);
@@ -308,16 +341,13 @@ fn build_stack(
         image.skip(8);
     }
     image.push(auxv.as_bytes());
-    image.skip(8);
-    image.push(env.as_bytes());
-    image.skip(8);
-    image.push(args.as_bytes());
-    let sp = image.push(args.len().as_bytes());
-    let content = image.content();
-    if space.write_remote(sp, content) != content.len() {
+    image.push_pointers(&request.env, env_start);
+    image.push_pointers(&request.args, args_start);
+    let sp = image.push(request.args.count.as_bytes());
+    if !image.is_whole {
         return Err(Errno::E2BIG);
     }
-    space.set_auxv(auxv.as_bytes().to_vec());
+    space.set_auxv(try_bytes(auxv.as_bytes())?);
     let layout =
         Layout { args: (args_start, args_end), env: (env_start, env_end), stack_top: sp, vdso, ..Layout::default() };
     Ok((sp, layout))
@@ -409,6 +439,9 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     space.set_layout(layout);
 
     become_single_thread()?;
+    // Only this thread could share its table with another process from here on, and it is busy here.
+    let unshared = if task.files.is_unshared() { None } else { Some(task.files.get().fork()?) };
+    let credentials = try_arc(credentials)?;
     // From here on nothing can fail.
     // Locks that inherit priority are known by the number the thread has had so far; robust ones, as on Linux, by the new one.
     (hooks::get().before_exec)();
@@ -424,12 +457,10 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     sched::switch_translation(Some((space.id(), space.translation())));
     task.mm.replace(Some(space));
     hal::context::reset_user_state();
-    drop(task.credentials.replace(Arc::new(credentials)));
+    drop(task.credentials.replace(credentials));
     task.process.life.dumpable.store(u32::from(!secure), Ordering::Relaxed);
     task.process.life.has_execed.store(true, Ordering::Relaxed);
-    // Only this thread could share its table with another, and it is busy here.
-    if !task.files.is_unshared() {
-        let unshared = task.files.get().fork();
+    if let Some(unshared) = unshared {
         drop(task.files.replace(unshared));
     }
     task.files.get().close_on_exec();
@@ -441,15 +472,17 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
 
 /// Turns the calling kernel thread (pid 1's) into the program at `path`.
 pub fn exec_init(path: &str, args: &[&str], env: &[&str]) -> Result<UserContext, Errno> {
-    let bytes = |strings: &[&str]| strings.iter().map(|string| string.as_bytes().to_vec()).collect();
+    let bytes = |from: &[&str]| {
+        let mut strings = Strings::default();
+        from.iter().try_for_each(|string| strings.push(string.as_bytes()))?;
+        Ok::<_, Errno>(strings)
+    };
     let path = path.as_bytes().to_vec();
     exec(Request {
         file: vfs::open_exec(vfs::AT_FDCWD, &path, 0)?,
         script_path: Some(path.clone()),
         path,
-        args: bytes(args),
-        env: bytes(env),
+        args: bytes(args)?,
+        env: bytes(env)?,
     })
 }
-
-use alloc::vec;

@@ -15,6 +15,7 @@
 
 mod account;
 pub(crate) mod change;
+pub mod load;
 mod park;
 pub(crate) mod queue;
 mod switch;

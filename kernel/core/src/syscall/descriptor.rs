@@ -79,7 +79,7 @@ pub fn sys_close_range(first: u32, last: u32, flags: u32) -> SysResult {
     }
     let mut table = current().files.get();
     if flags & UNSHARE != 0 {
-        let own = table.fork();
+        let own = table.fork()?;
         drop(current().files.replace(own.clone()));
         table = own;
     }
@@ -295,8 +295,9 @@ fn change_flag(file: &OpenFile, flag: OpenFlags, on: bool) {
     file.set_flags(if on { flags | flag } else { flags & !flag });
 }
 
-/// A table of its own for unshare(CLONE_FILES).
-pub fn unshare_files() {
-    let own: Arc<FdTable> = current().files.get().fork();
+/// A table of its own for unshare(CLONE_FILES): ENOMEM.
+pub fn unshare_files() -> Result<(), Errno> {
+    let own: Arc<FdTable> = current().files.get().fork()?;
     drop(current().files.replace(own));
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! execve(2), execveat(2).
 
 use crate::prelude::*;
-use crate::process::exec::{MAX_STRING, Request, exec};
+use crate::process::exec::{MAX_STRING, Request, Strings, exec};
 use crate::user::{read_cstring, read_path};
 use crate::vfs;
 use hal::trap::UserContext;
@@ -10,8 +10,8 @@ use hal::trap::UserContext;
 const MAX_STRINGS: usize = 0x7fff_ffff / 8;
 
 /// Reads a NULL-terminated list of strings: EFAULT, E2BIG.
-fn read_strings(list: UserAddr, budget: &mut usize) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut strings = Vec::new();
+fn read_strings(list: UserAddr, budget: &mut usize) -> Result<Strings, Errno> {
+    let mut strings = Strings::default();
     if list.is_null() {
         return Ok(strings);
     }
@@ -23,7 +23,7 @@ fn read_strings(list: UserAddr, budget: &mut usize) -> Result<Vec<Vec<u8>>, Errn
         }
         let string = read_cstring(UserAddr(pointer), MAX_STRING - 1, Errno::E2BIG)?;
         *budget = budget.checked_sub(string.len() + 9).ok_or(Errno::E2BIG)?;
-        strings.push(string);
+        strings.push(&string)?;
         crate::sched::cond_resched();
         if current().is_dying() {
             return Err(Errno::EINTR);
@@ -41,7 +41,7 @@ fn run(context: &mut UserContext, dirfd: i32, path: Vec<u8>, argv: UserAddr, env
     let env = read_strings(envp, &mut budget)?;
     if args.is_empty() {
         // A program always has a name, as since Linux 5.18.
-        args.push(Vec::new());
+        args.push(&[])?;
     }
     let by_descriptor = dirfd != vfs::AT_FDCWD && !path.starts_with(b"/");
     let (name, script_path) = if by_descriptor {

@@ -73,7 +73,7 @@ pub fn sys_sysinfo(info: UserAddr) -> SysResult {
     let page = PAGE_SIZE as u64;
     let sysinfo = SysInfo {
         uptime: (crate::time::now_ns() / 1_000_000_000) as i64,
-        loads: [(crate::sched::nr_runnable() as u64) << 16; 3],
+        loads: crate::sched::load::averages(),
         total: frames.total as u64 * page,
         free: frames.free as u64 * page,
         shared: 0,

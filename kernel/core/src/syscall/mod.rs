@@ -158,15 +158,44 @@ macro_rules! row {
 }
 use row;
 
-/// The handler of each number: an array of its own, in which the dispatcher finds one by a single load.
-const fn handlers(rows: &[Row]) -> [Handler; TABLE_LEN] {
+/// Calls that make something which stays, by number: they are refused before they begin while memory is scarce (mm/oom.rs), so that
+/// the few small blocks behind one object need not be undone one by one.
+const MAKERS: &[u16] = &[
+    5, 6, 7, // setxattr
+    19, 20, 21, 26, 27, 74, 85, // eventfd2, epoll, inotify, signalfd4, timerfd_create
+    23, 24, // dup, dup3
+    33, 34, 36, 37, 38, 276, 40, // mknodat, mkdirat, symlinkat, linkat, renames, mount
+    56, 437, 59, 279, 434, 438, // openat, openat2, pipe2, memfd_create, pidfd_open, pidfd_getfd
+    97, 107, // unshare, timer_create
+    180, 186, 190, 194, 196, // mq_open, msgget, semget, shmget, shmat
+    198, 199, 200, 201, 202, 242, 203, 208, // sockets: made, bound, listening, accepted, connected, options
+    220, 435, 221, 281, // clone, execve
+    222, // mmap
+];
+
+/// The handler of each number: an array of its own, in which the dispatcher finds one by a single load. Those of [`MAKERS`] begin
+/// with [`admitted`], unless `plain`.
+const fn handlers(rows: &[Row], plain: bool) -> [Handler; TABLE_LEN] {
     let mut handlers: [Handler; TABLE_LEN] = [unknown; TABLE_LEN];
     let mut index = 0;
     while index < rows.len() {
         handlers[rows[index].number as usize] = rows[index].handler;
         index += 1;
     }
+    index = 0;
+    while !plain && index < MAKERS.len() {
+        handlers[MAKERS[index] as usize] = admitted;
+        index += 1;
+    }
     handlers
+}
+
+/// A call of [`MAKERS`]: ENOMEM, or what it answers.
+fn admitted(context: &mut UserContext) -> u64 {
+    match admit(PAGE_SIZE) {
+        Ok(()) => table::PLAIN_HANDLERS[context.x[8] as usize](context),
+        Err(error) => error_to_register(error.into()),
+    }
 }
 
 /// Name and arguments of each number.

@@ -84,7 +84,7 @@ pub fn sys_mq_timedsend(mqdes: i32, msg: UserAddr, len: usize, prio: u32, timeou
             return Err(Errno::EMSGSIZE);
         }
         let mut text = Vec::new();
-        text.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+        text.try_room(len)?;
         text.resize(len, 0);
         if UserReader::new(msg, len)?.read(&mut text)? != len {
             return Err(Errno::EFAULT);

@@ -109,6 +109,7 @@ fn poll(fds: UserAddr, nfds: usize, timeout: &Timeout) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let mut room: SmallVec<[MaybeUninit<PollFd>; 8]> = SmallVec::new();
+    admit(nfds * size_of::<PollFd>())?;
     room.try_reserve_exact(nfds).map_err(|_| Errno::ENOMEM)?;
     room.resize(nfds, MaybeUninit::uninit());
     let list = user::fill_from_user(&mut room, fds)?;
@@ -128,7 +129,7 @@ fn poll(fds: UserAddr, nfds: usize, timeout: &Timeout) -> SysResult {
 /// Waits until something holds that `list` asks for; answers of how many entries, 0 at the time-out.
 fn wait_for_each(list: &mut [PollFd], table: &FdTable, timeout: &Timeout) -> SysResult {
     let mut files = Vec::new();
-    files.try_reserve_exact(list.len()).map_err(|_| Errno::ENOMEM)?;
+    files.try_room(list.len())?;
     table.get_each(list, |entry| entry.fd, &mut files);
     // What is named is the first of the files.
     let first = files.iter().flatten().next().map_or(0, |file| file.id);
@@ -198,6 +199,10 @@ fn select(nfds: i32, sets: [UserAddr; 3], timeout: &Timeout) -> SysResult {
     type Bits = SmallVec<[u64; 16]>;
     let mut asked: [Bits; 3] = [SmallVec::new(), SmallVec::new(), SmallVec::new()];
     for (bits, &at) in asked.iter_mut().zip(&sets) {
+        if words > bits.inline_size() {
+            admit(8 * words)?;
+            bits.try_reserve(words).map_err(|_| Errno::ENOMEM)?;
+        }
         bits.resize(words, 0);
         if !at.is_null() && words != 0 {
             user::copy_from_user(bits.as_mut_slice().as_mut_bytes(), at)?;
@@ -217,10 +222,18 @@ fn select(nfds: i32, sets: [UserAddr; 3], timeout: &Timeout) -> SysResult {
             let bit = any.trailing_zeros() as usize;
             any &= any - 1;
             let wants = sets.map(|set| set >> bit & 1 == 1);
+            if files.len() == files.capacity() {
+                admit(64 * files.len())?;
+                files.try_reserve(files.len()).map_err(|_| Errno::ENOMEM)?;
+            }
             files.push((word * 64 + bit, wants, file((word * 64 + bit) as i32)?));
         }
     }
     let mut found: [Bits; 3] = [SmallVec::new(), SmallVec::new(), SmallVec::new()];
+    for bits in found.iter_mut().filter(|bits| words > bits.inline_size()) {
+        admit(8 * words)?;
+        bits.try_reserve(words).map_err(|_| Errno::ENOMEM)?;
+    }
     let reason = WaitReason::on("select", files.first().map_or(0, |(_, _, file)| file.id));
     let count = wait_for(timeout.deadline, timeout.is_zero, reason, |mut table: Option<&mut PollTable<'_>>| {
         for bits in &mut found {

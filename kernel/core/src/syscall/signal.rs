@@ -3,7 +3,7 @@
 use crate::prelude::*;
 use crate::process::signal::deliver::take;
 use crate::process::signal::state::{Action, AltStack, SIG_IGN, UNBLOCKABLE, refresh, sa};
-use crate::process::signal::{frame, may_signal, send, try_send_to_process, try_send_to_task};
+use crate::process::signal::{frame, may_signal, try_send_to_process, try_send_to_task};
 use crate::sync::{Park, WaitError, WaitReason};
 use crate::task::siginfo::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo};
 use crate::task::{find_process, find_task, process_group};
@@ -41,26 +41,34 @@ pub fn kill_one(process: &Arc<Process>, signal: u32, info: SigInfo) -> Result<()
     if signal == 0 { Ok(()) } else { try_send_to_process(process, info) }
 }
 
-/// Sends to several: succeeds when one could be sent; EPERM when all were refused, ESRCH when there was none.
-fn kill_many(targets: &[Arc<Process>], signal: u32) -> SysResult {
+/// Sends to all that are meant: succeeds when one could be sent; EPERM when all were refused, ESRCH when there was none.
+fn kill_many(is_meant: impl Fn(&Process) -> bool, signal: u32) -> SysResult {
     let mut result = Err(Errno::ESRCH);
-    for process in targets {
-        match kill_one(process, signal, from_user(signal, 0)) {
+    crate::task::tree::for_each_process(|process| {
+        if !is_meant(&process) {
+            return;
+        }
+        match kill_one(&process, signal, from_user(signal, 0)) {
             Ok(()) => result = Ok(0),
             Err(errno) if result.is_err() => result = Err(errno),
             Err(_) => {}
         }
-    }
+    });
     result
+}
+
+fn kill_group(pgid: u32, signal: u32) -> SysResult {
+    kill_many(|process| process.pgid() == pgid, signal)
 }
 
 pub fn sys_kill(pid: i32, sig: i32) -> SysResult {
     let signal = signal_number(sig, true)?;
     match pid {
-        0 => kill_many(&process_group(current().process.pgid()), signal),
-        -1 => kill_many(&send::everybody(), signal),
+        0 => kill_group(current().process.pgid(), signal),
+        // All but pid 1 and the caller's own.
+        -1 => kill_many(|process| process.pid > 1 && process.pid != current().process.pid, signal),
         i32::MIN => Err(Errno::ESRCH),
-        group if group < 0 => kill_many(&process_group(group.unsigned_abs()), signal),
+        group if group < 0 => kill_group(group.unsigned_abs(), signal),
         pid if pid as u32 == current().process.pid => {
             kill_one(&current().process, signal, from_user(signal, 0))?;
             Ok(0)

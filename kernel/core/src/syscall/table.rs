@@ -4,7 +4,9 @@ use super::row;
 use super::{Addr, Entry, Fd, Handler, Input, Output, Row, Text, Texts};
 
 /// Calls by number; absent numbers answer ENOSYS.
-pub static HANDLERS: [Handler; super::TABLE_LEN] = super::handlers(ROWS);
+pub static HANDLERS: [Handler; super::TABLE_LEN] = super::handlers(ROWS, false);
+/// The handlers themselves.
+pub static PLAIN_HANDLERS: [Handler; super::TABLE_LEN] = super::handlers(ROWS, true);
 pub static ENTRIES: [Option<Entry>; super::TABLE_LEN] = super::entries(ROWS);
 
 const ROWS: &[Row] = &[

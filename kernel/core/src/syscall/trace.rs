@@ -159,7 +159,7 @@ impl Drop for Traced {
 impl Session {
     fn new() -> Result<Arc<Self>, Errno> {
         let mut bytes = VecDeque::new();
-        bytes.try_reserve_exact(RING_BYTES).map_err(|_| Errno::ENOMEM)?;
+        bytes.try_room(RING_BYTES)?;
         Ok(Arc::new(Self {
             ring: SpinLock::new(Ring { bytes, dropped: 0 }),
             readers: WaitQueue::new(),

@@ -33,14 +33,15 @@ pub fn sys_unshare(flags: u64) -> SysResult {
         let privileged = task.creds().has_cap(cap::SYS_ADMIN);
         return Err(if privileged { Errno::EINVAL } else { Errno::EPERM });
     }
+    // What may fail comes first.
+    if flags & flag::FILES != 0 {
+        crate::syscall::descriptor::unshare_files()?;
+    }
     if flags & flag::SYSVSEM != 0 {
         crate::ipc::unshare_undo(task);
     }
     if flags & flag::FS != 0 {
         drop(task.fs.replace(task.fs.get().fork()));
-    }
-    if flags & flag::FILES != 0 {
-        crate::syscall::descriptor::unshare_files();
     }
     Ok(0)
 }

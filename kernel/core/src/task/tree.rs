@@ -21,10 +21,12 @@ struct Slot {
 struct Table {
     slots: Option<HashMap<u32, Slot>>,
     last: u32,
+    /// No number above it was ever taken.
+    highest: u32,
     nr_tasks: usize,
 }
 
-static TABLE: IrqSpinLock<Table> = IrqSpinLock::new(Table { slots: None, last: 0, nr_tasks: 0 });
+static TABLE: IrqSpinLock<Table> = IrqSpinLock::new(Table { slots: None, last: 0, highest: 0, nr_tasks: 0 });
 
 /// Serialises changes of parentage.
 pub static TREE: SpinLock<()> = SpinLock::new(());
@@ -47,7 +49,9 @@ pub fn allocate_id() -> Result<u32, Errno> {
     for _ in 0..PID_MAX {
         let next = if table.last + 1 >= PID_MAX { RESERVED } else { table.last + 1 };
         table.last = next;
+        table.highest = table.highest.max(next);
         if !table.slots().contains_key(&next) {
+            admit(size_of::<(u32, Slot)>()).map_err(|_| Errno::EAGAIN)?;
             table.slots().try_reserve(1).map_err(|_| Errno::EAGAIN)?;
             table.slots().insert(next, Slot::default());
             return Ok(next);
@@ -161,10 +165,13 @@ pub fn all_processes_if_unlocked() -> Vec<Arc<Process>> {
 pub fn for_each_process(mut f: impl FnMut(Arc<Process>)) {
     /// Numbers that are looked at with the lock taken once.
     const AT_ONCE: u32 = 256;
-    let mut at = 0;
-    while at < PID_MAX {
+    let mut at = 1;
+    loop {
         let mut table = TABLE.lock();
-        let end = (at + AT_ONCE).min(PID_MAX);
+        let end = (at + AT_ONCE).min(table.highest + 1);
+        if at >= end {
+            return;
+        }
         let slots = table.slots();
         let found = (at..end).find_map(|pid| slots.get(&pid)?.process.clone());
         drop(table);
@@ -177,9 +184,13 @@ pub fn for_each_process(mut f: impl FnMut(Arc<Process>)) {
 
 /// A snapshot of the processes of group `pgid`.
 pub fn process_group(pgid: u32) -> Vec<Arc<Process>> {
-    let mut all = all_processes();
-    all.retain(|process| process.pgid() == pgid);
-    all
+    let mut members = Vec::new();
+    for_each_process(|process| {
+        if process.pgid() == pgid {
+            members.push(process);
+        }
+    });
+    members
 }
 
 /// How many threads and zombies belong to real user id `uid` (RLIMIT_NPROC).

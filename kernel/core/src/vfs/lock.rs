@@ -373,6 +373,10 @@ fn acquire(locks: &Arc<Locks>, wanted: Range, waits: bool) -> SysResult {
     let attempt = || -> Option<SysResult> {
         let mut state = locks.state.lock();
         let Some(blocker) = state.conflict(&wanted) else {
+            // For the lock, and what it cuts.
+            if state.ranges.try_room(3).is_err() {
+                return Some(Err(Errno::ENOLCK));
+            }
             state.insert(wanted);
             locks.forget_edges();
             return Some(Ok(0));

@@ -32,10 +32,13 @@ impl Slots {
         Self { files: Vec::new(), open: Vec::new(), cloexec: Vec::new(), first_word: 0 }
     }
     /// Room for `len` descriptors (a multiple of 64), all free.
-    fn with_len(len: usize) -> Self {
-        let mut files = Vec::new();
-        files.resize_with(len, || None);
-        Self { files, open: alloc::vec![0; len / 64], cloexec: alloc::vec![0; len / 64], first_word: 0 }
+    fn try_with_len(len: usize) -> Result<Self, NoMemory> {
+        let mut new = Self::new();
+        new.files.try_room(len)?;
+        new.files.resize_with(len, || None);
+        new.open.try_resize(len / 64, 0)?;
+        new.cloexec.try_resize(len / 64, 0)?;
+        Ok(new)
     }
     /// The lowest free number at or above `from` (may be beyond the present length).
     fn lowest_free(&mut self, from: usize) -> usize {
@@ -92,8 +95,9 @@ pub struct FdTable {
 }
 
 impl FdTable {
+    /// An empty one, which grows with its first descriptor.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { slots: SpinLock::new(Slots::with_len(64)) })
+        Arc::new(Self { slots: SpinLock::new(Slots::new()) })
     }
 
     /// One without room, for a thread that ends: nothing is allocated for it.
@@ -101,14 +105,14 @@ impl FdTable {
         Arc::new(Self { slots: SpinLock::new(Slots::new()) })
     }
 
-    /// A copy for fork(2).
-    pub fn fork(&self) -> Arc<Self> {
+    /// A copy for fork(2): ENOMEM.
+    pub fn fork(&self) -> Result<Arc<Self>, Errno> {
         loop {
             let highest = {
                 let slots = self.slots.lock();
                 slots.open.iter().rposition(|&word| word != 0).map_or(0, |word| word + 1)
             };
-            let mut copy = Slots::with_len(highest.max(1) * 64);
+            let mut copy = Slots::try_with_len(highest.max(1) * 64)?;
             let slots = self.slots.lock();
             let words = slots.open.iter().rposition(|&word| word != 0).map_or(0, |word| word + 1);
             if words * 64 > copy.files.len() {
@@ -121,7 +125,7 @@ impl FdTable {
             }
             copy.open[..words].copy_from_slice(&slots.open[..words]);
             copy.cloexec[..words].copy_from_slice(&slots.cloexec[..words]);
-            return Arc::new(Self { slots: SpinLock::new(copy) });
+            return Ok(try_arc(Self { slots: SpinLock::new(copy) })?);
         }
     }
 
@@ -182,9 +186,9 @@ impl FdTable {
         }
         let len = (fd + 1).next_power_of_two().max(64);
         let mut larger = Slots::new();
-        larger.files.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-        larger.open.try_reserve_exact(len / 64).map_err(|_| Errno::ENOMEM)?;
-        larger.cloexec.try_reserve_exact(len / 64).map_err(|_| Errno::ENOMEM)?;
+        larger.files.try_room(len)?;
+        larger.open.try_room(len / 64)?;
+        larger.cloexec.try_room(len / 64)?;
         let mut slots = self.slots.lock();
         if slots.files.len() < len {
             larger.files.append(&mut slots.files);

@@ -112,6 +112,10 @@ impl PageTable {
             let entry = entry_at(table, index(va, level));
             let mut next = load(entry);
             if next & VALID == 0 {
+                // Programs' tables, like their pages, leave the reserve alone.
+                if frame::pressure() == frame::Pressure::Pages && frame::look_at_pressure() == frame::Pressure::Pages {
+                    return Err(OutOfMemory);
+                }
                 next = frame::alloc_raw_zeroed(Use::PageTable)? | TABLE | VALID;
                 self.tables += 1;
                 // The zeroes must be seen before the table is.

@@ -393,7 +393,7 @@ impl Inode for TmpInode {
                 if used + name.len() + value.len() > MAX_BYTES {
                     return Err(Errno::ENOSPC);
                 }
-                xattrs.insert(name.to_vec(), value.to_vec());
+                xattrs.insert(try_bytes(name)?, try_bytes(value)?);
             }
             None if !exists => return Err(Errno::ENODATA),
             None => {

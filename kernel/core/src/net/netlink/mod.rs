@@ -169,6 +169,8 @@ struct Reply {
     pub port: u32,
     pub messages: Vec<Vec<u8>>,
     pub is_dump: bool,
+    /// There was no memory for all of it.
+    is_short: bool,
 }
 
 impl Reply {
@@ -177,7 +179,10 @@ impl Reply {
         message::Builder::new(kind, flags, self.header.sequence, self.port, body)
     }
     pub fn push(&mut self, message: message::Builder) {
-        self.messages.push(message.finish());
+        let message = message.finish();
+        if self.is_short || admit(message.len()).is_err() || self.messages.try_push(message).is_err() {
+            self.is_short = true;
+        }
     }
 }
 
@@ -246,13 +251,14 @@ impl NetlinkSocket {
     }
 
     fn answer(&self, request: &[u8], header: Header, port: u32) {
-        let mut reply = Reply { header, port, messages: Vec::new(), is_dump: false };
+        let mut reply = Reply { header, port, messages: Vec::new(), is_dump: false, is_short: false };
         let body = &request[HEADER..];
         let result = match self.protocol {
             ROUTE => route::handle(&mut reply, body),
             SOCK_DIAG => diag::handle(&mut reply, body),
             _ => Err(Errno::EOPNOTSUPP),
         };
+        let result = result.and_then(|()| if reply.is_short { Err(Errno::ENOMEM) } else { Ok(()) });
         match result {
             Ok(()) if reply.is_dump => {
                 let done = reply.message(NLMSG_DONE, &0i32.to_ne_bytes());
@@ -269,7 +275,10 @@ impl NetlinkSocket {
             if !datagram.is_empty() && datagram.len() + message.len() > DATAGRAM {
                 self.put(core::mem::take(&mut datagram), 0);
             }
-            datagram.extend_from_slice(&message);
+            if datagram.try_append_slice(&message).is_err() {
+                self.overrun.store(true, Ordering::Release);
+                break;
+            }
         }
         if !datagram.is_empty() {
             self.put(datagram, 0);

@@ -195,6 +195,10 @@ impl UnixSocket {
             if skip >= rest.len() {
                 skip -= rest.len();
                 is_passing = true;
+                if let Err(error) = peeked.try_room(1) {
+                    self.push_back(message);
+                    break Err(error.into());
+                }
                 peeked.push(message);
                 continue;
             }
@@ -206,6 +210,12 @@ impl UnixSocket {
             }
             is_passing = false;
             let rest = &rest[core::mem::take(&mut skip)..];
+            if peek.is_some()
+                && let Err(error) = peeked.try_room(1)
+            {
+                self.push_back(message);
+                break if step.progress { Ok(()) } else { Err(error.into()) };
+            }
             let n = match dst.write(&rest[..rest.len().min(dst.remaining())]) {
                 Ok(n) => n,
                 Err(error) => {

@@ -259,7 +259,7 @@ impl UnixSocket {
 /// Up to `len` bytes of `src`; fewer if memory ends. EFAULT when there is none at all, ENOMEM.
 fn read_bytes(src: &mut UserReader<'_>, len: usize) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+    bytes.try_room(len)?;
     src.append_to(&mut bytes, len)?;
     Ok(bytes)
 }

@@ -63,7 +63,7 @@ const TEXTS: &[(&str, u32, bool, Text)] = &[
     ("io", 0o400, true, |subject| status::io(subject)),
     ("limits", 0o444, false, |subject| Ok(status::limits(subject).into_bytes())),
     ("maps", 0o444, true, |subject| {
-        Ok(subject.space().map(|space| space.format_maps(false)).unwrap_or_default().into_bytes())
+        Ok(subject.space().map(|space| space.format_maps(false)).transpose()?.unwrap_or_default().into_bytes())
     }),
     ("mountinfo", 0o444, false, |subject| mounts(subject, Format::MountInfo)),
     ("mounts", 0o444, false, |subject| mounts(subject, Format::Mounts)),
@@ -75,7 +75,7 @@ const TEXTS: &[(&str, u32, bool, Text)] = &[
     ("sched", 0o444, false, |subject| Ok(status::sched(&*subject.task()?).into_bytes())),
     ("schedstat", 0o444, false, |subject| Ok(status::schedstat(&*subject.task()?).into_bytes())),
     ("smaps", 0o444, true, |subject| {
-        Ok(subject.space().map(|space| space.format_maps(true)).unwrap_or_default().into_bytes())
+        Ok(subject.space().map(|space| space.format_maps(true)).transpose()?.unwrap_or_default().into_bytes())
     }),
     ("stack", 0o400, true, |subject| Ok(status::stack(&*subject.task()?).into_bytes())),
     ("stat", 0o444, false, |subject| Ok(status::stat(subject).into_bytes())),
@@ -224,7 +224,7 @@ fn memory(space: &AddressSpace, range: (u64, u64)) -> Result<Vec<u8>, Errno> {
     const MAX: u64 = 1 << 21;
     let len = range.1.saturating_sub(range.0).min(MAX) as usize;
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+    bytes.try_room(len)?;
     bytes.resize(len, 0);
     let read = space.read_remote(range.0, &mut bytes);
     bytes.truncate(read);

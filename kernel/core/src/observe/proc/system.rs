@@ -161,7 +161,12 @@ fn interrupts() -> String {
 
 fn loadavg() -> String {
     let running = crate::sched::nr_runnable();
-    alloc::format!("{running}.00 {running}.00 {running}.00 {running}/{} {}\n", tree::nr_tasks(), tree::last_id())
+    let mut out = String::new();
+    for (whole, hundredths) in crate::sched::load::averages().map(crate::sched::load::shown) {
+        let _ = write!(out, "{whole}.{hundredths:02} ");
+    }
+    let _ = writeln!(out, "{running}/{} {}", tree::nr_tasks(), tree::last_id());
+    out
 }
 
 fn memory() -> String {

@@ -10,7 +10,7 @@ use crate::task::siginfo::{
     SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SigInfo, SigSet,
 };
 use crate::task::task::attention;
-use crate::task::{Process, all_processes, process_group};
+use crate::task::{Process, process_group};
 use core::sync::atomic::Ordering;
 
 pub const STOP_SIGNALS: u64 = bit(SIGSTOP) | bit(SIGTSTP) | bit(SIGTTIN) | bit(SIGTTOU);
@@ -158,9 +158,11 @@ pub fn try_send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<(), Errno> {
 
 /// Sends to every process of a group (terminal signals). Callable in IRQ context.
 pub fn send_to_group(pgid: u32, info: SigInfo) {
-    for process in process_group(pgid) {
-        send_to_process(&process, info);
-    }
+    crate::task::tree::for_each_process(|process| {
+        if process.pgid() == pgid {
+            send_to_process(&process, info);
+        }
+    });
 }
 
 /// kill(2)'s permission rule for the calling thread: EPERM.
@@ -221,14 +223,6 @@ pub fn check_orphaned_groups(process: &Arc<Process>) {
             send_to_group(pgid, SigInfo::kernel(SIGCONT));
         }
     }
-}
-
-/// Every process a kill(-1) reaches: all but pid 1 and the caller's own.
-pub fn everybody() -> Vec<Arc<Process>> {
-    let own = current().process.pid;
-    let mut all = all_processes();
-    all.retain(|process| process.pid > 1 && process.pid != own);
-    all
 }
 
 use alloc::vec;
