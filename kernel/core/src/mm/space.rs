@@ -404,7 +404,7 @@ impl Inner {
 
     /// Takes over a sum of changes.
     #[inline]
-    pub fn settle(&mut self, tally: &Tally) {
+    pub(super) fn settle(&mut self, tally: &Tally) {
         let add = |counter: &mut u64, pages: i64| *counter = counter.saturating_add_signed(pages);
         add(&mut self.total_pages, tally.total);
         add(&mut self.data_pages, tally.data);

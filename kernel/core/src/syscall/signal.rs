@@ -6,7 +6,7 @@ use crate::process::signal::state::{Action, AltStack, SIG_IGN, UNBLOCKABLE, refr
 use crate::process::signal::{frame, may_signal, try_send_to_process, try_send_to_task};
 use crate::sync::{Park, WaitError, WaitReason};
 use crate::task::siginfo::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo};
-use crate::task::{find_process, find_task, process_group};
+use crate::task::{find_process, find_task};
 use crate::time::Timespec;
 use core::sync::atomic::Ordering;
 use hal::trap::UserContext;
