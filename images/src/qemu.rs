@@ -126,17 +126,19 @@ extern "C" fn remember(signal: libc::c_int) {
     TOLD.store(signal, Ordering::SeqCst);
 }
 
-/// Reads the guest's status from the log.
+/// Reads the guest's status from the log. Only its last line says it: what comes before may quote anything.
 fn status_of(log: &Path) -> Option<End> {
-    let text = fs::read(log).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    text.lines().rev().map(str::trim).find_map(|line| {
-        let rest = line.strip_prefix("[crannog] ")?;
-        if rest == "panic" {
-            return Some(End::Panic);
-        }
-        rest.strip_prefix("exit ")?.parse().ok().map(End::Exit)
-    })
+    status_in(&fs::read(log).ok()?)
+}
+
+fn status_in(log: &[u8]) -> Option<End> {
+    let text = String::from_utf8_lossy(log);
+    let last = text.lines().rev().map(|line| line.trim_end_matches('\r')).find(|line| !line.is_empty())?;
+    let rest = last.strip_prefix("[crannog] ")?;
+    if rest == "panic" {
+        return Some(End::Panic);
+    }
+    rest.strip_prefix("exit ")?.parse().ok().map(End::Exit)
 }
 
 /// QEMU, and our terminal as it was before QEMU changed it.
@@ -330,6 +332,25 @@ pub fn run(machine: &Machine, timeout: Option<Duration>, forward_input: bool) ->
 mod tests {
     use super::*;
     use std::process::ExitStatus;
+
+    #[test]
+    fn only_the_last_line_is_the_status() {
+        let status = |log: &[u8]| match status_in(log) {
+            Some(End::Exit(status)) => Some(status),
+            Some(End::Panic) => Some(101),
+            _ => None,
+        };
+        assert_eq!(status(b"[    1.0] x\n\n[crannog] exit 7\n"), Some(7));
+        assert_eq!(status(b"\n[crannog] panic\r\n"), Some(101));
+        // Quoted, forged and unfinished ones.
+        assert_eq!(status(b"[crannog] exit 0\n[    1.0] and on it goes\n"), None);
+        assert_eq!(status(b"[    1.0] [crannog] exit 0\n"), None);
+        assert_eq!(status(b" [crannog] exit 0\n"), None);
+        assert_eq!(status(b"[crannog] exit 256\n"), None);
+        assert_eq!(status(b"[crannog] exit \n"), None);
+        assert_eq!(status(b"[crannog] panicked\n"), None);
+        assert_eq!(status(b""), None);
+    }
 
     #[test]
     fn complaints_are_one_line() {

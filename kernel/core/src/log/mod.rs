@@ -45,11 +45,33 @@ struct Line {
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = LINE_BYTES - 1 - self.len;
-        let taken = text.len().min(room);
-        self.bytes[self.len..self.len + taken].copy_from_slice(&text.as_bytes()[..taken]);
-        self.len += taken;
+        for &byte in text.as_bytes() {
+            // What programs name themselves may be in it: nothing that ends the line, or that a terminal obeys.
+            let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit & 15)];
+            match byte {
+                0..0x20 | 0x7f => self.push(&[b'\\', b'x', hex(byte >> 4), hex(byte)]),
+                _ => self.push(&[byte]),
+            }
+        }
         Ok(())
+    }
+}
+
+impl Line {
+    fn push(&mut self, bytes: &[u8]) {
+        if self.len + bytes.len() < LINE_BYTES {
+            self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+            self.len += bytes.len();
+        }
+    }
+}
+
+/// A name as it may be printed where the host reads what the machine says of itself: one line, no controls.
+pub struct Plain<'a>(pub &'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| out.write_char(if c.is_control() { '?' } else { c }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The end: message, backtrace, every task and what it waits for; then the machine stops with the panic status.
 
+use crate::log::Plain;
 use crate::machine::led;
 use crate::prelude::*;
 use core::fmt::{self, Write};
@@ -65,7 +66,7 @@ fn report(info: &core::panic::PanicInfo<'_>) {
     print_frames(&frames[..count], "  ");
     if crate::task::task::CURRENT.is_set() {
         let task = current();
-        let _ = writeln!(Port, "current: tid {} ({})", task.tid(), task.comm());
+        let _ = writeln!(Port, "current: tid {} ({})", task.tid(), Plain(&task.comm()));
     }
     print_tasks();
 }
@@ -86,7 +87,14 @@ fn print_tasks() {
     for process in crate::task::all_processes_if_unlocked() {
         let Some(threads) = process.threads.try_lock() else { continue };
         for task in threads.iter() {
-            let _ = write!(Port, "tid {:5} pid {:5} {} {}", task.tid(), process.pid, task.state_letter(), task.comm());
+            let _ = write!(
+                Port,
+                "tid {:5} pid {:5} {} {}",
+                task.tid(),
+                process.pid,
+                task.state_letter(),
+                Plain(&task.comm())
+            );
             let _ = match task.wait_record() {
                 Some(record) => writeln!(
                     Port,
