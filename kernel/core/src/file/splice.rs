@@ -18,6 +18,7 @@ pub struct Mode {
 
 impl Mode {
     pub const NONBLOCKING: Self = Self { nonblocking: true };
+    pub const BLOCKING: Self = Self { nonblocking: false };
     pub fn of(file: &OpenFile, nonblocking: bool) -> Self {
         Self { nonblocking: nonblocking || file.flags().contains(OpenFlags::NONBLOCK) }
     }
@@ -26,9 +27,9 @@ impl Mode {
 /// Bytes moved at a time through the buffer.
 const CHUNK: usize = 4 * PAGE_SIZE;
 
-/// Reads `input` from `start` and gives it to `write` piece by piece, up to `count` bytes or the end of file. What `write`
-/// takes is what counts. An error counts only when nothing was moved.
-pub fn copy(input: &OpenFile, start: u64, count: usize, mut write: impl FnMut(&[u8]) -> SysResult) -> SysResult {
+/// Reads `input` from `start` and gives it to `write`, with how many bytes went before, piece by piece, up to `count` bytes or the
+/// end of file. What `write` takes is what counts. An error counts only when nothing was moved.
+pub fn copy(input: &OpenFile, start: u64, count: usize, mut write: impl FnMut(usize, &[u8]) -> SysResult) -> SysResult {
     let mut buffer = Vec::new();
     buffer.try_room(count.min(CHUNK))?;
     buffer.resize(count.min(CHUNK), 0);
@@ -37,7 +38,7 @@ pub fn copy(input: &OpenFile, start: u64, count: usize, mut write: impl FnMut(&[
         let want = buffer.len().min(count - done);
         let step = input
             .read_at(start + done as u64, &mut buffer[..want])
-            .and_then(|n| Ok((n, if n == 0 { 0 } else { write(&buffer[..n])? })));
+            .and_then(|n| Ok((n, if n == 0 { 0 } else { write(done, &buffer[..n])? })));
         match step {
             Ok((read, written)) => {
                 done += written;
@@ -48,7 +49,7 @@ pub fn copy(input: &OpenFile, start: u64, count: usize, mut write: impl FnMut(&[
             Err(error) if done == 0 => return Err(error),
             Err(_) => break,
         }
-        if current().has_signal() {
+        if current().is_dying() {
             break;
         }
         crate::sched::cond_resched();
@@ -65,7 +66,7 @@ fn pages_of(file: &OpenFile) -> Option<Arc<MemObject>> {
 }
 
 /// Waits until `to` has room: EAGAIN, EPIPE with SIGPIPE, ERESTARTSYS.
-fn wait_for_room(to: &Pipe, mode: Mode) -> Result<(), Errno> {
+pub fn wait_for_room(to: &Pipe, mode: Mode) -> Result<(), Errno> {
     loop {
         if !to.has_readers() {
             broken_pipe()?;

@@ -1,16 +1,17 @@
 //! splice(2), tee(2), vmsplice(2), sendfile(2), copy_file_range(2).
 
-use super::rw::{read_file, write_file};
 use crate::file::pipe::PipeEnd;
 use crate::file::splice::{self, Mode};
 use crate::prelude::*;
 use crate::user::{IoVec, MAX_RW_COUNT};
 use crate::vfs::FileType;
 use crate::vfs::table::file;
-use crate::vfs::{Advance, OpenFile, OpenFlags};
+use crate::vfs::{Advance, OpenFile, OpenFlags, PollEvents};
 
 const SPLICE_F_NONBLOCK: u32 = 2;
 const SPLICE_F_ALL: u32 = 15;
+/// A read would not wait.
+const HAS_NEWS: PollEvents = PollEvents::IN.union(PollEvents::HUP).union(PollEvents::ERR);
 
 /// A file offset in user memory: EFAULT, EINVAL when negative.
 fn read_offset(at: UserAddr) -> Result<u64, Errno> {
@@ -23,9 +24,12 @@ fn at_offset(file: &OpenFile, at: UserAddr, transfer: impl FnOnce(u64) -> Result
         if file.advance != Advance::Position {
             return Ok(transfer(0)?.0);
         }
-        let mut position = file.position.lock();
-        let (n, end) = transfer(*position)?;
-        *position = end;
+        // As on Linux: the position is read, and written back when all is done. A transfer may wait for ever.
+        let start = *file.position.lock();
+        let (n, end) = transfer(start)?;
+        if n != 0 {
+            *file.position.lock() = end;
+        }
         return Ok(n);
     }
     let (n, end) = transfer(read_offset(at)?)?;
@@ -52,10 +56,18 @@ pub fn sys_sendfile(out_fd: i32, in_fd: i32, offset: UserAddr, count: usize) -> 
         return Err(Errno::EINVAL);
     }
     let count = count.min(MAX_RW_COUNT);
+    if !input.ops.can_splice() || !output.ops.can_splice() {
+        return Err(Errno::EINVAL);
+    }
     at_offset(&input, offset, |start| {
         let n = match output.downcast::<PipeEnd>() {
             Some(end) => splice::file_to_pipe(&input, start, end.pipe(), count, Mode::of(&output, false))?,
-            None => splice::copy(&input, start, count, |bytes| write_file(&output, &mut UserReader::kernel(bytes)))?,
+            None => at_offset(&output, UserAddr(0), |to| {
+                let n = splice::copy(&input, start, count, |done, bytes| {
+                    output.ops.write(&output, to + done as u64, &mut UserReader::kernel(bytes))
+                })?;
+                Ok((n, to + n as u64))
+            })?,
         };
         Ok((n, start + n as u64))
     })
@@ -96,7 +108,7 @@ pub fn sys_splice(fd_in: i32, off_in: UserAddr, fd_out: i32, off_out: UserAddr, 
             if !off_out.is_null() && output.advance == Advance::Stream {
                 return Err(Errno::EINVAL);
             }
-            if output.flags().contains(OpenFlags::APPEND) {
+            if output.flags().contains(OpenFlags::APPEND) || !output.ops.can_splice() {
                 return Err(Errno::EINVAL);
             }
             at_offset(&output, off_out, |start| {
@@ -111,6 +123,12 @@ pub fn sys_splice(fd_in: i32, off_in: UserAddr, fd_out: i32, off_out: UserAddr, 
             }
             if !off_in.is_null() && input.advance == Advance::Stream {
                 return Err(Errno::EINVAL);
+            }
+            if !input.ops.can_splice() {
+                return Err(Errno::EINVAL);
+            }
+            if nonblocking && input.advance == Advance::Stream && !input.poll(None).intersects(HAS_NEWS) {
+                return Err(Errno::EAGAIN);
             }
             at_offset(&input, off_in, |start| {
                 let n = splice::file_to_pipe(&input, start, to.pipe(), len, Mode::of(&output, nonblocking))?;
@@ -150,19 +168,18 @@ pub fn sys_vmsplice(fd: i32, iov: UserAddr, nr_segs: usize, flags: u32) -> SysRe
     let file = file(fd)?;
     let iov = UserPtr::<IoVec>::new(iov);
     let end = file.downcast::<PipeEnd>().ok_or(Errno::EBADF)?;
-    let nonblocking = flags & SPLICE_F_NONBLOCK != 0 && !file.is_nonblocking();
+    // The description's O_NONBLOCK does not count here.
+    let nonblocking = flags & SPLICE_F_NONBLOCK != 0;
     if file.is_writable() {
         let mut src = UserReader::from_iovec(iov, nr_segs)?;
-        if nonblocking {
-            return end.pipe().write(true, false, &mut src);
+        if src.remaining() == 0 {
+            return Ok(0);
         }
-        write_file(&file, &mut src)
+        // It waits for room, then moves what fits.
+        splice::wait_for_room(end.pipe(), if nonblocking { Mode::NONBLOCKING } else { Mode::BLOCKING })?;
+        end.pipe().write(true, false, &mut src)
     } else {
-        let mut dst = UserWriter::from_iovec(iov, nr_segs)?;
-        if nonblocking {
-            return end.pipe().read(true, &mut dst);
-        }
-        read_file(&file, &mut dst)
+        end.pipe().read(nonblocking, &mut UserWriter::from_iovec(iov, nr_segs)?)
     }
 }
 
@@ -202,13 +219,11 @@ pub fn sys_copy_file_range(
     if same && start_in < end_out && start_out < end_in {
         return Err(Errno::EINVAL);
     }
-    let mut at = start_out;
-    let n = splice::copy(&input, start_in, len.min(MAX_RW_COUNT), |bytes| {
-        let n = output.ops.write(&output, at, &mut UserReader::kernel(bytes))?;
-        at += n as u64;
-        Ok(n)
+    let n = splice::copy(&input, start_in, len.min(MAX_RW_COUNT), |done, bytes| {
+        output.ops.write(&output, start_out + done as u64, &mut UserReader::kernel(bytes))
     })?;
-    for (file, offset, end) in [(&input, off_in, start_in + n as u64), (&output, off_out, at)] {
+    for (file, offset, start) in [(&input, off_in, start_in), (&output, off_out, start_out)] {
+        let end = start + n as u64;
         if offset.is_null() {
             *file.position.lock() = end;
         } else {

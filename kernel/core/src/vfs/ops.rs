@@ -92,6 +92,10 @@ pub trait FileOps: Any + Send + Sync {
     fn can_signal(&self) -> bool {
         self.advance() == Advance::Stream
     }
+    /// Whether splice(2) and sendfile(2) move bytes from and to it.
+    fn can_splice(&self) -> bool {
+        self.advance() != Advance::Stream || self.as_socket().is_some()
+    }
     /// New position for lseek(2), given the current one. Streams: ESPIPE, or 0 always.
     fn seek(&self, _file: &OpenFile, _current: u64, _from: SeekFrom) -> Result<u64, Errno> {
         Err(Errno::ESPIPE)

@@ -67,6 +67,11 @@ pub const TESTS: Tests = &[
     ("splice_errors", splice::errors),
     ("splice_tee", splice::tee),
     ("sendfile", splice::sendfile),
+    ("sendfile_to_itself", splice::sendfile_to_itself),
+    ("sendfile_across", splice::sendfile_across),
+    ("splice_waits_hold_no_description", splice::waits_hold_no_description),
+    ("vmsplice_takes_what_fits", splice::vmsplice_takes_what_fits),
+    ("splice_knows_its_files", splice::splice_knows_its_files),
     ("copy_file_range", splice::copy_file_range),
     ("poll_pipe", poll::pipe_events),
     ("poll_timeout", poll::timeouts),
@@ -87,6 +92,10 @@ pub const TESTS: Tests = &[
     ("tty_hangup", tty::hangup),
     ("tty_packet", tty::packet_mode),
     ("tty_flow", tty::flow_and_flush),
+    ("pty_without_its_slave", tty::without_its_slave),
+    ("tty_canonical_over_raw_input", tty::canonical_over_raw_input),
+    ("tty_external_processing", tty::external_processing),
+    ("tty_a_member_gives_it_up", tty::a_member_gives_its_terminal_up),
 ];
 
 /// A pipe: (read end, write end).

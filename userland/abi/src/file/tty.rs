@@ -333,3 +333,137 @@ pub fn flow_and_flush() {
     assert!(all == expected.as_bytes());
     assert_eq!(reap(pid), 0);
 }
+
+pub fn without_its_slave() {
+    let (master, slave) = pair();
+    change(slave, |t| t.c_lflag &= !(libc::ECHO));
+    assert_eq!(get(slave).c_cflag & libc::HUPCL, 0);
+    let mut name = [0; 64];
+    assert_eq!(unsafe { libc::ptsname_r(master, name.as_mut_ptr(), name.len()) }, 0);
+    close(slave);
+    nonblocking(master, true);
+    assert_eq!(errno_of(unsafe { libc::read(master, [0u8; 8].as_mut_ptr().cast(), 8) } as i64), libc::EIO);
+    // What is typed while nobody has the slave open is there for who opens it next.
+    assert_eq!(write(master, b"for later\n"), 10);
+    let slave = ok(unsafe { libc::open(name.as_ptr(), libc::O_RDWR | libc::O_NOCTTY) });
+    assert_eq!(read(slave, 100), Ok(b"for later\n".to_vec()));
+    assert_eq!(get(slave).c_lflag & libc::ECHO, 0);
+    assert_eq!(write(slave, b"hi"), 2);
+    assert_eq!(read(master, 100), Ok(b"hi".to_vec()));
+}
+
+pub fn canonical_over_raw_input() {
+    let set = |slave, canonical| {
+        change(slave, |t| {
+            t.c_lflag &= !(libc::ECHO | libc::ICANON);
+            if canonical {
+                t.c_lflag |= libc::ICANON;
+            }
+        });
+    };
+    let readable = |slave| {
+        let mut n = 0;
+        ok(unsafe { libc::ioctl(slave, libc::FIONREAD, &mut n) });
+        n
+    };
+    for typed in [&b"ab\ncd"[..], b"ab", b"ab\n", b"a\0", b"\x04", b"a\x04b"] {
+        let (master, slave) = pair();
+        set(slave, false);
+        assert_eq!(write(master, typed), typed.len() as isize);
+        super::support::sleep_ms(20);
+        set(slave, true);
+        nonblocking(slave, true);
+        // (A NUL at the end looks like an end-of-file mark to FIONREAD.)
+        let shown = typed.len() - usize::from(typed.last() == Some(&0));
+        assert_eq!(readable(slave), shown as i32, "{typed:?}");
+        assert_eq!(read(slave, 100), Ok(typed.to_vec()), "{typed:?}");
+        assert_eq!(read(slave, 100), Err(libc::EAGAIN), "{typed:?}");
+        write(master, b"next\n");
+        super::support::sleep_ms(20);
+        assert_eq!(read(slave, 100), Ok(b"next\n".to_vec()), "{typed:?}");
+    }
+    // In pieces, and with more typed behind it.
+    let (master, slave) = pair();
+    set(slave, false);
+    write(master, b"abcd");
+    super::support::sleep_ms(20);
+    set(slave, true);
+    nonblocking(slave, true);
+    write(master, b"ef\n");
+    super::support::sleep_ms(20);
+    assert_eq!(read(slave, 2), Ok(b"ab".to_vec()));
+    assert_eq!(read(slave, 100), Ok(b"cd".to_vec()));
+    assert_eq!(read(slave, 100), Ok(b"ef\n".to_vec()));
+    // And back: what stands in the line is there at once.
+    write(master, b"half");
+    super::support::sleep_ms(20);
+    assert_eq!(read(slave, 100), Err(libc::EAGAIN));
+    set(slave, false);
+    assert_eq!(read(slave, 100), Ok(b"half".to_vec()));
+}
+
+pub fn external_processing() {
+    let (master, slave) = pair();
+    change(slave, |t| t.c_lflag |= libc::EXTPROC | libc::ICANON | libc::ISIG | libc::ECHO);
+    nonblocking(slave, true);
+    nonblocking(master, true);
+    // Somebody else has edited the line: everything comes as it is, at once, without echo and without signals.
+    write(master, b"ab\x7f\x03\r");
+    super::support::sleep_ms(20);
+    assert_eq!(read(slave, 100), Ok(b"ab\x7f\x03\r".to_vec()));
+    assert_eq!(read(master, 100), Err(libc::EAGAIN));
+    write(master, b"x");
+    super::support::sleep_ms(20);
+    assert_eq!(read(slave, 100), Ok(b"x".to_vec()));
+}
+
+pub fn a_member_gives_its_terminal_up() {
+    let leader = ok(unsafe { libc::fork() });
+    if leader == 0 {
+        let (_master, slave) = pair();
+        take_terminal(slave);
+        let has_terminal = || {
+            let fd = unsafe { libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR) };
+            if fd >= 0 {
+                close(fd);
+            }
+            fd >= 0
+        };
+        let number = || {
+            let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+            stat[stat.rfind(')').unwrap() + 2..].split(' ').nth(4).unwrap().parse::<i32>().unwrap()
+        };
+        assert!(has_terminal() && number() != 0);
+        let member = ok(unsafe { libc::fork() });
+        if member == 0 {
+            assert!(has_terminal());
+            ok(unsafe { libc::ioctl(slave, libc::TIOCNOTTY) });
+            assert!(!has_terminal());
+            assert_eq!(number(), 0);
+            assert_eq!(errno_of(unsafe { libc::ioctl(slave, libc::TIOCNOTTY) }), libc::ENOTTY);
+            assert_eq!(errno_of(unsafe { libc::tcgetpgrp(slave) }), libc::ENOTTY);
+            assert_eq!(errno_of(unsafe { libc::ioctl(slave, libc::TIOCSPGRP, &libc::getpgrp()) }), libc::ENOTTY);
+            // It is nobody's background job any more.
+            ok(unsafe { libc::setpgid(0, 0) });
+            nonblocking(slave, true);
+            assert_eq!(read(slave, 10), Err(libc::EAGAIN));
+            // Nor are its children.
+            let child = ok(unsafe { libc::fork() });
+            if child == 0 {
+                unsafe { libc::_exit(i32::from(has_terminal())) };
+            }
+            assert_eq!(reap(child), 0);
+            unsafe { libc::_exit(0) };
+        }
+        assert_eq!(reap(member), 0);
+        // The others keep it.
+        assert!(has_terminal() && number() != 0);
+        let other = ok(unsafe { libc::fork() });
+        if other == 0 {
+            unsafe { libc::_exit(i32::from(!has_terminal())) };
+        }
+        assert_eq!(reap(other), 0);
+        unsafe { libc::_exit(0) };
+    }
+    assert_eq!(reap(leader), 0);
+}

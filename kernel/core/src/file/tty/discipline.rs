@@ -387,6 +387,9 @@ impl TtyFile {
 }
 
 impl FileOps for TtyFile {
+    fn can_splice(&self) -> bool {
+        true
+    }
     fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
         self.tty.read(file, self.generation(), dst)
     }
