@@ -414,6 +414,12 @@ impl<D: Disk, L: RawMutex> Ext4<D, L> {
         state.map_changes += 1;
         self.half_done(self.splice(handle, state, &path, (index, 1), &pieces, false).and_then(|()| {
             state.add_blocks(&self.geometry, -i64::from(gone.len));
+            if state.is_dir() {
+                // A directory's blocks are metadata.
+                for block in gone.block..gone.block + u64::from(gone.len) {
+                    handle.revoke(block)?;
+                }
+            }
             self.free_blocks(handle, gone.block, gone.len)
         }))?;
         Ok(gone.logical == from)

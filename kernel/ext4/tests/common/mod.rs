@@ -1,6 +1,8 @@
 //! What the tests share: a disk in memory that records and fails, images made by mke2fs, e2fsck, and trees to compare.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod script;
+
 use ext4::{Disk, Errno, Ext4, Inode, MountOptions, Result, Time};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
