@@ -1,6 +1,6 @@
 # What the scripts share; sourced from the project's top folder.
 
-RUST_VERSION=1.96.0
+RUST_VERSION=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/crannog
 APT_ROOT=$CACHE/apt
 GUEST_SYSROOT=$CACHE/sysroot-$RUST_VERSION
@@ -42,6 +42,52 @@ use_rust() {
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS=$flags
 }
 
+# progress WHAT: reads what cargo prints and says how far it is: on a terminal in one line that changes, in a log in a line every 15
+# seconds. Warnings and errors come through as they are. A build that has nothing to do says nothing.
+progress() {
+    local what=$1 begin=$SECONDS said=-15 busy= at= text= piece line status now
+    while :; do
+        status=0
+        IFS= read -r -d $'\r' -t 1 piece || status=$?
+        text+=$piece
+        # Cargo ends its lines with a newline and its bar with a carriage return.
+        [ $status -gt 128 ] || text+=$'\n'
+        while [[ $text == *$'\n'* ]]; do
+            line=${text%%$'\n'*}
+            text=${text#*$'\n'}
+            case $line in
+            *" ["*"] "[0-9]*/[0-9]*) at=${line##*] } busy=1 ;;
+            *Compiling\ * | *Checking\ * | *Documenting\ * | *Downloaded\ *) busy=1 ;;
+            *Updating\ * | *Downloading\ * | *Blocking\ *) at=${line#"${line%%[! ]*}"} busy=1 ;;
+            *Finished\ * | *Locking\ * | *Adding\ * | *Generated\ * | '' | $'\e[K') ;;
+            *)
+                [ ! -t 2 ] || printf '\r\e[K' >&2
+                printf '%s\n' "${line//$'\e[K'/}" >&2 ;;
+            esac
+        done
+        now=$((SECONDS - begin))
+        if [ -n "$busy" ] && { [ -t 2 ] || [ $((now - said)) -ge 15 ]; }; then
+            line=$(printf '%s: %d:%02d %s' "$what" $((now / 60)) $((now % 60)) "${at%%$'\e'*}")
+            line=${line%"${line##*[! ]}"}
+            if [ -t 2 ]; then printf '\r\e[K%s' "${line:0:$((${COLUMNS:-80} - 1))}" >&2; else echo "$line" >&2; fi
+            said=$now
+        fi
+        [ $status -ne 1 ] || break
+    done
+    [ -z "$busy" ] || { [ ! -t 2 ] || printf '\r\e[K'; printf '%s: took %d:%02d\n' "$what" $((now / 60)) $((now % 60)); } >&2
+}
+
+# told WHAT COMMAND...: runs a cargo command (whose standard output stays what it is) and tells its progress.
+told() {
+    local what=$1 colour=never
+    shift
+    [ ! -t 2 ] || colour=always
+    {
+        CARGO_TERM_PROGRESS_WHEN=always CARGO_TERM_PROGRESS_WIDTH=200 CARGO_TERM_COLOR=$colour "$@" 2>&1 >&3 3>&- | progress "$what" 3>&-
+        return "${PIPESTATUS[0]}"
+    } 3>&1
+}
+
 # Copies only what changed, so that time stamps tell the truth.
 put() {
     cmp -s "$1" "$2" || cp "$1" "$2"
@@ -49,33 +95,32 @@ put() {
 
 build_tool() {
     mkdir -p "$ARTIFACTS"
-    cargo build -q --release -p crannog
+    told "building the host tool" cargo build --release -p crannog
     put target/release/crannog "$ARTIFACTS/crannog"
 }
 
-# Cargo for the kernel's target: aarch64-unknown-none-softfloat but for one thing, that memory need not be accessed at aligned
-# addresses. The MMU is on before any Rust runs (boot.S), and devices are accessed by volatile words.
+# Cargo for the kernel: kernel/aarch64-crannog.json is rustc's aarch64-unknown-none-softfloat but for one thing, that memory need not be
+# accessed at aligned addresses. The MMU is on before any Rust runs (boot.S), and devices are accessed by volatile words.
 kernel_cargo() {
-    mkdir -p "$ARTIFACTS"
-    rustc -Z unstable-options --print target-spec-json --target aarch64-unknown-none-softfloat |
-        sed 's/+strict-align,//' > "$ARTIFACTS/target-spec.new"
-    put "$ARTIFACTS/target-spec.new" "$ARTIFACTS/$KERNEL_TARGET.json"
-    cargo "$1" -q --target "$ARTIFACTS/$KERNEL_TARGET.json" -Zjson-target-spec -Zbuild-std=core,alloc -Zbuild-std-features=optimize_for_size \
-        "${@:2}"
+    cargo "$1" --target kernel/$KERNEL_TARGET.json -Zjson-target-spec -Zbuild-std=core,alloc -Zbuild-std-features=optimize_for_size "${@:2}"
 }
 
 build_kernel() {
     local profile=${KERNEL_PROFILE:-kernel}
-    kernel_cargo build --profile "$profile" -p kernel
+    local what="building the kernel"
+    [ "$profile" != kernel ] || what+=" (the longest part: minutes when it is new)"
+    told "$what" kernel_cargo build --profile "$profile" -p kernel
     local built=target/$KERNEL_TARGET/$profile
     if [ ! "$built/Image" -nt "$built/kernel" ] || [ ! "$built/Image" -nt "$ARTIFACTS/crannog" ]; then
         "$ARTIFACTS/crannog" image "$built/kernel" "$built/Image"
     fi
     put "$built/Image" "$ARTIFACTS/Image"
+    # Where crannog run --gdb finds the symbols.
+    ln -sfn "../../$built/kernel" "$ARTIFACTS/kernel.elf"
 }
 
 build_guests() {
-    cargo build -q --release -p crannog-init -p abi -p tools -p samples -p bench --target $GUEST_TARGET
+    told "building the guest programs" cargo build --release -p crannog-init -p abi -p tools -p samples -p bench --target $GUEST_TARGET
     put target/$GUEST_TARGET/release/crannog-init "$ARTIFACTS/init"
     put target/$GUEST_TARGET/release/abi "$ARTIFACTS/abi"
     put target/$GUEST_TARGET/release/bench "$ARTIFACTS/bench"
@@ -105,4 +150,14 @@ oracle() {
         image=$(ls "$CACHE"/oracle/boot/vmlinuz-* | head -n 1)
     fi
     echo "$image"
+}
+
+# boot_abi KERNEL CPUS [TEST...]: the ABI tests in one boot. With one CPU the machine's time is the count of its instructions: it runs
+# the same however busy the host is, and sleeping costs nothing. With more they run beside each other, as on a board.
+boot_abi() {
+    local options=() which=$1 cpus=$2
+    shift 2
+    [ "$which" = crannog ] || options=(--kernel "$which")
+    [ "$cpus" != 1 ] || options+=(--qemu-arg=-icount --qemu-arg=shift=3,sleep=off)
+    "$ARTIFACTS/crannog" run --timeout 600 -m 512M --cpus "$cpus" "${options[@]}" -- "$ARTIFACTS/abi" "$@" </dev/null
 }

@@ -1,6 +1,6 @@
 //! Virtio devices: virtio-drivers' transports (mmio and PCI) under a device layer of our own.
 //!
-//! [`Bus`] is what a device driver sees of its transport ([`mmio`], [`pci`]); [`queue`] the virtqueue; [`net`] the network card;
+//! [`queue::Bus`] is what a device driver sees of its transport (virtio-mmio, [`pci`]); [`queue`] the virtqueue; [`net`] the network card;
 //! [`rng`] the entropy source. Only modern devices (VERSION_1): QEMU's `virtio-mmio.force-legacy=false`.
 
 pub mod bus;

@@ -1,7 +1,7 @@
 //! SD card images for the Raspberry Pi 3 and 4: `crannog build --target rpi`, without root.
 //!
 //! [`volume`] writes the image and [`fat`] reads one back, independently of each other; [`config`] has the two texts of the boot
-//! partition, [`sidecar`] the files that go with an image, [`inspect`] the command that looks into one.
+//! partition, [`sidecar`] the files that go with an image, [`mod@inspect`] the command that looks into one.
 
 mod config;
 pub mod fat;

@@ -1,7 +1,7 @@
 //! Entry from the boot loader and what it told us.
 //!
 //! `asm/boot.S` brings the CPU to EL1 with coarse boot tables; [`rust_primary`] reads the device tree ([`tree`]), builds
-//! the final kernel map ([`kmap`](crate::kmap)), starts frames and heap, and enters the kernel proper.
+//! the final kernel map ([`crate::kmap`]), starts frames and heap, and enters the kernel proper.
 
 pub mod raspberry_pi;
 pub mod tree;
