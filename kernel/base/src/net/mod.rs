@@ -10,6 +10,7 @@ mod handshake;
 pub mod packet;
 pub mod reassembly;
 pub mod ring;
+pub mod route;
 
 #[cfg(test)]
 mod link_tests;

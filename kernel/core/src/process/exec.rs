@@ -419,7 +419,9 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     let randomize = aslr::enabled();
 
     let space = AddressSpace::new()?;
-    space.set_limits(&task.process.limits.lock()[..]);
+    // A copy: the address space's lock sleeps.
+    let limits = *task.process.limits.lock();
+    space.set_limits(&limits);
     let top = aslr::stack_top(randomize);
     space.map_stack(top, plan.executable_stack)?;
     let loaded = load(&space, &request, &plan, randomize)?;

@@ -68,11 +68,11 @@ pub(super) fn enqueue_woken(task: Arc<Task>) {
         let cpu = CPUS.get();
         let mut queue = cpu.queue.leaf(&irq);
         // Who goes to the slot waits for the running task to sleep; who is queued may be better than it.
-        let preempt = match queue.push_next(task, &running.sched) {
+        let preempt = match queue.push_next(task, running) {
             Ok(()) => false,
             Err(task) => {
                 queue.push(task, true);
-                queue.should_preempt(&running.sched)
+                queue.should_preempt(running)
             }
         };
         let waiting = queue.len();
@@ -98,7 +98,7 @@ fn push_to(target: usize, task: Arc<Task>, woken: bool) {
     if target == hal::cpu::id() {
         let waiting = queue.len();
         let Some(running) = CURRENT.try_get() else { return };
-        let preempt = running.tid() == 0 || queue.should_preempt(&running.sched);
+        let preempt = running.tid() == 0 || queue.should_preempt(running);
         drop(queue);
         if preempt {
             set_reschedule(true);
@@ -399,7 +399,7 @@ pub fn handle_reschedule_ipi() {
     let Some(running) = CURRENT.try_get() else { return };
     let queue = cpu.queue.lock();
     let waiting = queue.len();
-    let preempt = running.tid() == 0 || queue.should_preempt(&running.sched);
+    let preempt = running.tid() == 0 || queue.should_preempt(running);
     drop(queue);
     if preempt {
         set_reschedule(true);

@@ -313,7 +313,7 @@ pub fn sys_getdents64(fd: i32, buf: UserAddr, count: usize) -> SysResult {
     if file.path.as_ref().is_some_and(|path| path.dentry.deleted.load(core::sync::atomic::Ordering::Acquire)) {
         return Err(Errno::ENOENT);
     }
-    let mut position = file.position.lock();
+    let mut position = file.lock_position();
     let from = *position;
     let mut written = 0usize;
     let mut failure = None;

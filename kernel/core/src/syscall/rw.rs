@@ -28,7 +28,7 @@ pub fn read_file(file: &OpenFile, dst: &mut UserWriter<'_>) -> SysResult {
 }
 
 fn read_on(file: &OpenFile, dst: &mut UserWriter<'_>) -> SysResult {
-    let mut position = file.position.lock();
+    let mut position = file.lock_position();
     let n = file.ops.read(file, *position, dst)?;
     *position += n as u64;
     Ok(n)
@@ -44,7 +44,7 @@ pub fn write_file(file: &OpenFile, src: &mut UserReader<'_>) -> SysResult {
 }
 
 fn write_on(file: &OpenFile, src: &mut UserReader<'_>) -> SysResult {
-    let mut position = file.position.lock();
+    let mut position = file.lock_position();
     let n = file.ops.write(file, *position, src)?;
     if file.flags().contains(OpenFlags::APPEND) {
         if n != 0 {
@@ -102,7 +102,7 @@ pub fn sys_lseek(fd: i32, offset: i64, whence: u32) -> SysResult {
     if file.advance == Advance::Stream {
         return Ok(file.ops.seek(&file, 0, from)? as usize);
     }
-    let mut position = file.position.lock();
+    let mut position = file.lock_position();
     let new = file.ops.seek(&file, *position, from)?;
     *position = new;
     Ok(new as usize)

@@ -1,7 +1,7 @@
 //! One-shot timers: a queue per CPU, driven by that CPU's generic timer, which also carries the scheduler's slice.
 
 use crate::prelude::*;
-use alloc::collections::BTreeMap;
+use base::timer_queue::{self, TimerQueue};
 use core::sync::atomic::{AtomicU64, Ordering};
 use hal::cpu::{IrqGuard, MAX_CPUS, PerCpu};
 use smallvec::SmallVec;
@@ -11,48 +11,34 @@ enum Action {
     Fire(Arc<KernelTimer>),
 }
 
-struct Queue {
-    timers: BTreeMap<(u64, u64), Action>,
-    slice: Option<u64>,
-    /// What the hardware is set to.
-    armed: Option<u64>,
-}
+type Queue = TimerQueue<Action>;
 
-static QUEUES: PerCpu<IrqSpinLock<Queue>> =
-    PerCpu::new([const { IrqSpinLock::new(Queue { timers: BTreeMap::new(), slice: None, armed: None }) }; MAX_CPUS]);
+static QUEUES: PerCpu<IrqSpinLock<Queue>> = PerCpu::new([const { IrqSpinLock::new(Queue::new()) }; MAX_CPUS]);
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Names an armed timer.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     cpu: usize,
-    deadline: u64,
-    id: u64,
+    timer: timer_queue::Key,
 }
 
-impl Queue {
-    /// Sets the calling CPU's hardware to the earliest of all.
-    fn program(&mut self) {
-        let first = self.timers.first_key_value().map(|((deadline, _), _)| *deadline);
-        let wanted = match (first, self.slice) {
-            (Some(timer), Some(slice)) => Some(timer.min(slice)),
-            (timer, slice) => timer.or(slice),
-        };
-        if wanted != self.armed {
-            self.armed = wanted;
-            hal::time::set_deadline(wanted);
-        }
+/// Sets the calling CPU's hardware to the earliest of all.
+#[inline]
+fn program(queue: &mut Queue) {
+    if let Some(wanted) = queue.reprogram() {
+        hal::time::set_deadline(wanted);
     }
 }
 
 fn arm(deadline: u64, action: Action) -> Key {
-    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    let timer = timer_queue::Key { deadline, id: NEXT_ID.fetch_add(1, Ordering::Relaxed) };
     let _irq = IrqGuard::new();
     let cpu = hal::cpu::id();
     let mut queue = QUEUES.get().lock();
-    queue.timers.insert((deadline, id), action);
-    queue.program();
-    Key { cpu, deadline, id }
+    queue.insert(timer, action);
+    program(&mut queue);
+    Key { cpu, timer }
 }
 
 /// Unparks `task` at `deadline` (monotonic ns).
@@ -64,9 +50,9 @@ pub fn wake_at(deadline: u64, task: Arc<Task>) -> Key {
 pub fn cancel(key: Key) -> bool {
     let _irq = IrqGuard::new();
     let mut queue = QUEUES.on(key.cpu).lock();
-    let action = queue.timers.remove(&(key.deadline, key.id));
+    let action = queue.remove(key.timer);
     if key.cpu == hal::cpu::id() {
-        queue.program();
+        program(&mut queue);
     }
     drop(queue);
     action.is_some()
@@ -76,9 +62,8 @@ pub fn cancel(key: Key) -> bool {
 pub fn set_slice(deadline: Option<u64>) {
     let _irq = IrqGuard::new();
     let mut queue = QUEUES.get().lock();
-    if queue.slice != deadline {
-        queue.slice = deadline;
-        queue.program();
+    if queue.set_slice(deadline) {
+        program(&mut queue);
     }
 }
 
@@ -87,21 +72,14 @@ pub fn handle_irq() {
     let now = crate::time::now_ns();
     let mut due: SmallVec<[(u64, Action); 8]> = SmallVec::new();
     let mut queue = QUEUES.get().lock();
-    while let Some(entry) = queue.timers.first_entry() {
-        if entry.key().0 > now {
-            break;
-        }
-        let id = entry.key().1;
-        due.push((id, entry.remove()));
+    while let Some(timer) = queue.take_due(now) {
+        due.push(timer);
     }
-    let slice_over = queue.slice.is_some_and(|slice| slice <= now);
-    if slice_over {
-        queue.slice = None;
-    }
+    let slice_over = queue.take_slice(now);
     // The interrupt stays asserted until the deadline moves.
-    queue.armed = None;
+    queue.fired();
     hal::time::set_deadline(None);
-    queue.program();
+    program(&mut queue);
     drop(queue);
     for (id, action) in due {
         match action {
@@ -146,7 +124,7 @@ impl KernelTimer {
 
     fn fire(&self, id: u64) {
         let mut key = self.key.lock();
-        if key.is_none_or(|armed| armed.id != id) {
+        if key.is_none_or(|armed| armed.timer.id != id) {
             // Cancelled or armed anew while the interrupt was on its way.
             return;
         }

@@ -8,6 +8,7 @@ use crate::file::epoll::EpollFile;
 use crate::mm::MemObject;
 use crate::mm::area::MappedFile;
 use crate::prelude::*;
+use crate::sync::MutexGuard;
 use crate::vfs::Path;
 use crate::vfs::notify::Event;
 use core::any::Any;
@@ -188,6 +189,8 @@ pub struct OpenFile {
     flags: AtomicU32,
     /// The position; the lock makes read+advance one step for regular files, as POSIX asks.
     pub position: Mutex<u64>,
+    /// What it was when the call began that holds its lock.
+    shown_position: AtomicU64,
     /// Where the last O_APPEND write ended: the object stores it, write(2) makes it the position.
     pub append_position: AtomicU64,
     /// F_SETOWN, F_SETSIG: who hears of O_ASYNC events.
@@ -216,6 +219,7 @@ impl OpenFile {
                     .bits(),
             ),
             position: Mutex::new(0),
+            shown_position: AtomicU64::new(0),
             append_position: AtomicU64::new(0),
             owner: Once::new(),
             async_registration: SpinLock::new(None),
@@ -248,6 +252,19 @@ impl OpenFile {
     }
     pub fn inode(&self) -> Option<&Arc<dyn crate::vfs::Inode>> {
         self.path.as_ref().map(|path| path.inode())
+    }
+    /// Locks the position for a call that moves it and may take long.
+    #[inline]
+    #[track_caller]
+    pub fn lock_position(&self) -> MutexGuard<'_, u64> {
+        let position = self.position.lock();
+        self.shown_position.store(*position, Ordering::Relaxed);
+        position
+    }
+    /// The position for others to see, without waiting for a call that moves it: that may be waiting for the caller (a file of
+    /// /proc/PID/fdinfo that describes itself).
+    pub fn shown_position(&self) -> u64 {
+        self.position.try_lock().map_or_else(|| self.shown_position.load(Ordering::Relaxed), |position| *position)
     }
     pub fn poll(&self, table: Option<&mut PollTable<'_>>) -> PollEvents {
         self.ops.poll(self, table)

@@ -5,6 +5,7 @@
 use super::{OpenFile, PollEvents};
 use crate::prelude::*;
 use crate::task::process::rlimit;
+use base::descriptors::Slots;
 
 bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -18,80 +19,8 @@ const AT_ONCE: usize = 64;
 /// The most descriptors any limit allows (fs.nr_open).
 pub const NR_OPEN: u64 = 1 << 20;
 
-struct Slots {
-    files: Vec<Option<Arc<OpenFile>>>,
-    /// One bit a descriptor in use, in whole words.
-    open: Vec<u64>,
-    cloexec: Vec<u64>,
-    /// No word before this one has a free bit.
-    first_word: usize,
-}
-
-impl Slots {
-    const fn new() -> Self {
-        Self { files: Vec::new(), open: Vec::new(), cloexec: Vec::new(), first_word: 0 }
-    }
-    /// Room for `len` descriptors (a multiple of 64), all free.
-    fn try_with_len(len: usize) -> Result<Self, NoMemory> {
-        let mut new = Self::new();
-        new.files.try_room(len)?;
-        new.files.resize_with(len, || None);
-        new.open.try_resize(len / 64, 0)?;
-        new.cloexec.try_resize(len / 64, 0)?;
-        Ok(new)
-    }
-    /// The lowest free number at or above `from` (may be beyond the present length).
-    fn lowest_free(&mut self, from: usize) -> usize {
-        let from_start = from / 64 <= self.first_word;
-        let mut word = (from / 64).max(self.first_word);
-        while let Some(&bits) = self.open.get(word) {
-            let below = if word == from / 64 { (1u64 << (from % 64)) - 1 } else { 0 };
-            let free = !(bits | below);
-            if free != 0 {
-                if from_start && below == 0 {
-                    self.first_word = word;
-                }
-                return word * 64 + free.trailing_zeros() as usize;
-            }
-            word += 1;
-        }
-        from.max(self.files.len())
-    }
-    fn place(&mut self, fd: usize, file: Arc<OpenFile>, flags: FdFlags) -> Option<Arc<OpenFile>> {
-        self.open[fd / 64] |= 1 << (fd % 64);
-        self.set_cloexec(fd, flags.contains(FdFlags::CLOEXEC));
-        self.files[fd].replace(file)
-    }
-    fn take(&mut self, fd: usize) -> Option<Arc<OpenFile>> {
-        let file = self.files.get_mut(fd)?.take()?;
-        self.open[fd / 64] &= !(1 << (fd % 64));
-        self.cloexec[fd / 64] &= !(1 << (fd % 64));
-        self.first_word = self.first_word.min(fd / 64);
-        Some(file)
-    }
-    fn set_cloexec(&mut self, fd: usize, on: bool) {
-        if on { self.cloexec[fd / 64] |= 1 << (fd % 64) } else { self.cloexec[fd / 64] &= !(1 << (fd % 64)) }
-    }
-    fn is_cloexec(&self, fd: usize) -> bool {
-        self.cloexec.get(fd / 64).is_some_and(|word| word >> (fd % 64) & 1 == 1)
-    }
-    /// The first descriptor in use at or above `from`.
-    fn next_used(bits: &[u64], from: usize) -> Option<usize> {
-        let mut word = from / 64;
-        let mut mask = !0u64 << (from % 64);
-        while let Some(&value) = bits.get(word) {
-            if value & mask != 0 {
-                return Some(word * 64 + (value & mask).trailing_zeros() as usize);
-            }
-            mask = !0;
-            word += 1;
-        }
-        None
-    }
-}
-
 pub struct FdTable {
-    slots: SpinLock<Slots>,
+    slots: SpinLock<Slots<Arc<OpenFile>>>,
 }
 
 impl FdTable {
@@ -108,37 +37,27 @@ impl FdTable {
     /// A copy for fork(2): ENOMEM.
     pub fn fork(&self) -> Result<Arc<Self>, Errno> {
         loop {
-            let highest = {
-                let slots = self.slots.lock();
-                slots.open.iter().rposition(|&word| word != 0).map_or(0, |word| word + 1)
-            };
-            let mut copy = Slots::try_with_len(highest.max(1) * 64)?;
+            let len = self.slots.lock().used_len();
+            let mut copy = Slots::try_with_len(len)?;
             let slots = self.slots.lock();
-            let words = slots.open.iter().rposition(|&word| word != 0).map_or(0, |word| word + 1);
-            if words * 64 > copy.files.len() {
+            if slots.used_len() > len {
                 continue; // it grew meanwhile
             }
-            let mut at = 0;
-            while let Some(fd) = Slots::next_used(&slots.open, at) {
-                copy.files[fd] = slots.files[fd].clone();
-                at = fd + 1;
-            }
-            copy.open[..words].copy_from_slice(&slots.open[..words]);
-            copy.cloexec[..words].copy_from_slice(&slots.cloexec[..words]);
+            slots.copy_into(&mut copy);
             return Ok(try_arc(Self { slots: SpinLock::new(copy) })?);
         }
     }
 
     #[inline]
     pub fn get(&self, fd: i32) -> Option<Arc<OpenFile>> {
-        self.slots.leaf().files.get(fd as u32 as usize)?.clone()
+        self.slots.leaf().get(fd as u32 as usize).cloned()
     }
 
     /// As `get`, but O_PATH files.
     #[inline]
     fn get_for_io(&self, fd: i32) -> Option<Arc<OpenFile>> {
         let slots = self.slots.leaf();
-        slots.files.get(fd as u32 as usize)?.as_ref().filter(|file| !file.is_path()).cloned()
+        slots.get(fd as u32 as usize).filter(|file| !file.is_path()).cloned()
     }
 
     /// Appends the file of the descriptor that each of `items` names, `None` where there is none or an O_PATH file. The lock is given
@@ -146,7 +65,7 @@ impl FdTable {
     pub fn get_each<T>(&self, items: &[T], fd: impl Fn(&T) -> i32, files: &mut Vec<Option<Arc<OpenFile>>>) {
         for items in items.chunks(AT_ONCE) {
             let slots = self.slots.lock();
-            let open = &slots.files[..];
+            let open = slots.as_slice();
             files.extend(items.iter().map(|item| {
                 let file = open.get(fd(item) as u32 as usize)?.as_ref()?;
                 (!file.is_path()).then(|| file.clone())
@@ -164,7 +83,7 @@ impl FdTable {
     ) -> bool {
         for items in items.chunks_mut(AT_ONCE) {
             let slots = self.slots.lock();
-            let open = &slots.files[..];
+            let open = slots.as_slice();
             for item in items {
                 let holds = match open.get(fd(item) as u32 as usize) {
                     Some(Some(file)) if !file.is_path() => match file.ops.look() {
@@ -185,21 +104,9 @@ impl FdTable {
             return Err(Errno::EMFILE);
         }
         let len = (fd + 1).next_power_of_two().max(64);
-        let mut larger = Slots::new();
-        larger.files.try_room(len)?;
-        larger.open.try_room(len / 64)?;
-        larger.cloexec.try_room(len / 64)?;
+        let mut larger = Slots::try_with_memory(len)?;
         let mut slots = self.slots.lock();
-        if slots.files.len() < len {
-            larger.files.append(&mut slots.files);
-            larger.files.resize_with(len, || None);
-            larger.open.append(&mut slots.open);
-            larger.open.resize(len / 64, 0);
-            larger.cloexec.append(&mut slots.cloexec);
-            larger.cloexec.resize(len / 64, 0);
-            larger.first_word = slots.first_word;
-            core::mem::swap(&mut *slots, &mut larger);
-        }
+        slots.grow_into(&mut larger, len);
         drop(slots);
         drop(larger);
         Ok(())
@@ -220,8 +127,8 @@ impl FdTable {
                 drop(slots);
                 return Err(Errno::EMFILE);
             }
-            if fd < slots.files.len() {
-                let old = slots.place(fd, file, flags);
+            if fd < slots.capacity() {
+                let old = slots.place(fd, file, flags.contains(FdFlags::CLOEXEC));
                 debug_assert!(old.is_none());
                 return Ok(fd as i32);
             }
@@ -236,10 +143,10 @@ impl FdTable {
         if at as u64 >= nofile_limit() {
             return Err(Errno::EBADF);
         }
-        if at >= self.slots.lock().files.len() {
+        if at >= self.slots.lock().capacity() {
             self.reserve(at)?;
         }
-        Ok(self.slots.lock().place(at, file, flags))
+        Ok(self.slots.lock().place(at, file, flags.contains(FdFlags::CLOEXEC)))
     }
 
     /// Takes the descriptor out (close): EBADF.
@@ -250,20 +157,20 @@ impl FdTable {
     /// FD_CLOEXEC of `fd`: EBADF.
     pub fn flags(&self, fd: i32) -> Result<FdFlags, Errno> {
         let slots = self.slots.lock();
-        match slots.files.get(fd as u32 as usize) {
-            Some(Some(_)) if slots.is_cloexec(fd as usize) => Ok(FdFlags::CLOEXEC),
-            Some(Some(_)) => Ok(FdFlags::empty()),
-            _ => Err(Errno::EBADF),
+        match slots.get(fd as u32 as usize) {
+            Some(_) if slots.is_cloexec(fd as usize) => Ok(FdFlags::CLOEXEC),
+            Some(_) => Ok(FdFlags::empty()),
+            None => Err(Errno::EBADF),
         }
     }
     pub fn set_flags(&self, fd: i32, flags: FdFlags) -> Result<(), Errno> {
         let mut slots = self.slots.lock();
-        match slots.files.get(fd as u32 as usize) {
-            Some(Some(_)) => {
+        match slots.get(fd as u32 as usize) {
+            Some(_) => {
                 slots.set_cloexec(fd as usize, flags.contains(FdFlags::CLOEXEC));
                 Ok(())
             }
-            _ => Err(Errno::EBADF),
+            None => Err(Errno::EBADF),
         }
     }
 
@@ -272,7 +179,7 @@ impl FdTable {
         let mut at = first as usize;
         loop {
             let mut slots = self.slots.lock();
-            let Some(fd) = Slots::next_used(&slots.open, at).filter(|&fd| fd <= last as usize) else { return };
+            let Some(fd) = slots.next_used(at).filter(|&fd| fd <= last as usize) else { return };
             let file = slots.take(fd);
             drop(slots);
             if let Some(file) = file {
@@ -285,7 +192,7 @@ impl FdTable {
     pub fn cloexec_between(&self, first: u32, last: u32) {
         let mut slots = self.slots.lock();
         let mut at = first as usize;
-        while let Some(fd) = Slots::next_used(&slots.open, at).filter(|&fd| fd <= last as usize) {
+        while let Some(fd) = slots.next_used(at).filter(|&fd| fd <= last as usize) {
             slots.set_cloexec(fd, true);
             at = fd + 1;
         }
@@ -296,7 +203,7 @@ impl FdTable {
         let mut at = 0;
         loop {
             let mut slots = self.slots.lock();
-            let Some(fd) = Slots::next_used(&slots.cloexec, at) else { return };
+            let Some(fd) = slots.next_cloexec(at) else { return };
             let file = slots.take(fd);
             drop(slots);
             if let Some(file) = file {
@@ -311,11 +218,11 @@ impl FdTable {
     }
     /// A snapshot of (fd, file, flags), for /proc/PID/fd.
     pub fn snapshot(&self) -> Vec<(i32, Arc<OpenFile>, FdFlags)> {
-        let mut out = Vec::with_capacity(self.slots.lock().open.iter().map(|word| word.count_ones() as usize).sum());
+        let mut out = Vec::with_capacity(self.slots.lock().count());
         let slots = self.slots.lock();
         let mut at = 0;
-        while let Some(fd) = Slots::next_used(&slots.open, at) {
-            if let Some(file) = &slots.files[fd] {
+        while let Some(fd) = slots.next_used(at) {
+            if let Some(file) = slots.get(fd) {
                 let flags = if slots.is_cloexec(fd) { FdFlags::CLOEXEC } else { FdFlags::empty() };
                 out.push((fd as i32, file.clone(), flags));
             }
@@ -326,11 +233,11 @@ impl FdTable {
     /// Runs `f` on each open file under the table's lock: it must be short and may not sleep.
     pub fn for_each(&self, mut f: impl FnMut(&Arc<OpenFile>)) {
         let slots = self.slots.lock();
-        slots.files.iter().flatten().for_each(&mut f);
+        slots.as_slice().iter().flatten().for_each(&mut f);
     }
     /// How many descriptors there is room for (select(2) looks no further; FDSize of /proc/PID/status).
     pub fn capacity(&self) -> usize {
-        self.slots.lock().files.len()
+        self.slots.lock().capacity()
     }
 }
 

@@ -175,10 +175,7 @@ fn walk_with<R>(
     let mut held: Vec<u8>;
     loop {
         // The next component of the current text.
-        while position < text.len() && text[position] == b'/' {
-            position += 1;
-        }
-        if position >= text.len() {
+        let Some(component) = base::path::component(text, position) else {
             // This text is done: it was "/" or ended in slashes.
             match pending.pop() {
                 Some((outer, at)) => {
@@ -192,16 +189,11 @@ fn walk_with<R>(
                     return Ok(found(at.clone(), b"", Some(at), true));
                 }
             }
-        }
-        let end = text[position..].iter().position(|&b| b == b'/').map_or(text.len(), |n| position + n);
-        let name = &text[position..end];
-        let mut rest = end;
-        while rest < text.len() && text[rest] == b'/' {
-            rest += 1;
-        }
-        let slash = rest > end;
-        let last = rest == text.len() && pending.iter().all(|(outer, at)| outer[*at..].iter().all(|&b| b == b'/'));
-        let wants_directory = slash || pending.iter().any(|(outer, at)| *at < outer.len());
+        };
+        let end = component.end;
+        let name = &text[component.start..end];
+        let last = component.is_last && pending.iter().all(|(outer, at)| base::path::is_done(outer, *at));
+        let wants_directory = component.has_slash || pending.iter().any(|(outer, at)| *at < outer.len());
         if name == b"." {
             permission::check_search(&**walker.at.inode())?;
             position = end;

@@ -19,6 +19,19 @@ pub fn lowest() {
     assert_eq!(unsafe { libc::fcntl(c, libc::F_DUPFD, a) }, a);
     assert_eq!(unsafe { libc::fcntl(c, libc::F_DUPFD, 200) }, 200);
     assert_eq!(unsafe { libc::fcntl(c, libc::F_DUPFD, 200) }, 201);
+    // What is taken from a number on hides nothing below it.
+    assert_eq!([63, 63, 63].map(|from| unsafe { libc::fcntl(c, libc::F_DUPFD, from) }), [63, 64, 65]);
+    assert_eq!(open(c"/dev/null", 0), c + 1);
+}
+
+pub fn fdinfo_of_itself() {
+    let fd = open(c"/dev/null", 0);
+    let name = std::ffi::CString::new(format!("/proc/self/fdinfo/{fd}")).unwrap();
+    ok(unsafe { libc::dup3(open(&name, 0), fd, 0) });
+    // Now it describes the file that is read.
+    let text = String::from_utf8(read(fd, 4096).unwrap()).unwrap();
+    assert!(text.starts_with("pos:\t0\n"), "{text}");
+    assert_eq!(read(fd, 4096), Ok(vec![]));
 }
 
 pub fn limit() {

@@ -21,6 +21,7 @@ mod tty;
 pub const TESTS: Tests = &[
     ("fd_lowest", fd::lowest),
     ("fd_limit", fd::limit),
+    ("fd_fdinfo_of_itself", fd::fdinfo_of_itself),
     ("fd_dup3", fd::dup3),
     ("fd_close_range", fd::close_range),
     ("rw_errors", fd::rw_errors),

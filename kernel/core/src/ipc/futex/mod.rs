@@ -20,11 +20,12 @@ use crate::mm::FutexKey;
 use crate::prelude::*;
 use crate::sync::{Deadline, Park, WaitError, WaitReason, WakeList};
 use alloc::collections::VecDeque;
+pub(crate) use base::futex::MATCH_ANY;
+use base::futex::{self as rules, WakeOp, insert};
 use core::sync::atomic::{AtomicBool, Ordering};
 use hal::user;
 
 const BUCKETS: usize = 256;
-pub(crate) const MATCH_ANY: u32 = u32::MAX;
 
 /// What a waiting thread and those who wake or move its waiter share.
 pub struct Place {
@@ -70,6 +71,30 @@ impl Waiter {
     }
 }
 
+impl rules::Waiter for Waiter {
+    type Key = FutexKey;
+    #[inline]
+    fn key(&self) -> FutexKey {
+        self.key
+    }
+    fn set_key(&mut self, key: FutexKey) {
+        self.key = key;
+        *self.place().key.leaf() = key;
+    }
+    #[inline]
+    fn bitset(&self) -> u32 {
+        self.bitset
+    }
+    #[inline]
+    fn priority(&self) -> u8 {
+        self.priority
+    }
+    #[inline]
+    fn has_target(&self) -> bool {
+        self.target.is_some()
+    }
+}
+
 type Bucket = SpinLock<VecDeque<Waiter>>;
 
 static TABLE: [Bucket; BUCKETS] = [const { SpinLock::new(VecDeque::new()) }; BUCKETS];
@@ -103,22 +128,6 @@ impl Word {
             None => Err(Errno::EFAULT),
         }
     }
-}
-
-/// Puts a waiter where its priority belongs.
-fn insert(queue: &mut VecDeque<Waiter>, waiter: Waiter) {
-    if queue.back().is_none_or(|last| last.priority >= waiter.priority) {
-        queue.push_back(waiter);
-    } else {
-        insert_before_lower(queue, waiter);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn insert_before_lower(queue: &mut VecDeque<Waiter>, waiter: Waiter) {
-    let at = queue.partition_point(|other| other.priority >= waiter.priority);
-    queue.insert(at, waiter);
 }
 
 /// How a thread waits: see [`Waiter`].
@@ -198,32 +207,15 @@ fn take(
     count: usize,
     woken: &mut WakeList,
 ) -> Result<usize, Errno> {
-    let mut taken = 0;
-    let mut at = 0;
-    while taken < count
-        && let Some(waiter) = queue.get(at)
-    {
-        if waiter.key != *key {
-            at += 1;
-        } else if waiter.target.is_some() {
-            return Err(Errno::EINVAL);
-        } else if waiter.bitset & bitset != 0 {
-            // Nearly always the first; taking out of the middle may move the others.
-            if let Some(waiter) = if at == 0 { queue.pop_front() } else { queue.remove(at) } {
-                waiter.place().woken.store(true, Ordering::Release);
-                woken.push(waiter.task);
-                taken += 1;
-            }
-        } else {
-            at += 1;
-        }
-    }
-    Ok(taken)
+    rules::take(queue, *key, bitset, count, |waiter| {
+        waiter.place().woken.store(true, Ordering::Release);
+        woken.push(waiter.task);
+    })
 }
 
 /// Whether anybody waits on `key` without asking for a priority-inheriting lock.
 fn has_plain_waiters(key: &FutexKey) -> bool {
-    TABLE[index(key)].lock().iter().any(|waiter| waiter.key == *key)
+    rules::position(&TABLE[index(key)].lock(), *key, 0).is_some()
 }
 
 /// FUTEX_WAKE: answers how many were woken. EINVAL for a word that is a priority-inheriting lock with waiters.
@@ -290,22 +282,19 @@ pub(crate) fn requeue(
             }
             let mut moved = Vec::new();
             let mut at = 0;
-            while moved.len() < nr_requeue && at < queue.len() {
-                let is_one = queue[at].key == source;
-                if is_one && queue[at].target.is_some() {
+            while moved.len() < nr_requeue
+                && let Some(next) = rules::position(queue, source, at)
+            {
+                at = next;
+                if queue[at].target.is_some() {
                     break;
                 }
-                if is_one {
-                    if let Some(mut waiter) = queue.remove(at) {
-                        waiter.key = target;
-                        *waiter.place().key.leaf() = target;
-                        moved.push(waiter);
-                    }
-                } else {
-                    at += 1;
+                if let Some(mut waiter) = queue.remove(at) {
+                    rules::Waiter::set_key(&mut waiter, target);
+                    moved.push(waiter);
                 }
             }
-            let is_refused = moved.len() < nr_requeue && at < queue.len();
+            let is_refused = moved.len() < nr_requeue && rules::position(queue, source, at).is_some();
             let count = moved.len();
             let to = other.unwrap_or(queue);
             for waiter in moved {
@@ -332,43 +321,23 @@ pub(crate) fn wake_op(
     nr_wake2: usize,
     operation: u32,
 ) -> Result<usize, Errno> {
-    let op = operation >> 28 & 0xf;
-    let compare = operation >> 24 & 0xf;
-    let mut argument = ((operation << 8) as i32 >> 20) as u32;
-    let against = (operation << 20) as i32 >> 20;
-    if op & 8 != 0 {
-        argument = 1u32.wrapping_shl(argument & 31);
-    }
-    if op & 7 > 4 {
-        return Err(Errno::ENOSYS);
-    }
+    let operation = WakeOp::decode(operation)?;
     loop {
         let (key1, key2) = (first.key()?, second.key()?);
         let mut woken = WakeList::new();
         let result = with_two(&key1, &key2, |queue, other| {
             let old = loop {
                 let Ok(old) = user::load_u32_nofault(second.addr) else { return None };
-                let new = match op & 7 {
-                    0 => argument,
-                    1 => old.wrapping_add(argument),
-                    2 => old | argument,
-                    3 => old & !argument,
-                    _ => old ^ argument,
-                };
+                let new = operation.apply(old);
                 match user::compare_exchange_u32_nofault(second.addr, old, new) {
-                    Ok(Ok(_)) => break old as i32,
+                    Ok(Ok(_)) => break old,
                     Ok(Err(_)) => {}
                     Err(_) => return None,
                 }
             };
-            let holds = match compare {
-                0 => old == against,
-                1 => old != against,
-                2 => old < against,
-                3 => old <= against,
-                4 => old > against,
-                5 => old >= against,
-                _ => return Some(Err(Errno::ENOSYS)),
+            let holds = match operation.holds(old) {
+                Ok(holds) => holds,
+                Err(errno) => return Some(Err(errno)),
             };
             let mut taken = match take(queue, &key1, MATCH_ANY, nr_wake, &mut woken) {
                 Ok(taken) => taken,

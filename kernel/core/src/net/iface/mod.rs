@@ -13,6 +13,7 @@ pub use neighbour::{Neighbour, NeighbourState, neighbours};
 pub use route::{Route, Via, add_route, lookup, remove_route, routes};
 
 use crate::prelude::*;
+use base::net::route::Routes;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use drivers::traits::{NetDevice, NetStats};
@@ -85,12 +86,12 @@ pub enum Change {
 #[derive(Default)]
 struct Tables {
     interfaces: Vec<Interface>,
-    routes: Vec<Route>,
+    routes: Routes,
     devices: Vec<(u32, Arc<dyn NetDevice>)>,
 }
 
 static TABLES: SpinLock<Tables> =
-    SpinLock::new(Tables { interfaces: Vec::new(), routes: Vec::new(), devices: Vec::new() });
+    SpinLock::new(Tables { interfaces: Vec::new(), routes: Routes::new(), devices: Vec::new() });
 static LISTENER: Once<fn(&Change)> = Once::new();
 /// Counts changes of the tables, so that what was derived from them can be kept.
 static GENERATION: AtomicU32 = AtomicU32::new(1);

@@ -77,7 +77,7 @@ fn describe(subject: &Subject, fd: i32) -> Result<Vec<u8>, Errno> {
     let file = table.get(fd).ok_or(Errno::ENOENT)?;
     let cloexec = table.flags(fd).is_ok_and(|flags| flags.contains(crate::vfs::FdFlags::CLOEXEC));
     let flags = file.flags().bits() | if cloexec { OpenFlags::CLOEXEC.bits() } else { 0 };
-    let position = *file.position.lock();
+    let position = file.shown_position();
     let (mount, ino) = match &file.path {
         Some(path) => (path.mount.id, path.inode().stat().ino),
         None => (0, file.ops.stat(&file).map_or(0, |stat| stat.ino)),

@@ -8,7 +8,8 @@ use crate::task::siginfo::{SIGKILL, SIGSTOP, SigInfo, SigSet};
 use crate::task::task::attention;
 use crate::task::user::User;
 use crate::vfs::PollSet;
-use alloc::collections::VecDeque;
+pub use base::pending::bit;
+use base::pending::{FIRST_QUEUED, Information};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use hal::cpu::IrqGuard;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -47,25 +48,21 @@ pub struct Actions(pub IrqSpinLock<[Action; 64]>);
 /// `si_code`s of kill(2) and of the kernel.
 const SI_USER: i32 = 0;
 const SI_KERNEL: i32 = 0x80;
-/// The first signal that is queued rather than merged.
-const FIRST_QUEUED: u32 = 32;
 
-/// Signals sent and not yet taken, oldest first.
-#[derive(Default)]
-pub struct Pending {
-    pub set: u64,
-    queue: VecDeque<Queued>,
-}
+/// Signals sent and not yet taken, with the places they hold.
+type Pending = base::pending::Pending<SigInfo, Held>;
 
-struct Queued {
-    info: SigInfo,
-    _held: Held,
+impl Information for SigInfo {
+    #[inline]
+    fn signal(&self) -> u32 {
+        self.signo as u32
+    }
 }
 
 /// A pending set that can be looked at without its lock: senders add, then (fence) look at the receiver's state; receivers
 /// announce theirs, then (fence) look here.
 pub struct PendingSet {
-    /// `Pending::set`, stored under the lock.
+    /// The pending set, stored under the lock.
     set: AtomicU64,
     pending: IrqSpinLock<Pending>,
 }
@@ -77,7 +74,7 @@ impl PendingSet {
     fn change<R>(&self, change: impl FnOnce(&mut Pending) -> R) -> R {
         let mut pending = self.pending.lock();
         let result = change(&mut pending);
-        self.set.store(pending.set, Ordering::Release);
+        self.set.store(pending.set(), Ordering::Release);
         result
     }
     /// The signals that are pending.
@@ -107,18 +104,18 @@ impl PendingSet {
                 slot.map(Held::Own)
             }
         };
-        self.change(|pending| pending.push(info, held));
+        self.change(|pending| pending.push(info, held, timer.is_some()));
         // Who sends looks next at masks and at who waits; who changes those looks here after a fence.
         fence(Ordering::SeqCst);
         Ok(())
     }
-    /// See [`Pending::take`].
+    /// See [`base::pending::Pending::take`].
     #[inline]
     pub fn take(&self, wanted: u64) -> Option<SigInfo> {
         if self.set() & wanted == 0 {
             return None;
         }
-        self.change(|pending| pending.take(wanted))
+        self.change(|pending| pending.take(wanted, |signal| SigInfo::user(signal, SI_USER, 0, 0, 0)))
     }
     pub fn discard(&self, signals: u64) {
         if self.set() & signals != 0 {
@@ -133,56 +130,8 @@ impl Default for PendingSet {
     }
 }
 
-pub const fn bit(signal: u32) -> u64 {
-    1 << (signal - 1)
-}
-
 /// Signals that no mask holds back.
 pub const UNBLOCKABLE: u64 = bit(SIGKILL) | bit(SIGSTOP);
-/// Raised by the program's own instructions: delivered before all others.
-const SYNCHRONOUS: u64 = bit(11) | bit(7) | bit(4) | bit(5) | bit(8) | bit(31);
-
-impl Pending {
-    /// Adds a signal; a standard one that is pending already is not queued again (but a POSIX timer's always is: each
-    /// timer has at most one on its way). What holds no place is pending without its information.
-    fn push(&mut self, info: SigInfo, held: Option<Held>) {
-        let signal = info.signo as u32;
-        let is_merged = signal < FIRST_QUEUED && !matches!(held, Some(Held::Timer(_))) && self.set & bit(signal) != 0;
-        self.set |= bit(signal);
-        if let Some(held) = held.filter(|_| !is_merged) {
-            self.queue.push_back(Queued { info, _held: held });
-        }
-    }
-    /// Takes the signal of `wanted` that goes first: synchronous ones, then by number, then by age.
-    pub fn take(&mut self, wanted: u64) -> Option<SigInfo> {
-        let ready = self.set & wanted;
-        if ready == 0 {
-            return None;
-        }
-        if self.queue.len() == 1 && self.set.is_power_of_two() {
-            // As nearly always: it is the one.
-            self.set = 0;
-            return self.queue.pop_front().map(|queued| queued.info);
-        }
-        let first = if ready & SYNCHRONOUS != 0 { ready & SYNCHRONOUS } else { ready };
-        let signal = first.trailing_zeros() + 1;
-        let is_it = |queued: &Queued| queued.info.signo as u32 == signal;
-        let at = self.queue.iter().position(is_it);
-        let found = at.and_then(|at| self.queue.remove(at));
-        if !self.queue.iter().any(is_it) {
-            self.set &= !bit(signal);
-        }
-        Some(found.map_or_else(|| SigInfo::user(signal, SI_USER, 0, 0, 0), |queued| queued.info))
-    }
-    /// Forgets the signals of `set`.
-    pub fn discard(&mut self, set: u64) {
-        if self.set & set != 0 {
-            self.set &= !set;
-            self.queue.retain(|queued| !SigSet(set).contains(queued.info.signo as u32));
-        }
-    }
-}
-
 /// `stack_t`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
