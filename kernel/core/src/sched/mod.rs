@@ -85,6 +85,9 @@ pub struct TaskSched {
     /// Counter value when it last called the kernel for more than sched_yield, or came back from a sleep; `u64::MAX` from the sleep
     /// until then.
     pub(crate) last_call: AtomicU64,
+    /// The sleeping locks it holds.
+    #[cfg(debug_assertions)]
+    pub(crate) held_locks: crate::sync::HeldLocks,
 }
 
 impl TaskSched {
@@ -111,6 +114,8 @@ impl TaskSched {
             involuntary_switches: AtomicU64::new(0),
             wait: IrqSpinLock::new(None),
             last_call: AtomicU64::new(hal::time::ticks_relaxed()),
+            #[cfg(debug_assertions)]
+            held_locks: crate::sync::HeldLocks::new(),
         }
     }
 

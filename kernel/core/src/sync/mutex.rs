@@ -4,10 +4,12 @@ use core::ops::{Deref, DerefMut};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use spin::rwlock::{RwLock as SpinRwLock, RwLockReadGuard as SpinRead, RwLockWriteGuard as SpinWrite};
 
+use super::rank::Site;
 use super::wait::WaitQueue;
 
 /// A mutual-exclusion lock whose waiters sleep (uninterruptibly: its sections are bounded). FIFO is not promised.
 pub struct Mutex<T: ?Sized> {
+    site: Site,
     waiters: WaitQueue,
     inner: SpinMutex<T>,
 }
@@ -18,8 +20,9 @@ pub struct MutexGuard<'a, T: ?Sized> {
 }
 
 impl<T> Mutex<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     pub const fn new(value: T) -> Self {
-        Self { waiters: WaitQueue::new(), inner: SpinMutex::new(value) }
+        Self { site: Site::new(), waiters: WaitQueue::new(), inner: SpinMutex::new(value) }
     }
 }
 
@@ -27,19 +30,23 @@ impl<T: ?Sized> Mutex<T> {
     #[track_caller]
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        match self.inner.try_lock() {
-            Some(guard) => MutexGuard { inner: Some(guard), waiters: &self.waiters },
+        self.site.check_sleeping::<T>();
+        let inner = match self.inner.try_lock() {
+            Some(inner) => inner,
             None => self.lock_contended(),
-        }
+        };
+        self.site.hold_sleeping(&*inner);
+        MutexGuard { inner: Some(inner), waiters: &self.waiters }
     }
     #[track_caller]
     #[cold]
-    fn lock_contended(&self) -> MutexGuard<'_, T> {
-        let inner = self.waiters.wait_uninterruptible("mutex", || self.inner.try_lock());
-        MutexGuard { inner: Some(inner), waiters: &self.waiters }
+    fn lock_contended(&self) -> SpinMutexGuard<'_, T> {
+        self.waiters.wait_uninterruptible("mutex", || self.inner.try_lock())
     }
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        Some(MutexGuard { inner: Some(self.inner.try_lock()?), waiters: &self.waiters })
+        let guard = self.inner.try_lock()?;
+        self.site.hold_sleeping(&*guard);
+        Some(MutexGuard { inner: Some(guard), waiters: &self.waiters })
     }
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
@@ -47,6 +54,7 @@ impl<T: ?Sized> Mutex<T> {
 }
 
 impl<T: Default> Default for Mutex<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     fn default() -> Self {
         Self::new(T::default())
     }
@@ -74,6 +82,9 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if let Some(guard) = &self.inner {
+            Site::release_sleeping(&**guard);
+        }
         self.inner = None; // unlock first, then wake
         self.waiters.wake_one();
     }
@@ -81,6 +92,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
 
 /// A readers-writer lock whose waiters sleep (uninterruptibly).
 pub struct RwLock<T: ?Sized> {
+    site: Site,
     waiters: WaitQueue,
     inner: SpinRwLock<T>,
 }
@@ -96,26 +108,31 @@ pub struct RwLockWriteGuard<'a, T: ?Sized> {
 }
 
 impl<T> RwLock<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     pub const fn new(value: T) -> Self {
-        Self { waiters: WaitQueue::new(), inner: SpinRwLock::new(value) }
+        Self { site: Site::new(), waiters: WaitQueue::new(), inner: SpinRwLock::new(value) }
     }
 }
 
 impl<T: ?Sized> RwLock<T> {
     #[track_caller]
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.site.check_sleeping::<T>();
         let inner = match self.inner.try_read() {
             Some(guard) => guard,
             None => self.waiters.wait_uninterruptible("rwlock", || self.inner.try_read()),
         };
+        self.site.hold_sleeping(&*inner);
         RwLockReadGuard { inner: Some(inner), waiters: &self.waiters }
     }
     #[track_caller]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.site.check_sleeping::<T>();
         let inner = match self.inner.try_write() {
             Some(guard) => guard,
             None => self.waiters.wait_uninterruptible("rwlock", || self.inner.try_write()),
         };
+        self.site.hold_sleeping(&*inner);
         RwLockWriteGuard { inner: Some(inner), waiters: &self.waiters }
     }
     pub fn get_mut(&mut self) -> &mut T {
@@ -124,6 +141,7 @@ impl<T: ?Sized> RwLock<T> {
 }
 
 impl<T: Default> Default for RwLock<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     fn default() -> Self {
         Self::new(T::default())
     }
@@ -141,6 +159,9 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
 
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     fn drop(&mut self) {
+        if let Some(guard) = &self.inner {
+            Site::release_sleeping(&**guard);
+        }
         self.inner = None;
         self.waiters.wake_all();
     }
@@ -167,6 +188,9 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
 
 impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
+        if let Some(guard) = &self.inner {
+            Site::release_sleeping(&**guard);
+        }
         self.inner = None;
         self.waiters.wake_all();
     }

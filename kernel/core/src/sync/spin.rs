@@ -4,6 +4,8 @@ use core::ops::{Deref, DerefMut};
 use hal::cpu::IrqGuard;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
+use super::rank::Site;
+
 #[inline(always)]
 fn enter() {
     hal::cpu::set_lock_depth(hal::cpu::lock_depth() + 1);
@@ -28,34 +30,47 @@ pub fn might_sleep() {
 }
 
 /// A lock for short sections among threads. Not for data that interrupt handlers touch.
-pub struct SpinLock<T: ?Sized>(SpinMutex<T>);
+pub struct SpinLock<T: ?Sized> {
+    site: Site,
+    inner: SpinMutex<T>,
+}
 
 pub struct SpinGuard<'a, T: ?Sized>(SpinMutexGuard<'a, T>);
 
 impl<T> SpinLock<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     pub const fn new(value: T) -> Self {
-        Self(SpinMutex::new(value))
+        Self { site: Site::new(), inner: SpinMutex::new(value) }
     }
     pub fn into_inner(self) -> T {
-        self.0.into_inner()
+        self.inner.into_inner()
     }
 }
 
 impl<T: ?Sized> SpinLock<T> {
     #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn lock(&self) -> SpinGuard<'_, T> {
+        self.site.check_spin::<T>();
         enter();
-        SpinGuard(self.0.lock())
+        let guard = self.inner.lock();
+        self.site.hold_spin(&*guard);
+        SpinGuard(guard)
     }
     /// For a section of a few instructions that calls nothing that could sleep: `might_sleep` does not see it.
     #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn leaf(&self) -> SpinMutexGuard<'_, T> {
-        self.0.lock()
+        self.site.check_spin::<T>();
+        self.inner.lock()
     }
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
         enter();
-        match self.0.try_lock() {
-            Some(guard) => Some(SpinGuard(guard)),
+        match self.inner.try_lock() {
+            Some(guard) => {
+                self.site.hold_spin(&*guard);
+                Some(SpinGuard(guard))
+            }
             None => {
                 leave();
                 None
@@ -63,11 +78,12 @@ impl<T: ?Sized> SpinLock<T> {
         }
     }
     pub fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
+        self.inner.get_mut()
     }
 }
 
 impl<T: Default> Default for SpinLock<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     fn default() -> Self {
         Self::new(T::default())
     }
@@ -91,12 +107,16 @@ impl<T: ?Sized> DerefMut for SpinGuard<'_, T> {
 impl<T: ?Sized> Drop for SpinGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
+        Site::release_spin(&*self.0);
         leave();
     }
 }
 
 /// A lock that interrupt handlers take too: masks IRQs while held, by which `might_sleep` sees it (it is not counted).
-pub struct IrqSpinLock<T: ?Sized>(SpinMutex<T>);
+pub struct IrqSpinLock<T: ?Sized> {
+    site: Site,
+    inner: SpinMutex<T>,
+}
 
 pub struct IrqSpinGuard<'a, T: ?Sized> {
     // Dropped in order: the lock first, then the IRQ mask.
@@ -105,29 +125,39 @@ pub struct IrqSpinGuard<'a, T: ?Sized> {
 }
 
 impl<T> IrqSpinLock<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     pub const fn new(value: T) -> Self {
-        Self(SpinMutex::new(value))
+        Self { site: Site::new(), inner: SpinMutex::new(value) }
     }
 }
 
 impl<T: ?Sized> IrqSpinLock<T> {
     #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn lock(&self) -> IrqSpinGuard<'_, T> {
         let irq = IrqGuard::new();
-        IrqSpinGuard { guard: self.0.lock(), _irq: irq }
+        self.site.check_spin::<T>();
+        let guard = self.inner.lock();
+        self.site.hold_spin(&*guard);
+        IrqSpinGuard { guard, _irq: irq }
     }
     /// Locks where IRQs are masked already, for no longer than that.
     #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn leaf<'a>(&'a self, _masked: &'a IrqGuard) -> SpinMutexGuard<'a, T> {
-        self.0.lock()
+        self.site.check_spin::<T>();
+        self.inner.lock()
     }
     pub fn try_lock(&self) -> Option<IrqSpinGuard<'_, T>> {
         let irq = IrqGuard::new();
-        Some(IrqSpinGuard { guard: self.0.try_lock()?, _irq: irq })
+        let guard = self.inner.try_lock()?;
+        self.site.hold_spin(&*guard);
+        Some(IrqSpinGuard { guard, _irq: irq })
     }
 }
 
 impl<T: Default> Default for IrqSpinLock<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     fn default() -> Self {
         Self::new(T::default())
     }
@@ -145,5 +175,13 @@ impl<T: ?Sized> DerefMut for IrqSpinGuard<'_, T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
         &mut self.guard
+    }
+}
+
+/// Only a kernel that checks ranks looks at what a guard lets go.
+#[cfg(debug_assertions)]
+impl<T: ?Sized> Drop for IrqSpinGuard<'_, T> {
+    fn drop(&mut self) {
+        Site::release_spin(&*self.guard);
     }
 }
