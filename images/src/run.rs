@@ -81,6 +81,9 @@ pub struct Options {
     /// End the machine after this many seconds, with status 124
     #[arg(long, value_name = "SECS", value_parser = parse_timeout)]
     timeout: Option<Duration>,
+    /// Stop the machine at its first instruction and print the line that attaches gdb: at a socket of its own, or at 127.0.0.1:PORT
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true)]
+    gdb: Option<Option<u16>>,
     /// More words for QEMU
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     qemu_arg: Vec<String>,
@@ -276,6 +279,32 @@ fn show_log(log: &Path) {
     }
 }
 
+/// QEMU's words for a machine that waits for gdb, and where gdb finds it.
+fn gdb_stub(port: Option<u16>, scratch: &Path) -> (Vec<String>, String) {
+    let (device, target) = match port {
+        Some(port) => (format!("tcp:127.0.0.1:{port}"), format!("127.0.0.1:{port}")),
+        None => (String::from("chardev:gdb"), scratch.join("gdb").display().to_string()),
+    };
+    let mut words = vec![String::from("-S"), String::from("-gdb"), device];
+    if port.is_none() {
+        words.extend([String::from("-chardev"), format!("socket,id=gdb,path={target},server=on,wait=off")]);
+    }
+    (words, target)
+}
+
+/// The line that attaches gdb: with the symbols of our own kernel where it was built here.
+fn gdb_line(target: &str, is_ours: bool) -> String {
+    let mut words = vec![String::from("gdb-multiarch")];
+    if let (true, Ok(symbols)) = (is_ours, artifact("kernel.elf")) {
+        words.push(symbols.canonicalize().unwrap_or(symbols).display().to_string());
+    } else {
+        words.extend([String::from("-ex"), String::from("set architecture aarch64")]);
+    }
+    words.extend([String::from("-ex"), format!("target remote {target}")]);
+    let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
+    words.join(" ")
+}
+
 pub fn run(mut options: Options) -> Result<u8> {
     // A reader of our output that goes away is seen by the write that fails, and then the machine is ended.
     // SAFETY: no thread has been started yet.
@@ -345,6 +374,13 @@ pub fn run(mut options: Options) -> Result<u8> {
         append.push(' ');
         append.push_str(word);
     }
+    let mut extra = options.qemu_arg.clone();
+    let mut attach = None;
+    if let Some(port) = options.gdb {
+        let (words, target) = gdb_stub(port, scratch.path());
+        extra.extend(words);
+        attach = Some(gdb_line(&target, options.kernel.is_none()));
+    }
     let machine = Machine {
         machine: options.machine.clone(),
         cpu: options.cpu.clone(),
@@ -358,7 +394,7 @@ pub fn run(mut options: Options) -> Result<u8> {
         log: log.clone(),
         interactive,
         network: network.arguments(),
-        extra: options.qemu_arg.clone(),
+        extra,
     };
     if options.dry_run {
         let words: Vec<String> = machine.arguments().iter().map(|word| quote(word)).collect();
@@ -369,6 +405,9 @@ pub fn run(mut options: Options) -> Result<u8> {
     }
     if !options.quiet {
         eprintln!("crannog: {} CPUs, {}, {}", machine.cpus, machine.memory, machine.accelerator());
+    }
+    if let Some(line) = attach {
+        eprintln!("crannog: the machine waits at its first instruction for: {line}");
     }
     let end = qemu::run(&machine, options.timeout, !interactive)?;
     if options.log_file.is_none() && (!options.quiet || !matches!(end, End::Exit(_))) {
@@ -400,7 +439,21 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quote;
+    use super::{gdb_line, gdb_stub, quote};
+    use std::path::Path;
+
+    #[test]
+    fn gdb_finds_the_machine() {
+        let (words, target) = gdb_stub(None, Path::new("/tmp/x y"));
+        assert_eq!(target, "/tmp/x y/gdb");
+        assert_eq!(words.join(" "), "-S -gdb chardev:gdb -chardev socket,id=gdb,path=/tmp/x y/gdb,server=on,wait=off");
+        let (words, target) = gdb_stub(Some(1234), Path::new("/tmp"));
+        assert_eq!((words.join(" ").as_str(), target.as_str()), ("-S -gdb tcp:127.0.0.1:1234", "127.0.0.1:1234"));
+        assert_eq!(
+            gdb_line(&target, false),
+            "gdb-multiarch -ex 'set architecture aarch64' -ex 'target remote 127.0.0.1:1234'"
+        );
+    }
 
     #[test]
     fn words_are_quoted_for_shells() {

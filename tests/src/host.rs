@@ -61,6 +61,11 @@ fn fill(package: &str, root: &Path, into: &Path) -> Result<(), String> {
     fs::remove_dir_all(debs).map_err(told)
 }
 
+/// The tree that [`program`] runs a package's programs from.
+pub fn root(package: &str) -> PathBuf {
+    tree(package)
+}
+
 /// The unpacked tree of `package`, made once.
 fn tree(package: &str) -> PathBuf {
     let root = cache().join("host");
