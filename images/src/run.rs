@@ -2,7 +2,7 @@
 
 use crate::cpio::{Archive, guest_name};
 use crate::network::{Mode, Network, Publish};
-use crate::qemu::{self, End, Machine};
+use crate::qemu::{self, End, Machine, Sink};
 use crate::recipe::Recipe;
 use crate::shape::{Shape, Wish};
 use crate::{debs, program};
@@ -269,16 +269,6 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
     Ok((guest, services))
 }
 
-/// Kernel log lines for people: everything but the status line.
-fn show_log(log: &Path) {
-    if let Ok(bytes) = fs::read(log) {
-        let text = String::from_utf8_lossy(&bytes);
-        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("[crannog]")) {
-            eprintln!("{line}");
-        }
-    }
-}
-
 /// QEMU's words for a machine that waits for gdb, and where gdb finds it.
 fn gdb_stub(port: Option<u16>, scratch: &Path) -> (Vec<String>, String) {
     let (device, target) = match port {
@@ -358,7 +348,6 @@ pub fn run(mut options: Options) -> Result<u8> {
         Some(kernel) => kernel.clone(),
         None => artifact("Image")?,
     };
-    let log = options.log_file.clone().unwrap_or_else(|| scratch.path().join("log"));
     let mut append = String::from("console=ttyAMA0 rdinit=/.crannog/init");
     append.push_str(&shape.append);
     if options.quiet {
@@ -391,13 +380,13 @@ pub fn run(mut options: Options) -> Result<u8> {
         device_tree: shape.device_tree,
         is_board: shape.is_board,
         append,
-        log: log.clone(),
         interactive,
         network: network.arguments(),
         extra,
     };
     if options.dry_run {
-        let words: Vec<String> = machine.arguments().iter().map(|word| quote(word)).collect();
+        let log = options.log_file.unwrap_or_else(|| scratch.path().join("log")).display().to_string();
+        let words: Vec<String> = machine.arguments(&log).iter().map(|word| quote(word)).collect();
         println!("{} {}", qemu::PROGRAM, words.join(" "));
         // The command is there to be run: what it names stays.
         let _ = scratch.keep();
@@ -409,9 +398,15 @@ pub fn run(mut options: Options) -> Result<u8> {
     if let Some(line) = attach {
         eprintln!("crannog: the machine waits at its first instruction for: {line}");
     }
-    let end = qemu::run(&machine, options.timeout, !interactive)?;
-    if options.log_file.is_none() && (!options.quiet || !matches!(end, End::Exit(_))) {
-        show_log(&log);
+    let sink = match &options.log_file {
+        Some(path) => Sink::file(path)?,
+        // A terminal that a program draws on is not written over.
+        None if options.quiet || interactive => Sink::Kept,
+        None => Sink::Shown,
+    };
+    let (end, kept) = qemu::run(&machine, options.timeout, sink)?;
+    if !options.quiet || !matches!(end, End::Exit(_)) {
+        eprint!("{kept}");
     }
     match end {
         End::Exit(status) => Ok(status),
@@ -421,7 +416,8 @@ pub fn run(mut options: Options) -> Result<u8> {
             Ok(124)
         }
         End::Signal(signal) => Ok(128 + signal as u8),
-        End::Unread => Ok(128 + libc::SIGPIPE as u8),
+        End::Unread(None) => Ok(128 + libc::SIGPIPE as u8),
+        End::Unread(Some(why)) => bail!("standard output: {why}"),
         End::Left => Ok(0),
         End::Silent(complaint) => bail!(complaint),
     }
