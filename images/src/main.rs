@@ -12,7 +12,10 @@ mod program;
 mod qemu;
 mod recipe;
 mod run;
+mod scratch;
 mod shape;
+mod tar;
+mod volume;
 
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;

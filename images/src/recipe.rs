@@ -13,7 +13,7 @@
 //! cmdline = "loglevel=7"             # more words for the kernel's command line
 //! ```
 
-use crate::cpio::{Archive, guest_name};
+use crate::cpio::{Archive, Owners, guest_name};
 use crate::{debs, run};
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -78,7 +78,7 @@ impl Recipe {
         }
         archive.directory(b"tmp", 0o1777);
         if !self.debs.is_empty() {
-            archive.tree(&debs::tree(&self.debs)?, b"")?;
+            archive.tree(&debs::tree(&self.debs)?, b"", Owners::Root)?;
         }
         if self.busybox {
             for applet in APPLETS.split_whitespace() {
@@ -93,7 +93,7 @@ impl Recipe {
         }
         for (guest, host) in &self.files {
             let host = base.join(host);
-            archive.tree(&host, &guest_name(guest)?)?;
+            archive.tree(&host, &guest_name(guest)?, Owners::Root)?;
         }
         for (guest, target) in &self.links {
             archive.symlink(&guest_name(guest)?, target.as_bytes());

@@ -1,21 +1,24 @@
 //! `crannog run`: one program in a machine of its own.
 
-use crate::cpio::{Archive, guest_name};
+use crate::cpio::{Archive, Owners};
 use crate::network::{Mode, Network, Publish};
 use crate::qemu::{self, End, Machine, Sink};
 use crate::recipe::Recipe;
+use crate::scratch::Scratch;
 use crate::shape::{Shape, Wish};
-use crate::{debs, program};
+use crate::volume::Volume;
+use crate::{debs, program, tar};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
 use std::io::IsTerminal;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Args)]
 pub struct Options {
-    /// Memory of the machine [default: 256M; a board has what it has]
+    /// Memory of the machine [default: 256M, or more where the files need it; a board has what it has]
     #[arg(short, long)]
     memory: Option<String>,
     /// Number of CPUs [default: 1; a board has 4]
@@ -36,8 +39,8 @@ pub struct Options {
     /// Working directory in the guest
     #[arg(short, long, default_value = "/")]
     workdir: String,
-    /// Copy a host directory or file into the guest
-    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST")]
+    /// Copy a host directory or file into the guest, with owners, modes and times; ro: nobody can write there
+    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro]")]
     volumes: Vec<String>,
     /// Root file system: a directory or a tar file; PROGRAM is then a path in it
     #[arg(long)]
@@ -104,6 +107,13 @@ fn parse_variable(text: &str) -> Result<String, String> {
     }
 }
 
+/// The variables without those that a later one of the same name replaces.
+fn last_of_each(variables: &[String]) -> Vec<String> {
+    let name = |text: &String| text.split('=').next().unwrap_or_default().to_string();
+    let later = |at: usize| variables[at + 1..].iter().any(|other| name(other) == name(&variables[at]));
+    (0..variables.len()).filter(|at| !later(*at)).map(|at| variables[at].clone()).collect()
+}
+
 /// What init is told.
 #[derive(Default)]
 pub struct Start {
@@ -112,6 +122,10 @@ pub struct Start {
     pub workdir: String,
     /// The console is a pipe on the host's side: no echo, no output processing.
     pub raw: bool,
+    /// What init mounts before it starts anything: (directory of the archive, guest path, read-only).
+    pub mounts: Vec<(String, String, bool)>,
+    /// Rows and columns of the terminal.
+    pub terminal: Option<(u16, u16)>,
     /// Programs beside it, and their arguments.
     pub services: Vec<Vec<String>>,
     /// The machine's name.
@@ -153,6 +167,12 @@ pub fn pack_init(archive: &mut Archive, start: &Start) -> Result<()> {
     if let Some(address) = &start.address {
         order("address", address);
     }
+    if let Some((rows, columns)) = start.terminal {
+        order("terminal", &format!("{rows}x{columns}"));
+    }
+    for (from, to, read_only) in &start.mounts {
+        order("mount", &[from.as_str(), to, if *read_only { "ro" } else { "rw" }].join("\x1f"));
+    }
     for service in &start.services {
         order("service", &service.join("\x1f"));
     }
@@ -164,19 +184,6 @@ pub fn pack_init(archive: &mut Archive, start: &Start) -> Result<()> {
     }
     archive.file(b".crannog/run", 0o644, &orders);
     Ok(())
-}
-
-/// Unpacks a tar file next to the machine's other temporary files.
-fn untar(tar: &Path, into: &Path) -> Result<PathBuf> {
-    let target = into.join("rootfs");
-    fs::create_dir_all(&target)?;
-    let mut command = std::process::Command::new("tar");
-    let output = command.arg("-xf").arg(tar).arg("-C").arg(&target).output().context("tar is needed for tar files")?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        bail!("{}: {}", tar.display(), text.lines().next().unwrap_or("tar cannot unpack it"));
-    }
-    Ok(target)
 }
 
 /// The modules that a Linux kernel outside its distribution's initramfs needs for its network card, in the order of loading;
@@ -202,8 +209,8 @@ fn network_modules(kernel: &Path, archive: &mut Archive) -> Result<()> {
     Ok(())
 }
 
-/// Puts the root file system together; answers the program's path in the guest and what its recipe runs beside it.
-fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result<(String, Vec<Vec<String>>)> {
+/// Puts the root file system together; returns the program's path in the guest and what its recipe runs beside it.
+fn pack_root(options: &Options, volumes: &[Volume], archive: &mut Archive) -> Result<(String, Vec<Vec<String>>)> {
     let name = options.command.first().context("no program given")?.clone();
     if name.starts_with('-') {
         bail!("no option {name} (crannog run --help lists them)");
@@ -211,12 +218,13 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
     let mut guest_path = false;
     let mut services = Vec::new();
     if let Some(rootfs) = &options.rootfs {
-        let tree = match fs::metadata(rootfs) {
-            Ok(metadata) if metadata.is_dir() => rootfs.clone(),
-            Ok(_) => untar(rootfs, scratch)?,
-            Err(_) => bail!("{}: no such file", rootfs.display()),
-        };
-        archive.tree(&tree, b"")?;
+        match fs::metadata(rootfs) {
+            Ok(metadata) if metadata.is_dir() => archive.tree(rootfs, b"", Owners::Kept)?,
+            Ok(metadata) if metadata.is_file() => tar::add(rootfs, archive)?,
+            Ok(_) => bail!("{}: neither a directory nor a tar file", rootfs.display()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!("{}: no such file", rootfs.display()),
+            Err(error) => return Err(error).context(rootfs.display().to_string()),
+        }
         guest_path = true;
     }
     if let Some(recipe) = &options.recipe {
@@ -226,19 +234,15 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
         guest_path = true;
     }
     if !options.debs.is_empty() {
-        archive.tree(&debs::tree(&options.debs)?, b"")?;
+        archive.tree(&debs::tree(&options.debs)?, b"", Owners::Root)?;
         guest_path = true;
     }
     for name in ["dev", "proc", "sys", "run"] {
         archive.directory(name.as_bytes(), 0o755);
     }
     archive.directory(b"tmp", 0o1777);
-    for volume in &options.volumes {
-        // The last colon before a slash: a host path may have colons of its own.
-        let colon = volume.rfind(":/").with_context(|| format!("-v {volume}: HOST:/GUEST expected"))?;
-        let (host, guest) = (&volume[..colon], &volume[colon + 1..]);
-        let name = guest_name(guest).with_context(|| format!("-v {volume}"))?;
-        archive.tree(Path::new(host), &name).with_context(|| format!("-v {volume}"))?;
+    for volume in volumes {
+        volume.pack(archive)?;
     }
     if guest_path {
         return Ok((name, services));
@@ -261,7 +265,7 @@ fn pack_root(options: &Options, scratch: &Path, archive: &mut Archive) -> Result
         if let Some(missing) = program.needed.iter().find(|library| !have(library)) {
             bail!("{name} needs {missing}: name its Debian package with --debs, or give --rootfs");
         }
-        archive.tree(&tree, b"")?;
+        archive.tree(&tree, b"", Owners::Root)?;
     }
     let base = host.file_name().map_or_else(|| String::from("program"), |base| base.to_string_lossy().into_owned());
     let guest = format!("/.crannog/bin/{base}");
@@ -295,6 +299,16 @@ fn gdb_line(target: &str, is_ours: bool) -> String {
     words.join(" ")
 }
 
+/// Whether QEMU can start it: Linux's Image (whose magic number stands at byte 56), gzip data, a PE or an ELF file.
+fn is_bootable(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let file = fs::File::open(path).map(|file| std::io::Read::take(file, 64));
+    let read = file.and_then(|mut file| std::io::Read::read_to_end(&mut file, &mut start));
+    read.is_ok()
+        && (start.get(56..60) == Some(b"ARMd")
+            || [&b"\x1f\x8b"[..], b"MZ", b"\x7fELF"].iter().any(|magic| start.starts_with(magic)))
+}
+
 pub fn run(mut options: Options) -> Result<u8> {
     // A reader of our output that goes away is seen by the write that fails, and then the machine is ended.
     // SAFETY: no thread has been started yet.
@@ -302,19 +316,30 @@ pub fn run(mut options: Options) -> Result<u8> {
     if let (true, Some(recipe)) = (options.command.is_empty(), &options.recipe) {
         options.command = Recipe::load(recipe)?.command;
     }
-    let shape = Shape::of(&Wish {
+    let mut shape = Shape::of(&Wish {
         machine: &options.machine,
         cpu: options.cpu.as_deref(),
         cpus: options.cpus,
+        own_kernel: options.kernel.is_none(),
         memory: options.memory.as_deref(),
         network: options.net.as_ref().is_some_and(|mode| *mode != Mode::None) || !options.publish.is_empty(),
         device_tree: options.device_tree.as_deref(),
     })?;
     let mode = if shape.is_board { Some(Mode::None) } else { options.net.clone() };
     let network = Network::new(mode, &options.name, &options.publish, options.pcap.as_deref())?;
-    let scratch = tempfile::Builder::new().prefix("crannog-").tempdir().context("no temporary directory")?;
+    let scratch = Scratch::new()?;
+    let volumes: Vec<Volume> =
+        options.volumes.iter().enumerate().map(|(number, text)| Volume::parse(text, number)).collect::<Result<_>>()?;
+    let is_on_host = options.rootfs.is_none() && options.recipe.is_none() && options.debs.is_empty();
+    if let Some(program) = options.command.first().filter(|_| is_on_host)
+        && fs::metadata(program).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 == 0)
+    {
+        // As a shell has it.
+        eprintln!("crannog: {program}: it may not be executed (chmod +x)");
+        return Ok(126);
+    }
     let mut archive = Archive::default();
-    let (program, mut services) = pack_root(&options, scratch.path(), &mut archive)?;
+    let (program, mut services) = pack_root(&options, &volumes, &mut archive)?;
     if !network.is_there() {
         services.clear();
     }
@@ -323,9 +348,11 @@ pub fn run(mut options: Options) -> Result<u8> {
     arguments[0] = program;
     let start = Start {
         arguments,
-        env: options.env.clone(),
+        env: last_of_each(&options.env),
         workdir: options.workdir.clone(),
         raw: !interactive,
+        mounts: volumes.iter().filter_map(Volume::mount).collect(),
+        terminal: if interactive { qemu::terminal_size() } else { None },
         services,
         hostname: options.name.clone(),
         address: network.fixed_address(),
@@ -341,10 +368,14 @@ pub fn run(mut options: Options) -> Result<u8> {
         archive.file(b"etc/hosts", 0o644, network.hosts(&options.peer)?.as_bytes());
     }
     pack_init(&mut archive, &start)?;
-    let initrd = scratch.path().join("initramfs.cpio");
-    fs::write(&initrd, archive.finish()).with_context(|| initrd.display().to_string())?;
+    let initramfs = archive.finish();
+    shape.fit_memory(initramfs.len(), options.memory.is_some())?;
+    let initrd = scratch.write("initramfs.cpio", &initramfs)?;
     let kernel = match &options.kernel {
         Some(kernel) if !kernel.is_file() => bail!("{}: no such kernel", kernel.display()),
+        Some(kernel) if !is_bootable(kernel) => {
+            bail!("{}: not a kernel for arm64 (an Image, plain or gzip, a PE or an ELF file is)", kernel.display())
+        }
         Some(kernel) => kernel.clone(),
         None => artifact("Image")?,
     };
@@ -388,8 +419,9 @@ pub fn run(mut options: Options) -> Result<u8> {
         let log = options.log_file.unwrap_or_else(|| scratch.path().join("log")).display().to_string();
         let words: Vec<String> = machine.arguments(&log).iter().map(|word| quote(word)).collect();
         println!("{} {}", qemu::PROGRAM, words.join(" "));
-        // The command is there to be run: what it names stays.
-        let _ = scratch.keep();
+        // The command is there to be run: what it names stays, without the mark of a run that lives.
+        let _ = fs::remove_file(scratch.path().join("alive"));
+        scratch.keep();
         return Ok(0);
     }
     if !options.quiet {
@@ -435,7 +467,7 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{gdb_line, gdb_stub, quote};
+    use super::{gdb_line, gdb_stub, last_of_each, quote};
     use std::path::Path;
 
     #[test]
@@ -449,6 +481,12 @@ mod tests {
             gdb_line(&target, false),
             "gdb-multiarch -ex 'set architecture aarch64' -ex 'target remote 127.0.0.1:1234'"
         );
+    }
+
+    #[test]
+    fn the_last_variable_of_a_name_counts() {
+        let variables = ["X=1", "Y=", "X=2=3"].map(String::from);
+        assert_eq!(last_of_each(&variables), ["Y=", "X=2=3"]);
     }
 
     #[test]

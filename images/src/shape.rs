@@ -23,6 +23,8 @@ pub struct Wish<'a> {
     pub machine: &'a str,
     pub cpu: Option<&'a str>,
     pub cpus: Option<u32>,
+    /// The kernel is Crannog's.
+    pub own_kernel: bool,
     pub memory: Option<&'a str>,
     /// A network was asked for by name.
     pub network: bool,
@@ -41,7 +43,34 @@ fn bytes(size: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// The most CPUs the kernel starts.
+const MOST_CPUS: u32 = 8;
+/// What the machine needs beside its files: the kernel, page tables, and a little to run in.
+const OTHER_MEMORY: u64 = 24 << 20;
+
 impl Shape {
+    /// Sees to it that files of so many bytes fit. They are in memory once and a little more: what is unpacked is given back.
+    /// Memory that nobody asked for is what it takes; what was asked for is refused with what would do.
+    pub fn fit_memory(&mut self, initramfs: usize, asked_for: bool) -> Result<()> {
+        let Some(memory) = bytes(&self.memory) else { return Ok(()) };
+        let needed = initramfs as u64 + initramfs as u64 / 16 + OTHER_MEMORY;
+        if memory >= needed {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        // With a quarter more to work in, rounded up to what a person would type.
+        let enough = format!("{}M", mib(needed + needed / 4).next_multiple_of(64));
+        let files = mib(initramfs as u64);
+        if self.is_board {
+            bail!("the files take {files} MiB and the board has {} MiB of memory", mib(memory));
+        }
+        if asked_for {
+            bail!("the files take {files} MiB and the machine has {} MiB of memory: -m {enough} would do", mib(memory));
+        }
+        self.memory = enough;
+        Ok(())
+    }
+
     pub fn of(wish: &Wish<'_>) -> Result<Self> {
         let kind = wish.machine.split(',').next().unwrap_or("");
         let given = match wish.device_tree {
@@ -53,6 +82,12 @@ impl Shape {
             "raspi4b" => "2G",
             _ if kind.starts_with("raspi") => bail!("{kind}: of the Raspberry Pis, raspi3b and raspi4b are supported"),
             _ => {
+                if wish.machine.split(',').any(|word| word == "secure=on") {
+                    bail!("{}: with secure=on a machine starts in firmware, which there is none of", wish.machine);
+                }
+                if wish.own_kernel && wish.cpus.is_some_and(|cpus| cpus > MOST_CPUS) {
+                    bail!("--cpus: {MOST_CPUS} at the most");
+                }
                 return Ok(Self {
                     cpus: wish.cpus.unwrap_or(1),
                     memory: wish.memory.unwrap_or("256M").to_string(),
@@ -106,6 +141,19 @@ mod tests {
         let net = Wish { machine: "raspi3b", network: true, device_tree: Some("none"), ..Default::default() };
         assert!(error(Shape::of(&net)).contains("no network card"));
         assert!(error(shape("raspi2b", None, None)).contains("raspi3b and raspi4b"));
+    }
+
+    #[test]
+    fn files_must_fit() {
+        let mut virt = shape("virt", None, Some("64M")).unwrap();
+        assert!(virt.fit_memory(30 << 20, true).is_ok());
+        let error = virt.fit_memory(500 << 20, true).unwrap_err().to_string();
+        assert!(error.contains("take 500 MiB") && error.contains("-m 704M"), "{error}");
+        assert_eq!(virt.memory, "64M");
+        virt.fit_memory(500 << 20, false).unwrap();
+        assert_eq!(virt.memory, "704M");
+        let mut board = shape("raspi3b", None, None).unwrap();
+        assert!(board.fit_memory(2 << 30, false).is_err());
     }
 
     #[test]

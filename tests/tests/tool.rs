@@ -93,6 +93,12 @@ fn foreign_programs_are_named() {
     crannog(&["--", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]).expect(125).says("not an ELF program");
 }
 
+/// Where the tool has unpacked a Debian package.
+fn crannog_packages(name: &str) -> String {
+    let output = Command::new(artifacts().join("crannog")).args(["packages", name]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_string()
+}
+
 /// The tool with another QEMU on its path: a script of these lines, or none.
 fn with_qemu(script: Option<&str>) -> String {
     let place = std::env::temp_dir().join(format!("crannog-qemu-{}-{}", script.is_some(), std::process::id()));
@@ -150,6 +156,11 @@ fn wrong_options_are_one_line() {
         (&["-v", "/etc/hostname:/a/../b", "--", "x"], "no .."),
         (&["--rootfs", "/no/such", "--", "x"], "/no/such: no such file"),
         (&["--rootfs", "/etc/hostname", "--", "x"], "/etc/hostname: tar"),
+        (&["--rootfs", "/dev/null", "--", "x"], "/dev/null: neither a directory nor a tar file"),
+        (&["-v", "/etc/hostname:/b:rx", "--", "x"], "no option rx"),
+        (&["-v", "/etc/hostname:/proc/x", "--", "x"], "kernel's own files"),
+        (&["--cpus", "9", "--", "x"], "8 at the most"),
+        (&["--machine", "virt,secure=on", "--", "x"], "secure=on"),
         (&["--recipe", "/no/such", "--", "x"], "/no/such"),
         (&["--debs", "no-such-package-at-all", "--", "x"], "no-such-package-at-all"),
         (&["--debs", "-oX=y", "--", "x"], "not a Debian package's name"),
@@ -161,7 +172,9 @@ fn wrong_options_are_one_line() {
     let machines: &[(&[&str], &str)] = &[
         (&["-m", "plenty", "--", abi], "plenty"),
         (&["--cpus", "0", "--", abi], "QEMU: "),
-        (&["--cpus", "100000", "--", abi], "QEMU: "),
+        (&["--cpus", "100000", "--", abi], "8 at the most"),
+        (&["--kernel", "/etc/passwd", "--", abi], "/etc/passwd: not a kernel"),
+        (&["--kernel", "/dev/null", "--", abi], "no such kernel"),
         (&["--cpu", "z80", "--", abi], "z80"),
         (&["--machine", "toaster", "--", abi], "toaster"),
         (&["--qemu-arg=-nonsense", "--", abi], "-nonsense"),
@@ -275,7 +288,97 @@ fn closed_descriptors_do_no_harm() {
     assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0), "{output:?}");
     assert_eq!(run(">&- 2>&-", "true").status.code(), Some(0));
     // Nothing is lost in silence.
-    assert_eq!(run(">/dev/full", "echo lost").status.code(), Some(141));
+    let full = run(">/dev/full", "echo lost");
+    let text = String::from_utf8_lossy(&full.stderr);
+    assert!(full.status.code() == Some(125) && text.starts_with("crannog: standard output: No space left"), "{text}");
+}
+
+#[test]
+fn the_log_goes_anywhere_and_the_status_comes_through() {
+    let options = |log: &str| {
+        crannog(&["--quiet", "--log-file", log, "--debs", "busybox-static", "--", "/bin/busybox", "sh", "-c", "exit 5"])
+    };
+    options("/dev/null").expect(5);
+    let full = options("/dev/full").expect(5);
+    assert!(full.stderr.contains("/dev/full: No space left"), "{}", full.stderr);
+    let place = std::env::temp_dir().join(format!("crannog-log-{}", std::process::id()));
+    std::fs::create_dir_all(&place).unwrap();
+    let fifo = place.join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    options(fifo.to_str().unwrap()).expect(125).says("nobody reads this FIFO");
+    let file = place.join("log");
+    options(file.to_str().unwrap()).expect(5);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("Crannog "));
+    std::fs::remove_dir_all(place).unwrap();
+}
+
+#[test]
+fn volumes_keep_what_files_are() {
+    let place = std::env::temp_dir().join(format!("crannog-kept-{}", std::process::id()));
+    let tree = place.join("tree");
+    std::fs::create_dir_all(&tree).unwrap();
+    std::fs::write(tree.join("a"), "x").unwrap();
+    std::fs::hard_link(tree.join("a"), tree.join("b")).unwrap();
+    let sparse = std::fs::File::create(tree.join("sparse")).unwrap();
+    sparse.set_len(8 << 20).unwrap();
+    let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::fs::File::options().write(true).open(tree.join("a")).unwrap().set_modified(time).unwrap();
+    symlink("tree", place.join("link")).unwrap();
+    let metadata = std::fs::metadata(tree.join("a")).unwrap();
+    let owner = std::os::unix::fs::MetadataExt::uid(&metadata);
+    let at = |guest: &str| format!("{}:{guest}", place.join("link").display());
+    let line = "cd /d; stat -c '%u %Y %h' a; stat -c %s sparse; [ $(stat -c %b sparse) -lt 64 ] && echo holes; cat /tmp/in/a;                 cat /dev/shm/a; cat /ro/a; echo y > /ro/a || echo refused; echo y > /tmp/in/a && echo written";
+    let run =
+        shell(&["-v", &at("/d"), "-v", &at("/tmp/in"), "-v", &at("/dev/shm"), "-v", &at("/ro:ro")], line).expect(0);
+    assert_eq!(
+        run.stdout.replace("sh: can't create /ro/a: Read-only file system\n", ""),
+        format!("{owner} 1000000000 2\n8388608\nholes\nxxxrefused\nwritten\n"),
+        "{}",
+        run.stderr
+    );
+    std::fs::remove_dir_all(place).unwrap();
+}
+
+#[test]
+fn a_tar_file_is_read_as_it_is() {
+    let place = std::env::temp_dir().join(format!("crannog-tar-{}", std::process::id()));
+    std::fs::create_dir_all(place.join("bin")).unwrap();
+    let tree = crannog_packages("busybox-static");
+    std::fs::copy(format!("{tree}/bin/busybox"), place.join("bin/busybox")).unwrap();
+    std::fs::write(place.join("su"), "").unwrap();
+    std::fs::set_permissions(place.join("su"), PermissionsExt::from_mode(0o4755)).unwrap();
+    let tar = place.with_extension("tar.gz");
+    let pack = Command::new("tar")
+        .args(["-czf", tar.to_str().unwrap(), "--owner=7", "--group=8", "-C", place.to_str().unwrap(), "bin", "su"])
+        .status();
+    assert!(pack.unwrap().success());
+    let line = "/bin/busybox stat -c '%a %u %g' /su";
+    crannog(&["--quiet", "--net", "none", "--rootfs", tar.to_str().unwrap(), "--", "/bin/busybox", "sh", "-c", line])
+        .expect(0)
+        .prints("4755 7 8\n");
+    std::fs::remove_dir_all(&place).unwrap();
+    std::fs::remove_file(tar).unwrap();
+}
+
+#[test]
+fn memory_grows_with_the_files() {
+    let place = std::env::temp_dir().join(format!("crannog-large-{}", std::process::id()));
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::write(place.join("large"), vec![b'x'; 300 << 20]).unwrap();
+    let volume = format!("{}:/large", place.display());
+    let line = "stat -c %s /large/large";
+    shell(&["-v", &volume], line).expect(0).prints("314572800\n");
+    shell(&["-m", "256M", "-v", &volume], line).expect(125).says("-m ");
+    std::fs::remove_dir_all(place).unwrap();
+}
+
+#[test]
+fn what_may_not_be_executed_is_126() {
+    let file = std::env::temp_dir().join(format!("crannog-plain-{}", std::process::id()));
+    std::fs::copy(artifacts().join("abi"), &file).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    crannog(&["--", file.to_str().unwrap()]).expect(126).says("may not be executed");
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]

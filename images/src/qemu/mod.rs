@@ -80,6 +80,10 @@ impl Machine {
         }
         push(&["-smp", &self.cpus.to_string(), "-m", &self.memory]);
         push(&["-display", "none", "-no-reboot", "-nic", "none"]);
+        if cfg!(target_os = "linux") && !self.extra.iter().any(|word| word == "-sandbox") {
+            // What a guest that has taken QEMU over could still ask of the host.
+            push(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
+        }
         push(&["-monitor", "none", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         push(&["-serial", &format!("file:{log}")]);
         push(&["-kernel", &self.kernel.display().to_string(), "-initrd", &self.initrd.display().to_string()]);

@@ -1,7 +1,8 @@
 //! pid 1 of `crannog run` and of built images: mounts what programs expect, runs one program on the console, reaps orphans, and
 //! ends the machine with the program's status. Works on Crannog and on Linux.
 //!
-//! /.crannog/run holds NUL-terminated `key=value` orders: cwd, raw, hostname, address (see [`network`]),
+//! /.crannog/run holds NUL-terminated `key=value` orders: cwd, raw, hostname, address (see [`network`]), terminal (ROWSxCOLUMNS),
+//! mount (directory or file, mount point and ro or rw between unit separators; any number),
 //! service (words between unit separators; any number), env (any number),
 //! arg (any number).
 
@@ -19,6 +20,8 @@ struct Orders {
     raw: bool,
     hostname: Option<CString>,
     address: Option<CString>,
+    terminal: Option<(u16, u16)>,
+    mounts: Vec<(String, String, bool)>,
     services: Vec<Vec<CString>>,
     env: Vec<CString>,
     args: Vec<CString>,
@@ -31,6 +34,8 @@ fn read_orders() -> Orders {
         raw: false,
         hostname: None,
         address: None,
+        terminal: None,
+        mounts: Vec::new(),
         services: Vec::new(),
         env: Vec::new(),
         args: Vec::new(),
@@ -44,6 +49,18 @@ fn read_orders() -> Orders {
             b"raw" => orders.raw = true,
             b"hostname" => orders.hostname = Some(text),
             b"address" => orders.address = Some(text),
+            b"terminal" => {
+                let value = String::from_utf8_lossy(value);
+                let size = value.split_once('x').map(|(rows, columns)| (rows.parse(), columns.parse()));
+                orders.terminal = size.and_then(|(rows, columns)| Some((rows.ok()?, columns.ok()?)));
+            }
+            b"mount" => {
+                let value = String::from_utf8_lossy(value).into_owned();
+                let mut words = value.split('\x1f').map(String::from);
+                if let (Some(from), Some(to), Some(mode)) = (words.next(), words.next(), words.next()) {
+                    orders.mounts.push((from, to, mode == "ro"));
+                }
+            }
             b"service" => {
                 let words = value.split(|byte| *byte == 0x1f).map(|word| CString::new(word).unwrap_or_default());
                 orders.services.push(words.collect());
@@ -81,6 +98,33 @@ fn mount_all() {
     ] {
         let _ = std::os::unix::fs::symlink(target, link);
     }
+}
+
+/// Mounts what the host put beside the root file system at the place where it belongs.
+fn mount_volume(from: &str, to: &str, read_only: bool) {
+    if fs::metadata(from).is_ok_and(|metadata| metadata.is_dir()) {
+        let _ = fs::create_dir_all(to);
+    } else {
+        let _ = std::path::Path::new(to).parent().map(fs::create_dir_all);
+        let _ = fs::OpenOptions::new().create(true).append(true).open(to);
+    }
+    let [source, target] = [from, to].map(|text| CString::new(text).unwrap_or_default());
+    let bind = |flags: libc::c_ulong| {
+        // SAFETY: two NUL-terminated strings; a bind mount has no type and no options.
+        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), std::ptr::null(), flags, std::ptr::null()) }
+    };
+    // A bind mount becomes read-only only by a second call.
+    if bind(libc::MS_BIND) != 0 || (read_only && bind(libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY) != 0) {
+        eprintln!("init: {to}: {}", std::io::Error::last_os_error());
+        finish(125);
+    }
+}
+
+/// Tells the terminal how large it is.
+fn set_size((rows, columns): (u16, u16)) {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: reads a structure of our own.
+    unsafe { libc::ioctl(0, libc::TIOCSWINSZ, &size) };
 }
 
 /// The console without echo or processing: only ^D (end of input) and ^V (take the next byte as it is) mean something.
@@ -249,6 +293,12 @@ fn main() {
     }
     if orders.raw {
         make_raw();
+    }
+    if let Some(size) = orders.terminal {
+        set_size(size);
+    }
+    for (from, to, read_only) in &orders.mounts {
+        mount_volume(from, to, *read_only);
     }
     network::set_up_machine(orders.hostname.as_ref(), orders.address.as_ref(), is_crannog());
     for service in &orders.services {
