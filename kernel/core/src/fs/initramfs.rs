@@ -206,12 +206,24 @@ fn write(source: &mut dyn Source, path: &[u8], content: usize, len: usize) -> Re
     while done < len {
         let n = CHUNK.min(len - done);
         let bytes = source.get(content + done, n)?;
-        let written = object.write(done as u64, &mut UserReader::kernel(bytes))?;
-        if written == 0 {
-            return Err(Errno::ENOSPC.into());
+        // Pages of zeroes become holes: the archive has no other way to say that a file is sparse.
+        let is_hole = |page: &[u8]| page.iter().all(|byte| *byte == 0);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let hole = is_hole(&rest[..rest.len().min(PAGE_SIZE)]);
+            let pages = rest.chunks(PAGE_SIZE).take_while(|page| is_hole(page) == hole).count();
+            let (run, behind) = rest.split_at(rest.len().min(pages * PAGE_SIZE));
+            let at = (done + n - rest.len()) as u64;
+            if !hole && object.write(at, &mut UserReader::kernel(run))? != run.len() {
+                return Err(Errno::ENOSPC.into());
+            }
+            rest = behind;
         }
-        done += written;
+        done += n;
         source.consumed(content + done);
+    }
+    if object.len() < len as u64 {
+        object.truncate(len as u64)?;
     }
     Ok(())
 }
