@@ -18,7 +18,7 @@ static DICE: AtomicU32 = AtomicU32::new(0x2545_f491);
 
 /// Reads the command line's option; a missing or malformed number keeps its default (1, 0, 0, 1), as on Linux.
 pub fn init() {
-    let Some(option) = crate::init::option("failslab") else { return };
+    let Some(option) = crate::command_line::option("failslab") else { return };
     let mut numbers = option.split(',').map(|number| number.trim().parse::<i64>().ok());
     let mut next = |default| numbers.next().flatten().unwrap_or(default);
     INTERVAL.store(next(1).clamp(1, i64::from(u32::MAX)) as u32, Ordering::Relaxed);
