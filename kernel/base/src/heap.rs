@@ -105,6 +105,12 @@ pub fn try_string(text: &str) -> Result<String, NoMemory> {
     Ok(copy)
 }
 
+/// Whether `text` has room for `bytes` more now: who makes a long text stops where it has not.
+pub fn text_room(text: &mut String, bytes: usize) -> bool {
+    text.capacity() - text.len() >= bytes
+        || admit(2 * text.capacity() + bytes).is_ok() && text.try_reserve(bytes).is_ok()
+}
+
 /// Growth of collections that can fail; what was in them stays.
 pub trait TryGrow {
     type Item;

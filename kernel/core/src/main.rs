@@ -48,7 +48,7 @@ pub mod prelude {
     pub use alloc::{boxed::Box, string::String, sync::Arc, sync::Weak, vec::Vec};
     pub use base::addr::{PAGE_SIZE, UserAddr};
     pub use base::errno::{Errno, SysResult};
-    pub use base::heap::{NoMemory, TryGrow, TryVec, admit, try_arc, try_box, try_bytes, try_string};
+    pub use base::heap::{NoMemory, TryGrow, TryVec, admit, text_room, try_arc, try_box, try_bytes, try_string};
     pub use bitflags::bitflags;
 }
 

@@ -298,9 +298,6 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
-/// Blocks of more pages than this leave the reserve alone.
-const MOST_OF_RESERVE: usize = 16;
-
 fn count_large(bytes: i64) {
     USED.fetch_add(bytes, Ordering::Relaxed);
     HELD.fetch_add(bytes, Ordering::Relaxed);
@@ -316,7 +313,8 @@ fn alloc_large(layout: Layout) -> *mut u8 {
         return linear(PhysAddr(phys));
     }
     let pages = layout.size().div_ceil(PAGE_SIZE);
-    if pages > MOST_OF_RESERVE && !frame::has_room(pages) {
+    // One block does not take much of the reserve.
+    if pages > (frame::reserve() / 8).max(16) && !frame::has_room(pages) {
         return null_mut();
     }
     if let Ok(phys) = frame::alloc_run(order, Use::Kernel) {

@@ -158,12 +158,12 @@ impl Epoll {
     }
 
     /// Reserves a number for a new item.
-    fn reserve_index(&self) -> u32 {
+    fn reserve_index(&self) -> Result<u32, NoMemory> {
         let mut spare = None;
         loop {
             let mut ready = self.ready.lock();
             if !ready.slab.is_full() {
-                return ready.slab.insert(None);
+                return Ok(ready.slab.insert(None));
             }
             let capacity = (ready.slab.capacity() * 2).max(4);
             match spare.take() {
@@ -174,11 +174,7 @@ impl Epoll {
                 }
                 None => {
                     drop(ready);
-                    spare = Some((
-                        Vec::with_capacity(capacity),
-                        Vec::with_capacity(capacity),
-                        Vec::with_capacity(capacity),
-                    ));
+                    spare = Some((Vec::with_room(capacity)?, Vec::with_room(capacity)?, Vec::with_room(capacity)?));
                 }
             }
         }
@@ -226,7 +222,9 @@ impl Epoll {
             self.user.epoll_watches.fetch_sub(1, Ordering::Relaxed);
             return Err(Errno::ENOSPC);
         }
-        let index = self.reserve_index();
+        let index = self.reserve_index().inspect_err(|_| {
+            self.user.epoll_watches.fetch_sub(1, Ordering::Relaxed);
+        })?;
         let item = Arc::new(Item {
             epoll: self.clone(),
             file: Arc::downgrade(file),

@@ -308,7 +308,7 @@ impl FileOps for Inotify {
             let mut state = self.state.lock();
             let mut used = 0;
             while let Some(next) = state.queue.front() {
-                if used + next.len() > room {
+                if used + next.len() > room || events.try_room(1).is_err() {
                     break;
                 }
                 used += next.len();
@@ -316,6 +316,7 @@ impl FileOps for Inotify {
             }
             match (events.is_empty(), state.queue.is_empty()) {
                 (false, _) => Some(Ok(())),
+                (true, false) if used + state.queue.front().map_or(0, Queued::len) <= room => Some(Err(Errno::ENOMEM)),
                 (true, false) => Some(Err(Errno::EINVAL)),
                 (true, true) if file.is_nonblocking() => Some(Err(Errno::EAGAIN)),
                 (true, true) => None,
@@ -327,16 +328,16 @@ impl FileOps for Inotify {
             WaitReason::on("inotify_read", file.id),
             &mut take,
         )??;
-        let mut bytes = Vec::new();
+        let mut written = 0;
         for event in &events {
             let len = event.name_len();
             let head = Head { watch: event.watch, mask: event.mask, cookie: event.cookie, len: len as u32 };
-            let end = bytes.len() + event.len();
-            bytes.extend_from_slice(head.as_bytes());
-            bytes.extend_from_slice(&event.name);
-            bytes.resize(end, 0);
+            written += dst.write(head.as_bytes())?;
+            written += dst.write(&event.name)?;
+            // A name's length is rounded up to a head's.
+            written += dst.write(&[0; size_of::<Head>()][..len - event.name.len()])?;
         }
-        dst.write(&bytes)
+        Ok(written)
     }
     fn poll(&self, _file: &OpenFile, table: Option<&mut PollTable<'_>>) -> PollEvents {
         if let Some(table) = table {

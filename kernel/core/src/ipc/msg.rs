@@ -416,8 +416,12 @@ pub fn format_table() -> String {
     let mut out = String::from(
         "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n",
     );
-    let queues: Vec<(i32, Arc<Queue>)> = TABLE.lock().iter().map(|(_, key, queue)| (key, queue.clone())).collect();
+    let queues: Vec<(i32, Arc<Queue>)> =
+        Vec::try_collect(TABLE.lock().iter().map(|(_, key, queue)| (key, queue.clone()))).unwrap_or_default();
     for (key, queue) in queues {
+        if !text_room(&mut out, 256) {
+            break;
+        }
         let ds = describe(&queue, key);
         let _ = writeln!(
             out,

@@ -548,8 +548,12 @@ pub(super) fn on_exit(task: &Task) {
 pub fn format_table() -> String {
     let mut out =
         String::from("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n");
-    let sets: Vec<(i32, Arc<Set>)> = TABLE.lock().iter().map(|(_, key, set)| (key, set.clone())).collect();
+    let sets: Vec<(i32, Arc<Set>)> =
+        Vec::try_collect(TABLE.lock().iter().map(|(_, key, set)| (key, set.clone()))).unwrap_or_default();
     for (key, set) in sets {
+        if !text_room(&mut out, 256) {
+            break;
+        }
         let ds = describe(&set, key);
         let _ = writeln!(
             out,

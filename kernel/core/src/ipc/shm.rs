@@ -562,8 +562,11 @@ pub fn format_table() -> String {
         "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n",
     );
     let segments: Vec<(i32, Arc<Segment>)> =
-        TABLE.lock().iter().map(|(_, key, segment)| (key, segment.clone())).collect();
+        Vec::try_collect(TABLE.lock().iter().map(|(_, key, segment)| (key, segment.clone()))).unwrap_or_default();
     for (key, segment) in segments {
+        if !text_room(&mut out, 256) {
+            break;
+        }
         let ds = describe(&segment, key);
         let _ = writeln!(
             out,

@@ -495,11 +495,15 @@ fn release(file: &OpenFile, owner: Owner) {
 
 /// /proc/locks.
 pub fn format_locks() -> String {
-    let all: Vec<Arc<Locks>> = TABLE.lock().iter().flat_map(|table| table.values().cloned()).collect();
+    let all: Vec<Arc<Locks>> =
+        Vec::try_collect(TABLE.lock().iter().flat_map(|table| table.values().cloned())).unwrap_or_default();
     let mut out = String::new();
     let mut number = 0;
     let mut line = |kind: &str, exclusive: bool, pid: i64, place: (u64, u64), start: u64, end: u64| {
         number += 1;
+        if !text_room(&mut out, 256) {
+            return;
+        }
         let access = if exclusive { "WRITE" } else { "READ " };
         let end = if end == TO_END { String::from("EOF") } else { alloc::format!("{end}") };
         let (major, minor) = (base::device::major(place.0), base::device::minor(place.0));
@@ -512,7 +516,8 @@ pub fn format_locks() -> String {
     for locks in all {
         let (ranges, flocks, place) = {
             let state = locks.state.lock();
-            (state.ranges.clone(), state.flocks.clone(), state.place)
+            let ranges = Vec::try_collect(state.ranges.iter().copied()).unwrap_or_default();
+            (ranges, state.flocks.clone(), state.place)
         };
         for range in ranges {
             let (kind, pid) = match range.owner {

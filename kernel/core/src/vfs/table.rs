@@ -216,19 +216,16 @@ impl FdTable {
     pub fn close_all(&self) {
         self.close_between(0, u32::MAX);
     }
-    /// A snapshot of (fd, file, flags), for /proc/PID/fd.
-    pub fn snapshot(&self) -> Vec<(i32, Arc<OpenFile>, FdFlags)> {
-        let mut out = Vec::with_capacity(self.slots.lock().count());
+    /// The descriptors in use, for /proc/PID/fd.
+    pub fn numbers(&self) -> Result<Vec<i32>, NoMemory> {
+        let mut out = Vec::with_room(self.slots.lock().count())?;
         let slots = self.slots.lock();
         let mut at = 0;
         while let Some(fd) = slots.next_used(at) {
-            if let Some(file) = slots.get(fd) {
-                let flags = if slots.is_cloexec(fd) { FdFlags::CLOEXEC } else { FdFlags::empty() };
-                out.push((fd as i32, file.clone(), flags));
-            }
+            out.try_push(fd as i32)?;
             at = fd + 1;
         }
-        out
+        Ok(out)
     }
     /// Runs `f` on each open file under the table's lock: it must be short and may not sleep.
     pub fn for_each(&self, mut f: impl FnMut(&Arc<OpenFile>)) {

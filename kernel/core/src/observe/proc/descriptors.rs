@@ -65,8 +65,17 @@ impl Directory for Descriptors {
         }
         let Ok(task) = self.subject.task() else { return Vec::new() };
         let kind = if self.info == Info::Link { FileType::Symlink } else { FileType::Regular };
-        let files = task.files.get().snapshot();
-        files.iter().map(|(fd, ..)| Listed { position: *fd as u64, name: alloc::format!("{fd}"), kind }).collect()
+        // As much of it as there is memory for.
+        let numbers = task.files.get().numbers().unwrap_or_default();
+        let mut list = Vec::with_room(numbers.len()).unwrap_or_default();
+        for fd in numbers {
+            if admit(64).is_err()
+                || list.try_push(Listed { position: fd as u64, name: alloc::format!("{fd}"), kind }).is_err()
+            {
+                break;
+            }
+        }
+        list
     }
 }
 

@@ -78,11 +78,16 @@ impl Directory for Root {
                 kind: entry.kind(),
             })
             .collect();
-        list.extend(all_processes().iter().filter(|process| process.pid != 0).map(|process| Listed {
-            position: FIRST_PROCESS + process.pid as u64,
-            name: alloc::format!("{}", process.pid),
-            kind: FileType::Directory,
-        }));
+        tree::for_each_process(|process| {
+            // As many of them as there is memory for.
+            if admit(64).is_ok() && list.try_room(1).is_ok() {
+                list.push(Listed {
+                    position: FIRST_PROCESS + process.pid as u64,
+                    name: alloc::format!("{}", process.pid),
+                    kind: FileType::Directory,
+                });
+            }
+        });
         list
     }
 }
