@@ -130,7 +130,8 @@ fn page_slot(object: &MemObject, offset: u64, max: usize) -> Result<Option<Slot<
 
 fn read_slot(input: &OpenFile, offset: u64, max: usize) -> Result<Option<Slot<Frame>>, Errno> {
     let page = crate::mm::oom::alloc_uninit()?;
-    let mut bytes = alloc::vec![0u8; PAGE_SIZE.min(max)];
+    let mut bytes = Vec::new();
+    bytes.try_resize(PAGE_SIZE.min(max), 0u8)?;
     let len = input.read_at(offset, &mut bytes)?;
     if len == 0 {
         return Ok(None);
@@ -169,7 +170,8 @@ fn reading<R>(pipe: &Pipe, change: impl FnOnce(&mut Buffer) -> R) -> R {
 
 /// Moves up to `count` bytes out of the pipe into a file at `start` (or wherever a stream puts them).
 pub fn pipe_to_file(from: &Pipe, output: &OpenFile, start: u64, count: usize, mode: Mode) -> SysResult {
-    let mut bytes = alloc::vec![0u8; PAGE_SIZE];
+    let mut bytes = Vec::new();
+    bytes.try_resize(PAGE_SIZE, 0u8)?;
     let mut done = 0;
     while done < count {
         if done == 0 && !wait_for_bytes(from, mode)? {

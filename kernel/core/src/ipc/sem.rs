@@ -133,6 +133,7 @@ impl Waiter for Waiting {
 #[inline(always)]
 fn with_adjustments<R>(list: Option<&UndoList>, set: i32, count: usize, f: impl FnOnce(&mut [i16]) -> R) -> R {
     match list {
+        // Infallible: `prepare` has made them; only a set removed meanwhile has lost them.
         Some(list) => f(list.adjust.lock().entry(set).or_insert_with(|| alloc::vec![0; count])),
         None => f(&mut []),
     }

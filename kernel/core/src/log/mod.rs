@@ -84,6 +84,7 @@ pub fn log(level: Level, args: fmt::Arguments<'_>) {
     let bytes = &line.bytes[..line.len + 1];
     let mut ring = RING.lock();
     if ring.capacity() == 0 {
+        // Infallible: once, at boot.
         ring.reserve_exact(RING_BYTES);
     }
     while ring.len() + bytes.len() > RING_BYTES {

@@ -27,10 +27,12 @@ pub(super) fn is_present() -> bool {
 
 pub(super) fn set_port(uart: Box<dyn Uart>, irq: Irq, trigger: Trigger) {
     PORT.call_once(|| {
+        // Infallible: once, at boot.
         let mut held = Vec::with_capacity(64);
         hal::early::take_input(|bytes| held.extend_from_slice(bytes));
         IrqSpinLock::new(Port {
             uart,
+            // Infallible: once, at boot.
             tx: VecDeque::with_capacity(TX_LIMIT),
             irq: (irq, trigger),
             held,

@@ -169,7 +169,7 @@ pub fn sys_futex_waitv(waiters: UserAddr, nr: u32, flags: u32, timeout: UserAddr
         deadline(timeout, clockid == clock::REALTIME, true)?
     };
     let raw = UserPtr::<FutexWaitv>::new(waiters).read_vec(nr as usize)?;
-    let mut entries = Vec::with_capacity(raw.len());
+    let mut entries = Vec::with_room(raw.len())?;
     for entry in raw {
         if entry.flags & !(PRIVATE_FLAG | FUTEX_32) != 0 || entry.flags & FUTEX_32 == 0 || entry.reserved != 0 {
             return Err(Errno::EINVAL);

@@ -30,7 +30,8 @@ fn read_name(name: UserAddr, len: i32) -> Result<Vec<u8>, Errno> {
     if !(0..NAME_BYTES as i32).contains(&len) {
         return Err(Errno::EINVAL);
     }
-    let mut bytes = vec![0; len as usize];
+    let mut bytes = Vec::new();
+    bytes.try_resize(len as usize, 0)?;
     hal::user::copy_from_user(&mut bytes, name)?;
     Ok(bytes)
 }
@@ -179,5 +180,3 @@ fn restart() -> ! {
     crate::machine::console::flush();
     hal::power::reset(0)
 }
-
-use alloc::vec;

@@ -52,6 +52,7 @@ const HEADER: usize = 24;
 impl Record {
     fn new(kind: Kind, call: u16, words: &[u64]) -> Self {
         let task = current();
+        // Infallible: the words of one call; the ring they go to is bounded.
         let mut bytes = Vec::with_capacity(HEADER + 8 * words.len());
         bytes.extend([0, 0, 0, 0, kind as u8, 0]);
         bytes.extend(call.to_le_bytes());

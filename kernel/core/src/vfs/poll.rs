@@ -229,9 +229,13 @@ impl Listeners {
                 None => {
                     drop(entries);
                     spare = Some((
+                        // Infallible: a place for each waiter, who has a kernel stack, or epoll item, which was admitted.
                         Vec::with_capacity(capacity),
+                        // Infallible: a place for each waiter, who has a kernel stack, or epoll item, which was admitted.
                         Vec::with_capacity(capacity),
+                        // Infallible: a place for each waiter, who has a kernel stack, or epoll item, which was admitted.
                         Vec::with_capacity(capacity),
+                        // Infallible: a place for each waiter, who has a kernel stack, or epoll item, which was admitted.
                         Vec::with_capacity(capacity),
                     ));
                 }

@@ -30,6 +30,7 @@ pub fn tty() -> Option<&'static Arc<Tty>> {
 pub fn init() {
     let window = WinSize { rows: 24, columns: 80, x_pixels: 0, y_pixels: 0 };
     CONSOLE.call_once(|| Tty::new(open::DEV_SERIAL, Port::Console, Termios::new(cflag::B115200, 115_200), window));
+    // Infallible: once, at boot.
     RECEIVED.lock().reserve_exact(RING);
     crate::process::spawn_kernel_thread("console", serve);
     device::set_input_sink(received);

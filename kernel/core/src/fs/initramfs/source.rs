@@ -63,6 +63,7 @@ impl<'a> Gzip<'a> {
             raw,
             at,
             state: Box::default(),
+            // Infallible: once, at boot.
             ring: vec![0; RING_BYTES],
             position: 0,
             window: Vec::new(),

@@ -367,7 +367,7 @@ pub(crate) struct WaitEntry {
 
 /// FUTEX_WAITV: waits on all; answers the index of one that was woken.
 pub(crate) fn wait_many(entries: &[WaitEntry], deadline: Deadline) -> Result<usize, Errno> {
-    let mut places: Vec<Arc<Place>> = Vec::with_capacity(entries.len());
+    let mut places: Vec<Arc<Place>> = Vec::with_room(entries.len())?;
     let release = |places: &[Arc<Place>]| -> Option<usize> {
         // Every waiter must leave; a wake of any of them counts.
         let mut woken = None;

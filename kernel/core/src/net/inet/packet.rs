@@ -26,8 +26,14 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// One of `len` bytes, zeroed.
+    /// One of `len` bytes that a program asked for, zeroed: ENOMEM.
+    pub fn try_new(len: usize) -> Result<Self, NoMemory> {
+        admit(LINK_ROOM + len)?;
+        Ok(Self::new(len))
+    }
+    /// One of `len` bytes of the kernel's own, zeroed.
     pub fn new(len: usize) -> Self {
+        // Infallible: at most a packet of 64 KiB; programs' are admitted.
         Self { buffer: alloc::vec![0; LINK_ROOM + len], ..Self::default() }
     }
     /// The IP packet.

@@ -196,7 +196,7 @@ impl RawSocket {
             build::icmp_sum(&mut bytes, source, target.ip);
         }
         let head = build::ip_header_len(source);
-        let mut packet = Packet::new(head + bytes.len());
+        let mut packet = Packet::try_new(head + bytes.len())?;
         packet.bytes_mut()[head..].copy_from_slice(&bytes);
         let ip = Ip {
             src: source,

@@ -50,6 +50,7 @@ pub struct Builder(Vec<u8>);
 
 impl Builder {
     pub fn new(kind: u16, flags: u16, sequence: u32, port: u32, body: &[u8]) -> Self {
+        // Infallible: one message; a reply of many is admitted as it grows.
         let mut bytes = Vec::with_capacity(256);
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&kind.to_ne_bytes());

@@ -150,6 +150,7 @@ fn route() -> String {
 
 fn ipv6_route() -> String {
     let mut text = String::new();
+    // Infallible: 32 bytes.
     let none = "0".repeat(32);
     for route in iface::routes().iter().filter(|route| route.destination.is_ipv6()) {
         let flags = RTF_UP | if route.gateway.is_some() { RTF_GATEWAY } else { 0 };

@@ -40,6 +40,7 @@ fn seed(name: &Name, sequence: u32, slot: u64, size: usize) -> u64 {
 /// The SYN as far as it is remembered.
 fn remembered(name: &Name, sequence: u32, size: usize) -> Vec<u8> {
     let head = build::ip_header_len(name.local.0);
+    // Infallible: a header.
     let mut bytes = vec![0; head + 24];
     let ip = Ip {
         src: name.remote.0,

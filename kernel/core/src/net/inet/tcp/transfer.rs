@@ -174,7 +174,12 @@ impl Tcp {
                         }
                     } else if wanted != 0 {
                         while moved < wanted && !fault {
-                            let n = copy_at(tcp, at, &mut chunk[..(wanted - moved).min(2048)]);
+                            let Ok(n) = copy_at(tcp, at, &mut chunk[..(wanted - moved).min(2048)]) else {
+                                if moved == 0 {
+                                    return Some(Step::Err(Errno::ENOMEM));
+                                }
+                                break;
+                            };
                             if n == 0 {
                                 break;
                             }
@@ -330,9 +335,19 @@ fn peek_at<'a>(
 }
 
 /// Copies bytes from `at` on out of the ring without taking them.
-fn copy_at(tcp: &mut smoltcp::socket::tcp::Socket<'static>, at: usize, out: &mut [u8]) -> usize {
-    let mut whole = alloc::vec![0; at + out.len()];
+fn copy_at(tcp: &mut smoltcp::socket::tcp::Socket<'static>, at: usize, out: &mut [u8]) -> Result<usize, NoMemory> {
+    let end = (at + out.len()).min(tcp.recv_queue());
+    // What lies before the ring's end needs no copy of all that comes before it.
+    if let Ok(bytes) = tcp.peek(end)
+        && bytes.len() > at
+    {
+        let n = bytes.len() - at;
+        out[..n].copy_from_slice(&bytes[at..]);
+        return Ok(n);
+    }
+    let mut whole = Vec::new();
+    whole.try_resize(end, 0)?;
     let n = tcp.peek_slice(&mut whole).unwrap_or(0).saturating_sub(at);
     out[..n].copy_from_slice(&whole[at..at + n]);
-    n
+    Ok(n)
 }

@@ -52,7 +52,7 @@ impl UdpSocket {
         let mut rest = bytes;
         loop {
             let (part, left) = rest.split_at(rest.len().min(segment_bytes));
-            let mut packet = Packet::new(head + part.len());
+            let mut packet = Packet::try_new(head + part.len())?;
             packet.bytes_mut()[head..].copy_from_slice(part);
             self.finish(packet, target, source, interface, chosen)?;
             rest = left;

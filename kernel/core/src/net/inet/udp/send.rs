@@ -90,7 +90,7 @@ impl UdpSocket {
             return Ok(len);
         }
         let head = build::ip_header_len(source);
-        let mut packet = Packet::new(head + 8 + len);
+        let mut packet = Packet::try_new(head + 8 + len)?;
         let copied = if len == 0 { 0 } else { src.read(&mut packet.bytes_mut()[head + 8..])? };
         if copied < len {
             return Err(Errno::EFAULT);
@@ -194,7 +194,7 @@ impl UdpSocket {
         let interface = self.default_interface(target.ip);
         let source = self.source(target.ip, interface, None, local)?;
         let head = build::ip_header_len(source);
-        let mut packet = Packet::new(head + 8 + bytes.len());
+        let mut packet = Packet::try_new(head + 8 + bytes.len())?;
         packet.bytes_mut()[head + 8..].copy_from_slice(bytes);
         self.finish(packet, target, source, interface, &SendControl::default())
     }
