@@ -175,6 +175,118 @@ pub trait NetDevice: Send + Sync {
     fn stats(&self) -> NetStats;
 }
 
+/// Bytes of the sectors that all block devices are addressed in, whatever their own blocks are.
+pub const SECTOR_BYTES: u32 = 512;
+
+/// What a disk is and can do. All limits are the device's own; each is at least 1 where the operation exists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BlockInfo {
+    /// Size now, in sectors of 512 bytes: it may change ([`BlockEvents::config`]).
+    pub nr_sectors: u64,
+    /// The unit of reading and writing, and the one that a write cannot tear; both in bytes, at least 512.
+    pub logical_bytes: u32,
+    pub physical_bytes: u32,
+    /// What the device likes to be read and written in (0: it does not say), in bytes.
+    pub io_min_bytes: u32,
+    pub io_opt_bytes: u32,
+    pub is_read_only: bool,
+    /// What was written may be lost with the power until [`BlockOp::Flush`].
+    pub has_write_cache: bool,
+    /// [`BlockOp::Write`] takes `fua`.
+    pub has_fua: bool,
+    /// The longest discard and write-zeroes, in sectors; 0: it cannot.
+    pub max_discard_sectors: u32,
+    pub max_zeroes_sectors: u32,
+    /// Discarding works in units of so many sectors.
+    pub discard_align_sectors: u32,
+    /// Segments of a request, and bytes of each.
+    pub max_segments: u16,
+    pub max_segment_bytes: u32,
+    pub nr_queues: u16,
+    /// Tags of each queue: 0 to `depth - 1`, at most 64.
+    pub depth: u16,
+}
+
+/// What a disk is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockOp {
+    Read,
+    /// `fua`: done means that it survives the power, where the device can ([`BlockInfo::has_fua`]).
+    Write {
+        fua: bool,
+    },
+    /// What was done before survives the power.
+    Flush,
+    /// The content of the sectors does not matter any more.
+    Discard,
+    /// The sectors shall read as zeroes; `may_unmap`: their room may be given back.
+    WriteZeroes {
+        may_unmap: bool,
+    },
+    /// The device's serial number, up to 20 bytes, into one segment of 20.
+    Identify,
+}
+
+/// Memory of a request, as the device addresses it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    pub phys: u64,
+    pub len_bytes: u32,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlockError {
+    /// The device says that it failed.
+    Io,
+    /// The device cannot do this.
+    Unsupported,
+    /// The device is there no more, or was given up because it broke the rules.
+    Gone,
+}
+
+/// Why an interrupt came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BlockEvents {
+    /// Requests may be done: take them.
+    pub queue: bool,
+    /// Size or another property changed: read [`BlockDevice::info`] again.
+    pub config: bool,
+}
+
+/// A disk. Methods lock inside (each queue its own lock, interrupt-safe) and may be called on any CPU, with interrupts masked or
+/// not; none sleeps. The caller keeps a request's memory in place until [`BlockDevice::complete`] has named its tag.
+pub trait BlockDevice: Send + Sync {
+    fn info(&self) -> BlockInfo;
+    /// Puts request `tag`, which must not be in the queue already, into `queue`; the device hears of it by `commit`.
+    /// `nr_sectors` is the length for operations without segments; the others' is that of their segments.
+    ///
+    /// # Errors
+    /// The request was not taken, nothing will be heard of it: [`BlockError::Unsupported`] when the device cannot do it (or it
+    /// is beyond the limits of [`BlockInfo`]), [`BlockError::Gone`].
+    fn submit(
+        &self,
+        queue: usize,
+        tag: u16,
+        op: BlockOp,
+        sector: u64,
+        nr_sectors: u32,
+        segments: &[Segment],
+    ) -> Result<(), BlockError>;
+    /// Tells the device of what was submitted.
+    fn commit(&self, queue: usize);
+    /// Names the requests of `queue` that are done; of a device that is gone, all of them.
+    fn complete(&self, queue: usize, done: &mut dyn FnMut(u16, Result<(), BlockError>));
+    /// Clears what raised the interrupt and says what it was; called in the handler.
+    fn acknowledge(&self) -> BlockEvents;
+    /// Asks for an interrupt at the next finished request of `queue`; true: some are already, complete them.
+    fn enable_interrupt(&self, queue: usize) -> bool;
+    /// Gives the device up: it touches no memory any more, and all of its requests are [`BlockError::Gone`] from now on.
+    fn shut(&self);
+    /// Whether it was given up.
+    fn is_gone(&self) -> bool;
+}
+
 /// What ends or restarts the machine where there is no PSCI. The methods may return: it takes effect a little later, if at all.
 pub trait PowerControl: Sync {
     fn off(&self);

@@ -119,6 +119,10 @@ impl Bus for TransportBus {
         self.transport.lock().set_status(DeviceStatus::FAILED);
     }
 
+    fn needs_reset(&self) -> bool {
+        self.transport.lock().get_status().contains(DeviceStatus::DEVICE_NEEDS_RESET)
+    }
+
     fn notify(&self, queue: u16) {
         match &self.hot {
             Hot::Mmio(registers) => registers.QueueNotify.set(u32::from(queue)),

@@ -1,8 +1,9 @@
 //! Virtio devices: virtio-drivers' transports (mmio and PCI) under a device layer of our own.
 //!
-//! [`queue::Bus`] is what a device driver sees of its transport (virtio-mmio, [`pci`]); [`queue`] the virtqueue; [`net`] the network card;
-//! [`rng`] the entropy source. Only modern devices (VERSION_1): QEMU's `virtio-mmio.force-legacy=false`.
+//! [`queue::Bus`] is what a device driver sees of its transport (virtio-mmio, [`pci`]); [`queue`] the virtqueue; [`net`] the network
+//! card; [`blk`] the disk; [`rng`] the entropy source. Only modern devices (VERSION_1): QEMU's `virtio-mmio.force-legacy=false`.
 
+pub mod blk;
 pub mod bus;
 #[cfg(test)]
 mod model;
@@ -15,9 +16,11 @@ pub use queue::Layout;
 
 /// Device numbers (virtio 1.2, 5).
 pub const NETWORK: u32 = 1;
+pub const BLOCK: u32 = 2;
 pub const ENTROPY: u32 = 4;
 
 /// Features of every device (6).
+pub const INDIRECT_DESC: u64 = 1 << 28;
 pub const EVENT_IDX: u64 = 1 << 29;
 pub const VERSION_1: u64 = 1 << 32;
 
@@ -58,6 +61,8 @@ pub trait Bus: Send + Sync {
     fn start(&self);
     /// Gives the device up.
     fn fail(&self);
+    /// Whether the device says that it cannot go on, or is there no more.
+    fn needs_reset(&self) -> bool;
     /// Tells the device that there is something in `queue`.
     fn notify(&self, queue: u16);
     /// Clears the interrupt and says what it was.
@@ -68,17 +73,29 @@ pub trait Bus: Send + Sync {
     fn config_generation(&self) -> u32;
 }
 
-/// Two bytes of configuration, read until they belong together (a device that never settles gets its last word).
-pub fn config_u16(bus: &dyn Bus, offset: usize) -> u16 {
-    let mut value = 0;
+/// `N` bytes of configuration, read until they belong together (a device that never settles gets its last word).
+fn config<const N: usize>(bus: &dyn Bus, offset: usize) -> [u8; N] {
+    let mut value = [0; N];
     for _ in 0..16 {
         let before = bus.config_generation();
-        value = u16::from_le_bytes([bus.config(offset), bus.config(offset + 1)]);
+        value = core::array::from_fn(|index| bus.config(offset + index));
         if bus.config_generation() == before {
             break;
         }
     }
     value
+}
+
+pub fn config_u16(bus: &dyn Bus, offset: usize) -> u16 {
+    u16::from_le_bytes(config(bus, offset))
+}
+
+pub fn config_u32(bus: &dyn Bus, offset: usize) -> u32 {
+    u32::from_le_bytes(config(bus, offset))
+}
+
+pub fn config_u64(bus: &dyn Bus, offset: usize) -> u64 {
+    u64::from_le_bytes(config(bus, offset))
 }
 
 /// Resets the device and agrees on VERSION_1 and those of `wanted` that `choose` keeps of what is offered.

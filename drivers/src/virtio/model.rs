@@ -31,6 +31,12 @@ pub struct State {
     pub control: Option<u16>,
     pub refuses: bool,
     pub questions: Vec<Vec<u8>>,
+    /// Entries of a queue (0: 8), and how many queues there are (0: two).
+    pub queue_size: u16,
+    pub nr_queues: u16,
+    pub needs_reset: bool,
+    /// How often the driver reset the device.
+    pub resets: u32,
 }
 
 /// Shared by the driver (as its `Bus`) and the test (as the device's hands).
@@ -82,6 +88,32 @@ impl Model {
         let low = u64::from(u32_at(descriptor).load(Ordering::Relaxed));
         let high = u64::from(u32_at(descriptor + 4).load(Ordering::Relaxed));
         Some((u32::from(number), high << 32 | low, u32_at(descriptor + 8).load(Ordering::Relaxed)))
+    }
+
+    /// Takes a chain, wherever its descriptors are: its number and its pieces (address, bytes, whether they are to be written).
+    pub fn take_chain(&self, queue: u16) -> Option<(u32, Vec<(u64, u32, bool)>)> {
+        let (number, address, len) = self.take(queue)?;
+        let ring = self.ring(queue);
+        let flags = |table: u64, index: u64| u32_at(table + 16 * index + 12).load(Ordering::Relaxed);
+        let (table, mut index, end) = if flags(ring.layout.descriptors, number.into()) & 4 != 0 {
+            assert!(self.0.lock().unwrap().accepted & super::INDIRECT_DESC != 0);
+            (address, 0, u64::from(len / 16))
+        } else {
+            (ring.layout.descriptors, u64::from(number), u64::from(ring.size))
+        };
+        let mut pieces = Vec::new();
+        loop {
+            assert!(index < end, "a chain beyond its table");
+            let at = table + 16 * index;
+            let address =
+                u64::from(u32_at(at).load(Ordering::Relaxed)) | u64::from(u32_at(at + 4).load(Ordering::Relaxed)) << 32;
+            let flags = flags(table, index);
+            pieces.push((address, u32_at(at + 8).load(Ordering::Relaxed), flags & 2 != 0));
+            if flags & 1 == 0 {
+                return Some((number, pieces));
+            }
+            index = u64::from(flags >> 16);
+        }
     }
 
     /// Puts used entries into the ring and shows them at once; raises an interrupt when the driver wants one.
@@ -161,7 +193,9 @@ impl Bus for ModelBus {
         super::NETWORK
     }
     fn begin(&self) -> u64 {
-        self.0.0.lock().unwrap().features
+        let mut state = self.0.0.lock().unwrap();
+        state.resets += 1;
+        state.features
     }
     fn accept(&self, features: u64) -> bool {
         let mut state = self.0.0.lock().unwrap();
@@ -169,7 +203,13 @@ impl Bus for ModelBus {
         features & !state.features == 0
     }
     fn max_queue_size(&self, queue: u16) -> u16 {
-        if queue < 2 || self.0.0.lock().unwrap().control.is_some_and(|control| queue <= control) { 8 } else { 0 }
+        let state = self.0.0.lock().unwrap();
+        let there = queue < state.nr_queues.max(2) || state.control.is_some_and(|control| queue <= control);
+        match there {
+            true if state.queue_size == 0 => 8,
+            true => state.queue_size,
+            false => 0,
+        }
     }
     fn set_queue(&self, queue: u16, size: u16, layout: Layout) {
         self.0.keep(queue, Ring { layout, size, taken: 0, given: 0 });
@@ -179,6 +219,9 @@ impl Bus for ModelBus {
     }
     fn fail(&self) {
         self.0.0.lock().unwrap().failed = true;
+    }
+    fn needs_reset(&self) -> bool {
+        self.0.0.lock().unwrap().needs_reset
     }
     fn notify(&self, queue: u16) {
         let is_question = {

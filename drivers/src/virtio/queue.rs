@@ -1,11 +1,11 @@
-//! A split virtqueue (virtio 1.2, 2.7) of single-buffer requests, or of one question and its answer at a time.
+//! A split virtqueue (virtio 1.2, 2.7) of single-buffer requests, of chains, or of one question and its answer at a time.
 //!
 //! Our own, and not virtio-drivers' `VirtQueue`: that one (0.13) neither moves `used_event` when interrupts are not wanted nor
 //! compares `avail_event` across the wrap of the 16-bit index, which stalls a queue after 65,536 frames.
 //!
-//! A request is one descriptor whose buffer belongs to it for ever: the descriptor's number names both. The device may write
-//! anything anywhere in this memory: what comes back is checked against our own record, and a queue whose device breaks the
-//! rules is shut for good.
+//! A request's first descriptor names it. Of a single-buffer request the buffer belongs to it for ever; a chain has the
+//! descriptors after the first, or a table of its own (indirect descriptors). The device may write anything anywhere in this
+//! memory: what comes back is checked against our own record, and a queue whose device breaks the rules is shut for good.
 
 use super::{Bus, Error};
 use crate::dma::{Dma, DmaSource};
@@ -13,9 +13,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
-const DESCRIPTOR_BYTES: usize = 16;
+pub const DESCRIPTOR_BYTES: usize = 16;
 const FLAG_NEXT: u32 = 1;
 const FLAG_DEVICE_WRITES: u32 = 2;
+const FLAG_INDIRECT: u32 = 4;
 const AVAIL_NO_INTERRUPT: u16 = 1;
 const USED_NO_NOTIFY: u16 = 1;
 
@@ -26,6 +27,28 @@ pub struct Layout {
     pub(super) descriptors: u64,
     pub(super) avail: u64,
     pub(super) used: u64,
+}
+
+/// A piece of a chain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    pub phys: u64,
+    pub len_bytes: u32,
+    pub device_writes: bool,
+}
+
+/// Writes a chain of descriptors at `at` in `memory`; `first` is the number of the first of them among those of its table.
+fn write_chain(memory: &Dma, at: usize, first: usize, pieces: &mut dyn ExactSizeIterator<Item = Piece>) {
+    let mut left = pieces.len();
+    for (index, piece) in pieces.enumerate() {
+        left -= 1;
+        let at = at + DESCRIPTOR_BYTES * index;
+        let next = if left > 0 { FLAG_NEXT | ((first + index + 1) as u32) << 16 } else { 0 };
+        let flags = if piece.device_writes { FLAG_DEVICE_WRITES } else { 0 };
+        memory.set_u64(at, piece.phys);
+        memory.u32(at + 8).store(piece.len_bytes, Ordering::Relaxed);
+        memory.u32(at + 12).store(flags | next, Ordering::Relaxed);
+    }
 }
 
 /// Offsets of the parts for a queue of `size`: avail, used, total bytes.
@@ -97,17 +120,48 @@ impl Queue {
 
     /// Lends the device `len` bytes at `phys` as request `number`, which must not be lent already.
     pub fn post(&mut self, number: u16, phys: u64, len: u32, device_writes: bool) {
-        let lent = &mut self.lent[usize::from(number)];
-        assert!(lent.is_none(), "a buffer lent twice");
-        *lent = Some(len);
-        self.nr_lent += 1;
         let at = DESCRIPTOR_BYTES * usize::from(number);
         self.memory.set_u64(at, phys);
         self.memory.u32(at + 8).store(len, Ordering::Relaxed);
         self.memory.u32(at + 12).store(if device_writes { FLAG_DEVICE_WRITES } else { 0 }, Ordering::Relaxed);
+        self.offer(number, len);
+    }
+
+    /// Notes request `number` as lent, with room for `len` bytes that the device writes, and puts it into the avail ring.
+    fn offer(&mut self, number: u16, len: u32) {
+        let lent = &mut self.lent[usize::from(number)];
+        assert!(lent.is_none(), "a buffer lent twice");
+        *lent = Some(len);
+        self.nr_lent += 1;
         let slot = usize::from(self.posted & (self.size - 1));
         self.memory.u16(self.avail + 4 + 2 * slot).store(number, Ordering::Relaxed);
         self.posted = self.posted.wrapping_add(1);
+    }
+
+    /// Lends the device a chain as request `number`, in the descriptors from `number` on: the caller keeps them free for it.
+    /// Panics when they are not in the queue.
+    pub fn post_chain(&mut self, number: u16, pieces: &mut dyn ExactSizeIterator<Item = Piece>) {
+        let first = usize::from(number);
+        assert!(pieces.len() > 0 && first + pieces.len() <= usize::from(self.size), "a chain beyond the queue");
+        write_chain(&self.memory, DESCRIPTOR_BYTES * first, first, pieces);
+        self.offer(number, u32::MAX);
+    }
+
+    /// Lends the device a chain as request `number`, in a table of its own at `at` in `table` (indirect descriptors).
+    pub fn post_indirect(
+        &mut self,
+        number: u16,
+        table: &Dma,
+        at: usize,
+        pieces: &mut dyn ExactSizeIterator<Item = Piece>,
+    ) {
+        let bytes = DESCRIPTOR_BYTES * pieces.len();
+        write_chain(table, at, 0, pieces);
+        let descriptor = DESCRIPTOR_BYTES * usize::from(number);
+        self.memory.set_u64(descriptor, table.phys(at));
+        self.memory.u32(descriptor + 8).store(bytes as u32, Ordering::Relaxed);
+        self.memory.u32(descriptor + 12).store(FLAG_INDIRECT, Ordering::Relaxed);
+        self.offer(number, u32::MAX);
     }
 
     /// Lends the device a question and room for its answer (address and bytes of each) as request 0 of a queue on which nothing
