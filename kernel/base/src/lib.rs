@@ -26,6 +26,7 @@ pub mod mqueue;
 pub mod net;
 pub mod path;
 pub mod pending;
+pub mod partition;
 pub mod priority;
 pub mod radix;
 pub mod ring;
