@@ -134,7 +134,7 @@ fn import_iovec(iov: UserPtr<IoVec>, count: usize) -> Result<(Segments, usize), 
         if entry.len > i64::MAX as u64 {
             return Err(Errno::EINVAL);
         }
-        let base = UserAddr(entry.base).untagged();
+        let base = hal::user::accessible(UserAddr(entry.base));
         if entry.len != 0 && !base.range_ok(entry.len as usize) {
             return Err(Errno::EFAULT);
         }
@@ -178,7 +178,7 @@ fn each_segment(
 /// EFAULT when it is not in the user half.
 #[inline]
 fn one_buffer(addr: UserAddr, len: usize) -> Result<(UserAddr, usize), Errno> {
-    let addr = addr.untagged();
+    let addr = hal::user::accessible(addr);
     if addr.range_ok(len) { Ok((addr, len.min(MAX_RW_COUNT))) } else { Err(Errno::EFAULT) }
 }
 

@@ -15,7 +15,7 @@ use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::*;
 use base::addr::UserAddr;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use spin::Mutex;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -136,6 +136,8 @@ pub struct KernelThread {
     fp_loads: AtomicU8,
     /// TPIDR_EL0, the user's thread pointer, while the thread is not running.
     pointer: AtomicU64,
+    /// The thread's system calls take tagged addresses (PR_SET_TAGGED_ADDR_CTRL).
+    tags: AtomicBool,
     stack: Option<Stack>,
     /// Bounds of the stack in use, for backtraces.
     bounds: (u64, u64),
@@ -189,6 +191,7 @@ impl KernelThread {
             fp: AtomicPtr::new(core::ptr::null_mut()),
             fp_loads: AtomicU8::new(0),
             pointer: AtomicU64::new(TPIDR_EL0.get()),
+            tags: AtomicBool::new(false),
             bounds: (stack.bottom(), top),
             stack: Some(stack),
         })
@@ -206,6 +209,7 @@ impl KernelThread {
             fp: AtomicPtr::new(core::ptr::null_mut()),
             fp_loads: AtomicU8::new(0),
             pointer: AtomicU64::new(0),
+            tags: AtomicBool::new(false),
             stack: None,
             bounds: (bottom, bottom + KERNEL_STACK_BYTES as u64),
         }
@@ -246,6 +250,13 @@ impl KernelThread {
         unsafe { place.write(state) };
         self.fp.store(place, Ordering::Release);
         place
+    }
+    /// Whether the thread's system calls take tagged addresses: another thread's is for its creator and for who shows it.
+    pub fn takes_tags(&self) -> bool {
+        self.tags.load(Ordering::Relaxed)
+    }
+    pub fn set_takes_tags(&self, on: bool) {
+        self.tags.store(on, Ordering::Relaxed);
     }
 
     /// Sets TPIDR_EL0 of this not-yet-run thread (CLONE_SETTLS).
@@ -355,6 +366,15 @@ pub(crate) fn enable_fp() {
     }
     // SAFETY: FP access is on.
     unsafe { fp_load_asm(running.saved_fp().unwrap_or(&FpState::ZERO)) };
+}
+
+/// Whether the calling thread's system calls take tagged addresses.
+#[cold]
+pub fn allows_tags() -> bool {
+    let _irq = IrqGuard::new();
+    let thread = cpu::block().running.thread.load(Ordering::Relaxed);
+    // SAFETY: null, or the thread that this CPU runs, which stays while interrupts are masked.
+    unsafe { thread.as_ref() }.is_some_and(|thread| thread.tags.load(Ordering::Relaxed))
 }
 
 /// Runs `f` with access to the FP/SIMD registers. `f` leaves them as it found them, and may not be long: interrupts are masked, so

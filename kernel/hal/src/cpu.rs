@@ -359,7 +359,8 @@ pub(crate) fn emulated_id_register(crm: u32, op2: u32) -> Option<u64> {
         (6, 1) => isar1() & 0x0000_00f0_00ff_f00f,
         (7, 0) => 0xff00_0000,
         (7, 2) => mmfr2() & 0x0000_000f_0000_0000,
-        (1..=7, 0..=7) => 0,
+        // The 64-bit machine's; those of the 32-bit one are undefined here, as on Linux.
+        (4..=7, 0..=7) => 0,
         _ => return None,
     })
 }

@@ -219,8 +219,18 @@ pub(crate) fn init_cpu() {
     context::init_cpu();
     // EL0 reads the virtual counter and its frequency, not the timers.
     CNTKCTL_EL1.set(1 << 1);
-    // SAFETY: MDSCR_EL1 = 0: no software step, no EL0 debug communication channel traps needed.
-    unsafe { core::arch::asm!("msr mdscr_el1, xzr") };
+    /// MDSCR_EL1.TDCC: the debug communication channel's registers are not for EL0.
+    const TDCC: u64 = 1 << 12;
+    let dfr0: u64;
+    // SAFETY: no software step, no debug exceptions; reads an ID register.
+    unsafe {
+        core::arch::asm!("msr mdscr_el1, {}", "mrs {}, id_aa64dfr0_el1", in(reg) TDCC, out(reg) dfr0);
+    }
+    // ID_AA64DFR0_EL1.PMUVer: 0 is none, 15 one of another kind.
+    if !matches!(dfr0 >> 8 & 0xf, 0 | 0xf) {
+        // SAFETY: there is such a register; the performance counters are not for EL0.
+        unsafe { core::arch::asm!("msr pmuserenr_el0, xzr") };
+    }
     crate::mmu::deactivate();
     crate::user::init_cpu();
     CNTV_CTL_EL0.set(0);

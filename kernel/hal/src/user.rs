@@ -77,14 +77,23 @@ fn with_user<R>(access: impl FnOnce() -> R) -> R {
 
 #[inline(always)]
 fn check(addr: UserAddr, len: usize) -> Result<u64, UserFault> {
-    let addr = addr.untagged();
+    if addr.range_ok(len) {
+        return Ok(addr.0);
+    }
+    let addr = accessible(addr);
     if addr.range_ok(len) { Ok(addr.0) } else { Err(UserFault) }
+}
+
+/// The address that the kernel uses for `addr`: without its tag if the calling thread has asked for tagged addresses.
+#[inline]
+pub fn accessible(addr: UserAddr) -> UserAddr {
+    if addr.0 >= USER_END && context::allows_tags() { addr.untagged() } else { addr }
 }
 
 /// The part of the range that lies in the user half.
 #[inline]
 fn clamp(addr: UserAddr, len: usize) -> (u64, usize) {
-    let addr = addr.untagged().0;
+    let addr = accessible(addr).0;
     if addr >= USER_END { (0, 0) } else { (addr, len.min((USER_END - addr) as usize)) }
 }
 

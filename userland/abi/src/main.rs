@@ -20,6 +20,7 @@ mod mq;
 mod netlink;
 mod process;
 mod sched;
+mod security;
 mod shm;
 mod signal;
 mod storm;
@@ -32,7 +33,7 @@ mod unshare;
 mod wild;
 
 fn main() {
-    if let Some(code) = process::helper().or_else(exec::helper).or_else(storm::helper) {
+    if let Some(code) = process::helper().or_else(exec::helper).or_else(storm::helper).or_else(security::helper) {
         std::process::exit(code);
     }
     let families: &[(&str, harness::Tests)] = &[
@@ -50,6 +51,7 @@ fn main() {
         ("mq", mq::TESTS),
         ("netlink", netlink::TESTS),
         ("sched", sched::TESTS),
+        ("security", security::TESTS),
         ("shm", shm::TESTS),
         ("signal", signal::TESTS),
         ("storm", storm::TESTS),

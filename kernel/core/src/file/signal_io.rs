@@ -37,9 +37,13 @@ pub fn set_owner(file: &OpenFile, kind: i32, pid: u32) -> Result<(), Errno> {
     if let Some(socket) = file.ops.as_socket() {
         socket.common().set_owner(shared);
     }
+    let (uid, euid) = current().credentials.with(|own| (own.uid, own.euid));
     let mut owner = shared.lock();
     owner.kind = kind;
     owner.pid = pid;
+    if pid != 0 {
+        (owner.uid, owner.euid) = (uid, euid);
+    }
     let old = core::mem::replace(&mut owner.target, target);
     drop(owner);
     drop(old);
@@ -70,6 +74,14 @@ pub fn owner(file: &OpenFile) -> (i32, u32) {
         }
         None => (F_OWNER_PID, 0),
     }
+}
+
+/// F_GETOWNER_UIDS: real and effective user id of who set the owner.
+pub fn owner_uids(file: &OpenFile) -> [u32; 2] {
+    file.owner.get().map_or([0; 2], |owner| {
+        let owner = owner.lock();
+        [owner.uid, owner.euid]
+    })
 }
 
 /// Starts or stops O_ASYNC delivery after the flag changed; `fd` is what siginfo will name.
@@ -118,34 +130,46 @@ fn deliver(owner: &SharedOwner, fd: i32, events: PollEvents) {
         0 => SigInfo::kernel(siginfo::SIGIO),
         number => SigInfo::poll(number, code, u64::from(band.bits()), fd),
     };
-    send(&owner.target, info);
+    send(&owner, info);
 }
 
 /// SIGURG for data that came out of order.
 pub fn urgent(owner: &SharedOwner) {
-    let target = owner.lock().target.clone();
-    send(&target, SigInfo::kernel(siginfo::SIGURG));
+    let owner = owner.lock().clone();
+    send(&owner, SigInfo::kernel(siginfo::SIGURG));
 }
 
-fn send(target: &Target, info: SigInfo) {
+/// Sends in the name of who set the owner: what may not be signalled by them hears nothing.
+fn send(owner: &FileOwner, info: SigInfo) {
     // When no more can be queued there is SIGIO instead, without the information.
     let instead = SigInfo::kernel(siginfo::SIGIO);
-    match target {
+    match &owner.target {
         Target::None => {}
         Target::Task(task) => {
             if let Some(task) = task.upgrade()
+                && owner.may_signal(&task)
                 && signal::try_send_to_task(&task, info).is_err()
             {
                 signal::send_to_task(&task, instead);
             }
         }
         Target::Process(process) => {
-            if let Some(process) = process.upgrade()
-                && signal::try_send_to_process(&process, info).is_err()
-            {
-                signal::send_to_process(&process, instead);
+            if let Some(process) = process.upgrade() {
+                send_to_process(owner, &process, info, instead);
             }
         }
-        Target::Group(pgid) => signal::send_to_group(*pgid, info),
+        Target::Group(pgid) => {
+            for process in crate::task::process_group(*pgid) {
+                send_to_process(owner, &process, info, instead);
+            }
+        }
+    }
+}
+
+fn send_to_process(owner: &FileOwner, process: &Arc<Process>, info: SigInfo, instead: SigInfo) {
+    if process.any_thread().is_some_and(|task| owner.may_signal(&task))
+        && signal::try_send_to_process(process, info).is_err()
+    {
+        signal::send_to_process(process, instead);
     }
 }

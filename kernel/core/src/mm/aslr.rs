@@ -2,7 +2,7 @@
 
 use crate::prelude::*;
 use base::addr::{USER_END, page_down};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Random bits of the mmap base and of PIE programs (the arm64 default for 4 KiB pages).
@@ -35,9 +35,17 @@ pub fn random_bits(bits: u32) -> u64 {
     mix(state ^ fresh) & ((1 << bits) - 1)
 }
 
-/// Whether the calling thread's programs are placed at random.
-pub fn enabled() -> bool {
-    current().personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0
+/// kernel.randomize_va_space: 0 nothing, 1 all but the heap, 2 the heap too.
+pub static RANDOMIZE: AtomicUsize = AtomicUsize::new(2);
+
+/// Whether a program with this personality(2) is placed at random.
+pub fn is_wanted(personality: u32) -> bool {
+    personality & ADDR_NO_RANDOMIZE == 0 && RANDOMIZE.load(Ordering::Relaxed) != 0
+}
+
+/// Bytes by which the first stack pointer lies below its page's end: less than a page, a multiple of 16.
+pub fn stack_offset(randomize: bool) -> u64 {
+    if randomize { random_bits(8) * 16 } else { 0 }
 }
 
 fn random_pages(mask: u64, randomize: bool) -> u64 {
@@ -63,5 +71,6 @@ pub fn pie_base(randomize: bool) -> u64 {
 
 /// Start of the heap for a program whose data ends at `end` (page aligned): up to 32 MiB beyond, as arm64 has it.
 pub fn brk_start(end: u64, randomize: bool) -> u64 {
+    let randomize = randomize && RANDOMIZE.load(Ordering::Relaxed) > 1;
     end.saturating_add(random_pages((32 << 20) / PAGE - 1, randomize))
 }

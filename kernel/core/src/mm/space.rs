@@ -265,9 +265,9 @@ impl AddressSpace {
 
     /// Places the mmap window below the stack that RLIMIT_STACK allows, as execve does. `randomize` is false under
     /// ADDR_NO_RANDOMIZE.
-    pub fn set_limits(&self, limits: &[Rlimit]) {
+    pub fn set_limits(&self, limits: &[Rlimit], randomize: bool) {
         let stack = limits.get(rlimit::STACK).map_or(rlimit::INFINITY, |limit| limit.current);
-        self.lock().mmap_base = aslr::mmap_base(stack, aslr::enabled());
+        self.lock().mmap_base = aslr::mmap_base(stack, randomize);
     }
 
     /// The auxiliary vector as bytes, kept for /proc/PID/auxv.

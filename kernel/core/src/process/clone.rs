@@ -148,6 +148,7 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
     check_task_limit(&credentials, &parent.process)?;
     let thread = KernelThread::new(hooks::get().run_user_thread, 0)?;
     thread.inherit_fp();
+    thread.set_takes_tags(parent.thread.takes_tags());
     let memory = child_memory(args)?;
     let files = if args.flags & flag::FILES != 0 { parent.files.get() } else { parent.files.get().fork()? };
     let tid = tree::allocate_id()?;
@@ -163,6 +164,7 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
         ipc: parent.ipc.fork(args.flags),
         name: *parent.name.lock(),
         personality: parent.personality.load(Ordering::Relaxed),
+        timer_slack_ns: parent.timer_slack_ns.load(Ordering::Relaxed),
     };
     let task = Task::new(tid, process.clone(), thread, parts);
     (hooks::get().cloned)(parent, &task);
@@ -236,6 +238,8 @@ fn join(task: &Arc<Task>, args: &CloneArgs, is_thread: bool) -> bool {
         let real_parent = if args.flags & flag::PARENT != 0 { own.parent() } else { None };
         tree::adopt(real_parent.as_ref().unwrap_or(own), process);
         drop(tree);
+        let program = if args.flags & flag::PARENT != 0 { &own.life.parent_exec_id } else { &own.life.exec_id };
+        process.life.parent_exec_id.store(program.load(Ordering::Relaxed), Ordering::Relaxed);
         if args.flags & flag::PARENT != 0 {
             process.life.exit_signal.store(own.life.exit_signal.load(Ordering::Relaxed), Ordering::Relaxed);
         }

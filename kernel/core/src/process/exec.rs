@@ -3,7 +3,7 @@
 //! Everything that can fail happens on a new address space; then comes the point of no return: sibling threads end, the new
 //! space is installed, and what does not survive (handlers, close-on-exec files, FP state ...) goes.
 
-use super::{exit, hooks};
+use super::{exit, hooks, privilege};
 use crate::mm::space::Layout;
 use crate::mm::{AddressSpace, MapFlags, MemObject, Prot, aslr};
 use crate::prelude::*;
@@ -11,8 +11,8 @@ use crate::process::signal;
 use crate::process::timers::vdso;
 use crate::sched;
 use crate::sync::WaitReason;
-use crate::task::credentials::cap;
-use crate::task::process::rlimit;
+use crate::task::credentials;
+use crate::task::process::{Rlimit, rlimit};
 use crate::task::siginfo;
 use crate::task::task::comm_bytes;
 use crate::task::{Credentials, tree};
@@ -292,6 +292,7 @@ fn build_stack(
     credentials: &Credentials,
     secure: bool,
     vdso: u64,
+    below: u64,
 ) -> Result<(u64, Layout), Errno> {
     const MAX_AUXV: usize = 24;
     let nr_strings = request.args.count + request.env.count;
@@ -305,6 +306,8 @@ fn build_stack(
     image.skip(1);
     let platform = image.push(b"aarch64");
     image.align(16);
+    // Where in its page the stack begins is not to be known from outside.
+    image.skip(below as usize);
     let mut random = [0; 16];
     crate::random::fill(&mut random);
     let random = image.push(&random);
@@ -353,38 +356,24 @@ fn build_stack(
     Ok((sp, layout))
 }
 
-/// Credentials after execve: set-user-id, set-group-id, capabilities. Answers them and whether AT_SECURE is set.
-fn new_credentials(file: &OpenFile) -> (Credentials, bool) {
-    const S_ISUID: u32 = 0o4000;
-    const S_ISGID: u32 = 0o2000;
-    const S_IXGRP: u32 = 0o010;
-    const SECBIT_NOROOT: u32 = 1;
-    let old = current().creds();
-    let mut new = (*old).clone();
-    let stat = file.inode().map(|inode| inode.stat()).unwrap_or_default();
-    let suid_allowed = !old.no_new_privs && !file.path.as_ref().is_some_and(vfs::Path::is_nosuid);
-    if suid_allowed && stat.mode & S_ISUID != 0 {
-        new.euid = stat.uid;
+/// personality(2) bits that a program with rights of its own does not take from its caller (PER_CLEAR_ON_SETID):
+/// READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, MMAP_PAGE_ZERO.
+const CLEARED_PERSONALITY: u32 = 0x040_0000 | aslr::ADDR_NO_RANDOMIZE | 0x020_0000 | 0x010_0000;
+/// The largest stack such a program starts with, in bytes.
+const SECURE_STACK: u64 = 8 << 20;
+
+/// The limits that the new program has: one with rights of its own (AT_SECURE) begins with no more than 8 MiB of stack.
+fn new_limits(is_secure: bool) -> [Rlimit; rlimit::COUNT] {
+    let mut limits = *current().process.limits.lock();
+    if is_secure {
+        limits[rlimit::STACK].current = limits[rlimit::STACK].current.min(SECURE_STACK);
     }
-    if suid_allowed && stat.mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP {
-        new.egid = stat.gid;
-    }
-    new.suid = new.euid;
-    new.fsuid = new.euid;
-    new.sgid = new.egid;
-    new.fsgid = new.egid;
-    let all = (1u64 << (cap::LAST + 1)) - 1;
-    let root = new.securebits & SECBIT_NOROOT == 0 && (new.euid == 0 || new.uid == 0);
-    let ids_changed = new.euid != old.euid || new.egid != old.egid;
-    if ids_changed {
-        new.cap_ambient = 0;
-    }
-    new.cap_permitted = if root { all & (old.cap_bounding | old.cap_inheritable) } else { new.cap_ambient };
-    new.cap_effective = if root && new.euid == 0 { new.cap_permitted } else { new.cap_ambient };
-    // PR_SET_KEEPCAPS does not survive.
-    new.securebits &= !(1 << 4);
-    let secure = new.euid != new.uid || new.egid != new.gid || ids_changed;
-    (new, secure)
+    limits
+}
+
+/// Whether the caller may read `file`: what it may only execute it must not see in a dump either.
+fn may_read(file: &OpenFile) -> bool {
+    file.inode().is_none_or(|inode| vfs::permission::check_current(&**inode, vfs::permission::READ).is_ok())
 }
 
 /// Ends the other threads of the group; ERESTARTNOINTR-like EAGAIN when the group is ending anyway.
@@ -415,19 +404,33 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     let comm_path = request.path.clone();
     let plan = resolve_scripts(&mut request)?;
     check_size(&request)?;
-    let (credentials, secure) = new_credentials(&request.file);
-    let randomize = aslr::enabled();
+    let mut outcome = privilege::of_program(&request.file)?;
+    let is_secure = outcome.is_secure;
+    let mut personality = task.personality.load(Ordering::Relaxed);
+    if outcome.clears_personality {
+        personality &= !CLEARED_PERSONALITY;
+    }
+    let randomize = aslr::is_wanted(personality);
+    let limits = new_limits(is_secure);
 
     let space = AddressSpace::new()?;
-    // A copy: the address space's lock sleeps.
-    let limits = *task.process.limits.lock();
-    space.set_limits(&limits);
+    space.set_limits(&limits, randomize);
     let top = aslr::stack_top(randomize);
     space.map_stack(top, plan.executable_stack)?;
     let loaded = load(&space, &request, &plan, randomize)?;
     let vdso = vdso::map(&space)?;
     let sigreturn = vdso + vdso::sigreturn_offset();
-    let (sp, mut layout) = build_stack(&space, top, &request, &plan, &loaded, &credentials, secure, vdso)?;
+    let (sp, mut layout) = build_stack(
+        &space,
+        top,
+        &request,
+        &plan,
+        &loaded,
+        &outcome.credentials,
+        is_secure,
+        vdso,
+        aslr::stack_offset(randomize),
+    )?;
     let text = plan.segments.iter().find(|segment| segment.execute);
     let data = plan.segments.iter().rfind(|segment| segment.write);
     let range = |segment: Option<&elf::Segment>| {
@@ -443,25 +446,37 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     become_single_thread()?;
     // Only this thread could share its table with another process from here on, and it is busy here.
     let unshared = if task.files.is_unshared() { None } else { Some(task.files.get().fork()?) };
-    let credentials = try_arc(credentials)?;
+    outcome.drop_if_shared();
+    let credentials = try_arc(outcome.credentials)?;
     // From here on nothing can fail.
     // Locks that inherit priority are known by the number the thread has had so far; robust ones, as on Linux, by the new one.
     (hooks::get().before_exec)();
     if task.tid() != task.process.pid {
         tree::take_leader_id(task);
     }
+    let old = task.creds();
+    let is_dumpable = may_read(&request.file) && old.euid == old.uid && old.egid == old.gid;
     (hooks::get().exec)(task);
-    // A parent that cloned with another exit signal hears of the new program's end as of any child's.
-    task.process.life.exit_signal.store(siginfo::SIGCHLD, Ordering::Relaxed);
+    let life = &task.process.life;
+    // A parent that cloned with another exit signal hears of the new program's end as of any child's; and what this program
+    // asked of its own children, message queues and their signals was not meant for the new one.
+    life.exit_signal.store(siginfo::SIGCHLD, Ordering::Relaxed);
+    life.exec_id.fetch_add(1, Ordering::AcqRel);
     let name = comm_path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
     *task.name.lock() = comm_bytes(name);
     exit::release_memory(task);
     sched::switch_translation(Some((space.id(), space.translation())));
     task.mm.replace(Some(space));
     hal::context::reset_user_state();
-    drop(task.credentials.replace(credentials));
-    task.process.life.dumpable.store(u32::from(!secure), Ordering::Relaxed);
-    task.process.life.has_execed.store(true, Ordering::Relaxed);
+    task.thread.set_takes_tags(false);
+    task.personality.store(personality, Ordering::Relaxed);
+    if is_secure {
+        *task.process.limits.lock() = limits;
+        life.parent_death_signal.store(0, Ordering::Relaxed);
+    }
+    life.dumpable.store(u32::from(is_dumpable), Ordering::Relaxed);
+    credentials::install(credentials);
+    life.has_execed.store(true, Ordering::Relaxed);
     if let Some(unshared) = unshared {
         drop(task.files.replace(unshared));
     }

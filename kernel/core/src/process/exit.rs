@@ -60,6 +60,9 @@ pub fn exit_thread(status: Status) -> ! {
     process.life.dead_user_ns.fetch_add(user, Ordering::Relaxed);
     process.life.dead_system_ns.fetch_add(system, Ordering::Relaxed);
     process.life.remember_credentials(task.creds());
+    if task.tid() == process.pid {
+        *process.life.last_sched.lock() = task.sched.remember();
+    }
     signal::on_thread_exit(task);
     let last = {
         let mut threads = process.threads.lock();
@@ -144,8 +147,9 @@ fn exit_process(process: &Arc<Process>) {
     drop(tree);
     for child in hear {
         let death_signal = child.life.parent_death_signal.load(Ordering::Relaxed);
-        if death_signal != 0 {
-            signal::send_to_process(&child, SigInfo::kernel(death_signal));
+        // As if the parent had sent it: whom it may not signal, it does not end by dying.
+        if death_signal != 0 && signal::may_signal(&child, death_signal).is_ok() {
+            signal::send_to_process(&child, SigInfo::from_current(death_signal));
         }
         if child.life.is_zombie() {
             tell_parent(&child);
@@ -155,9 +159,18 @@ fn exit_process(process: &Arc<Process>) {
     tell_parent(process);
 }
 
+/// What `parent` is sent at the end of `process`; 0 is nothing.
+fn exit_signal(process: &Process, parent: &Process) -> u32 {
+    if process.life.parent_exec_id.load(Ordering::Relaxed) != parent.life.exec_id.load(Ordering::Acquire) {
+        // The parent is another program than the one that asked for a signal of its own.
+        return SIGCHLD;
+    }
+    process.life.exit_signal.load(Ordering::Relaxed)
+}
+
 /// Whether the parent wants no zombie of the child.
 fn reaps_at_once(process: &Process, parent: &Arc<Process>) -> bool {
-    process.life.exit_signal.load(Ordering::Relaxed) == SIGCHLD && signal::ignores_children(parent)
+    exit_signal(process, parent) == SIGCHLD && signal::ignores_children(parent)
 }
 
 /// Sends the exit signal and wakes waiters; a parent that ignores SIGCHLD reaps at once.
@@ -166,9 +179,10 @@ fn tell_parent(process: &Arc<Process>) {
         super::wait::reap(process);
         return;
     };
-    let number = process.life.exit_signal.load(Ordering::Relaxed);
+    let number = exit_signal(process, &parent);
     let reap_now = process.life.state.load(Ordering::Acquire) == REAPED || reaps_at_once(process, &parent);
-    if number != 0 {
+    // Who ignores SIGCHLD is not sent it, blocked or not.
+    if number != 0 && !(number == SIGCHLD && signal::is_discarded(&parent, SIGCHLD)) {
         let mut info = child_info(process);
         info.signo = number as i32;
         signal::send_to_process(&parent, info);

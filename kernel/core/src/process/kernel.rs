@@ -46,6 +46,7 @@ fn new_task(tid: u32, process: Arc<Process>, name: &str, thread: KernelThread) -
         ipc: Default::default(),
         name: comm_bytes(name.as_bytes()),
         personality: 0,
+        timer_slack_ns: crate::task::task::DEFAULT_TIMER_SLACK_NS,
     };
     Task::new(tid, process, thread, parts)
 }

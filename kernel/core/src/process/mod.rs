@@ -10,6 +10,7 @@ pub mod hooks;
 pub mod kernel;
 pub mod oom;
 pub mod pidfd;
+pub mod privilege;
 pub mod signal;
 pub mod timers;
 pub mod wait;

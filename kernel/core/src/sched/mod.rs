@@ -50,6 +50,16 @@ pub(crate) const NOTIFIED: u8 = 2;
 pub(crate) const PARKED: u8 = 3;
 pub(crate) const DEAD: u8 = 4;
 
+/// How a thread is, or was, scheduled: what the calls that ask are answered.
+#[derive(Clone, Copy, Default)]
+pub struct Remembered {
+    pub policy: u8,
+    pub rt_priority: u8,
+    pub nice: i32,
+    pub reset_on_fork: bool,
+    pub affinity: u64,
+}
+
 /// A task's scheduling state: class, priority, virtual runtime, affinity, wait record, CPU time.
 pub struct TaskSched {
     pub(crate) state: AtomicU8,
@@ -147,6 +157,16 @@ impl TaskSched {
         self.affinity.load(Ordering::Relaxed) >> cpu & 1 == 1
     }
 
+    /// What is kept of it when the thread is gone.
+    pub fn remember(&self) -> Remembered {
+        Remembered {
+            policy: self.policy(),
+            rt_priority: self.rt_priority(),
+            nice: self.nice(),
+            reset_on_fork: self.reset_on_fork.load(Ordering::Relaxed) != 0,
+            affinity: self.affinity.load(Ordering::Relaxed),
+        }
+    }
     pub fn policy(&self) -> u8 {
         self.policy.load(Ordering::Relaxed)
     }

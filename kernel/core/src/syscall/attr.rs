@@ -32,7 +32,7 @@ fn chmod(path: &Path, mode: u32) -> SysResult {
     let mut mode = mode & 0o7777;
     // Only a member may make a file set-group-id.
     let member = current().credentials.with(|own| own.in_group(gid) || own.has_cap(cap::FSETID));
-    if !member && inode.file_type() != FileType::Directory {
+    if !member {
         mode &= !S_ISGID;
     }
     inode.set_attr(SetAttr { mode: Some(mode), ..SetAttr::default() })?;

@@ -2,37 +2,37 @@
 
 use crate::prelude::*;
 use crate::task::Credentials;
-use crate::task::credentials::cap;
+use crate::task::credentials::{cap, install};
 
 const KEEP: u32 = u32::MAX;
 const NGROUPS_MAX: i32 = 65536;
 /// SECBIT_KEEP_CAPS.
 pub const KEEP_CAPS: u32 = 1 << 4;
+const SECBIT_NO_SETUID_FIXUP: u32 = 1 << 2;
+/// Capabilities that the file-system user takes and brings: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID,
+/// LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE.
+const OF_FILES: u64 = 0x1f | 1 << 9 | 1 << cap::MKNOD | 1 << 32;
 
-/// Installs changed credentials: capabilities follow the user ids, the process is no longer dumpable when ids changed.
+/// Installs changed user ids; capabilities follow them (capabilities(7), "Effect of user ID changes on capabilities").
 fn commit(mut new: Credentials) -> SysResult {
-    let task = current();
-    let old = task.creds();
-    let had_root = old.uid == 0 || old.euid == 0 || old.suid == 0;
-    let has_root = new.uid == 0 || new.euid == 0 || new.suid == 0;
-    if had_root && !has_root && new.securebits & KEEP_CAPS == 0 {
-        new.cap_permitted = 0;
-        new.cap_effective = 0;
-        new.cap_ambient = 0;
+    let old = current().creds();
+    if new.securebits & SECBIT_NO_SETUID_FIXUP == 0 {
+        let is_root = |of: &Credentials| of.uid == 0 || of.euid == 0 || of.suid == 0;
+        if is_root(&old) && !is_root(&new) {
+            if new.securebits & KEEP_CAPS == 0 {
+                new.cap_permitted = 0;
+                new.cap_effective = 0;
+            }
+            new.cap_ambient = 0;
+        }
+        if old.euid == 0 && new.euid != 0 {
+            new.cap_effective = 0;
+        }
+        if old.euid != 0 && new.euid == 0 {
+            new.cap_effective = new.cap_permitted;
+        }
     }
-    if old.euid == 0 && new.euid != 0 {
-        new.cap_effective = 0;
-    }
-    if old.euid != 0 && new.euid == 0 {
-        new.cap_effective = new.cap_permitted;
-    }
-    if old.euid != new.euid || old.egid != new.egid || old.fsuid != new.fsuid || old.fsgid != new.fsgid {
-        task.process.life.dumpable.store(0, core::sync::atomic::Ordering::Relaxed);
-    }
-    if old.uid != new.uid {
-        task.process.signal.set_user(new.uid);
-    }
-    drop(task.credentials.replace(Arc::new(new)));
+    install(new);
     Ok(0)
 }
 
@@ -170,7 +170,15 @@ pub fn sys_setfsuid(uid: u32) -> SysResult {
     if uid != KEEP && (old.has_cap(cap::SETUID) || [old.uid, old.euid, old.suid, old.fsuid].contains(&uid)) {
         let mut new = copy();
         new.fsuid = uid;
-        commit(new)?;
+        if new.securebits & SECBIT_NO_SETUID_FIXUP == 0 {
+            if old.fsuid == 0 && uid != 0 {
+                new.cap_effective &= !OF_FILES;
+            }
+            if old.fsuid != 0 && uid == 0 {
+                new.cap_effective |= new.cap_permitted & OF_FILES;
+            }
+        }
+        install(new);
     }
     Ok(old.fsuid as usize)
 }
@@ -221,8 +229,12 @@ pub fn sys_setgroups(size: i32, list: UserAddr) -> SysResult {
     if !(0..=NGROUPS_MAX).contains(&size) {
         return Err(Errno::EINVAL);
     }
-    new.groups = UserPtr::<u32>::new(list).read_vec(size as usize)?.into();
-    commit(new)
+    // Sorted, as Linux keeps and shows them.
+    let mut groups = UserPtr::<u32>::new(list).read_vec(size as usize)?;
+    groups.sort_unstable();
+    new.groups = groups.into();
+    install(new);
+    Ok(0)
 }
 
 /// Versions of `struct __user_cap_header_struct` and how many data words each has.
@@ -249,8 +261,13 @@ pub fn sys_capget(header: UserAddr, data: UserAddr) -> SysResult {
     if pid < 0 {
         return Err(Errno::EINVAL);
     }
-    let own =
-        if pid == 0 { current().creds() } else { crate::task::find_task(pid as u32).ok_or(Errno::ESRCH)?.creds() };
+    let own = match pid as u32 {
+        0 => current().creds(),
+        pid => match crate::task::find_task(pid) {
+            Some(task) => task.creds(),
+            None => crate::task::find_process(pid).ok_or(Errno::ESRCH)?.creds(),
+        },
+    };
     for word in 0..words {
         let half = |set: u64| (set >> (32 * word)) as u32;
         let triple = [half(own.cap_effective), half(own.cap_permitted), half(own.cap_inheritable)];
@@ -285,6 +302,6 @@ pub fn sys_capset(header: UserAddr, data: UserAddr) -> SysResult {
     new.cap_permitted = permitted;
     new.cap_inheritable = inheritable;
     new.cap_ambient &= permitted & inheritable;
-    drop(current().credentials.replace(Arc::new(new)));
+    install(new);
     Ok(0)
 }

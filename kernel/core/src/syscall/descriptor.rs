@@ -170,7 +170,10 @@ pub fn sys_fcntl(fd: i32, cmd: u32, arg: u64) -> SysResult {
             UserPtr::new(UserAddr(arg)).write(&OwnerEx { kind, pid: pid as i32 })?;
             Ok(0)
         }
-        F_GETOWNER_UIDS => Err(Errno::EINVAL),
+        F_GETOWNER_UIDS => {
+            UserPtr::new(UserAddr(arg)).write(&signal_io::owner_uids(&file))?;
+            Ok(0)
+        }
         F_SETSIG => {
             if arg > 64 {
                 return Err(Errno::EINVAL);

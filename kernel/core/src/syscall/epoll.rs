@@ -61,7 +61,7 @@ fn wait(epfd: i32, events: UserAddr, maxevents: i32, timeout: Timeout) -> SysRes
     if max == 0 || max > i32::MAX as usize / size_of::<EpollEvent>() {
         return Err(Errno::EINVAL);
     }
-    let events = events.untagged();
+    let events = hal::user::accessible(events);
     if !events.range_ok(max * size_of::<EpollEvent>()) {
         return Err(Errno::EFAULT);
     }

@@ -61,7 +61,7 @@ pub fn sys_futex(uaddr: UserAddr, op: u32, val: u32, timeout: UserAddr, uaddr2: 
     let shared = op & PRIVATE_FLAG == 0;
     let realtime = op & CLOCK_REALTIME_FLAG != 0;
     let command = op & !(PRIVATE_FLAG | CLOCK_REALTIME_FLAG);
-    let word = Word { addr: uaddr.untagged(), shared };
+    let word = Word { addr: hal::user::accessible(uaddr), shared };
     if realtime && !matches!(command, WAIT_BITSET | WAIT_REQUEUE_PI | LOCK_PI2) {
         return Err(Errno::ENOSYS);
     }
@@ -89,7 +89,7 @@ fn rarer_command(
     val3: u32,
     realtime: bool,
 ) -> SysResult {
-    let word2 = Word { addr: uaddr2.untagged(), shared: word.shared };
+    let word2 = Word { addr: hal::user::accessible(uaddr2), shared: word.shared };
     let val2 = timeout.0 as u32;
     let (count, count2) = (val as usize, val2 as usize);
     match command {
@@ -174,7 +174,7 @@ pub fn sys_futex_waitv(waiters: UserAddr, nr: u32, flags: u32, timeout: UserAddr
         if entry.flags & !(PRIVATE_FLAG | FUTEX_32) != 0 || entry.flags & FUTEX_32 == 0 || entry.reserved != 0 {
             return Err(Errno::EINVAL);
         }
-        let word = Word { addr: UserAddr(entry.uaddr).untagged(), shared: entry.flags & PRIVATE_FLAG == 0 };
+        let word = Word { addr: hal::user::accessible(UserAddr(entry.uaddr)), shared: entry.flags & PRIVATE_FLAG == 0 };
         entries.push(WaitEntry { word, expected: entry.val as u32 });
     }
     crate::ipc::futex::wait_many(&entries, until)

@@ -1,22 +1,38 @@
 //! Process groups and sessions: setpgid(2), setsid(2) and the calls that ask.
 
 use crate::prelude::*;
-use crate::task::{find_process, process_group};
+use crate::task::{find_process, find_task, process_group};
 use core::sync::atomic::Ordering;
 
 fn target(pid: i32) -> Result<Arc<Process>, Errno> {
     if pid == 0 {
         return Ok(current().process.clone());
     }
-    u32::try_from(pid).ok().and_then(find_process).ok_or(Errno::ESRCH)
+    let pid = u32::try_from(pid).map_err(|_| Errno::ESRCH)?;
+    find_process(pid).ok_or(Errno::ESRCH)
+}
+
+/// As [`target`], also by the number of one of its threads.
+fn target_of_thread(pid: i32) -> Result<Arc<Process>, Errno> {
+    target(pid).or_else(|errno| {
+        let task = u32::try_from(pid).ok().and_then(find_task).ok_or(errno)?;
+        Ok(task.process.clone())
+    })
 }
 
 pub fn sys_setpgid(pid: i32, pgid: i32) -> SysResult {
-    if pgid < 0 {
+    // Without a group the process's own number is meant, whatever it is.
+    if pgid < 0 || pgid == 0 && pid < 0 {
         return Err(Errno::EINVAL);
     }
     let own = &current().process;
-    let process = target(pid)?;
+    let process = match target(pid) {
+        Err(errno) if target_of_thread(pid).is_ok() => {
+            let _ = errno;
+            return Err(Errno::EINVAL); // a thread that leads no process
+        }
+        found => found?,
+    };
     let is_child = process.parent().is_some_and(|parent| Arc::ptr_eq(&parent, own));
     if is_child {
         if process.sid() != own.sid() {
@@ -40,11 +56,11 @@ pub fn sys_setpgid(pid: i32, pgid: i32) -> SysResult {
 }
 
 pub fn sys_getpgid(pid: i32) -> SysResult {
-    Ok(target(pid)?.pgid() as usize)
+    Ok(target_of_thread(pid)?.pgid() as usize)
 }
 
 pub fn sys_getsid(pid: i32) -> SysResult {
-    Ok(target(pid)?.sid() as usize)
+    Ok(target_of_thread(pid)?.sid() as usize)
 }
 
 pub fn sys_setsid() -> SysResult {

@@ -1,9 +1,11 @@
 //! Resource limits: getrlimit(2), setrlimit(2), prlimit(2).
 
+use crate::mm::aslr;
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use crate::task::find_process;
 use crate::task::process::{Rlimit, rlimit};
+use core::sync::atomic::Ordering;
 
 /// The most descriptors a process may be allowed (fs.nr_open).
 const NR_OPEN: u64 = 1 << 20;
@@ -40,9 +42,10 @@ fn set(process: &Arc<Process>, resource: usize, new: Rlimit) -> Result<(), Errno
         crate::process::timers::timers::set_cpu_limit(process, new);
     }
     if matches!(resource, rlimit::AS | rlimit::DATA | rlimit::STACK | rlimit::MEMLOCK)
-        && let Some(space) = process.any_thread().and_then(|task| task.mm.get())
+        && let Some(task) = process.any_thread()
+        && let Some(space) = task.mm.get()
     {
-        space.set_limits(&copy);
+        space.set_limits(&copy, aslr::is_wanted(task.personality.load(Ordering::Relaxed)));
     }
     Ok(())
 }

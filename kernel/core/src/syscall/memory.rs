@@ -46,8 +46,10 @@ pub fn sys_mmap(addr: UserAddr, len: usize, prot: u32, flags: u32, fd: i32, offs
     if len == 0 {
         return Err(Errno::EINVAL);
     }
+    // (What may never be executed is not made so by a personality.)
     if prot.contains(Prot::READ)
         && current().personality.load(core::sync::atomic::Ordering::Relaxed) & READ_IMPLIES_EXEC != 0
+        && !file.as_ref().and_then(|file| file.path.as_ref()).is_some_and(|path| path.is_noexec())
     {
         prot |= Prot::EXEC;
     }
@@ -89,6 +91,12 @@ pub fn sys_mmap(addr: UserAddr, len: usize, prot: u32, flags: u32, fd: i32, offs
             }
             if !file.is_readable() {
                 return Err(Errno::EACCES);
+            }
+            if file.path.as_ref().is_some_and(|path| path.is_noexec()) {
+                if prot.contains(Prot::EXEC) {
+                    return Err(Errno::EPERM);
+                }
+                may.remove(AreaFlags::MAY_EXEC);
             }
             let pages = file.ops.mem_object(file)?;
             if map_flags.contains(MapFlags::GROWSDOWN) {

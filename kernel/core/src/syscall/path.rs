@@ -251,6 +251,9 @@ pub fn sys_faccessat2(dirfd: i32, path: UserAddr, mode: u32, flags: u32) -> SysR
         target = found?;
         permission::check(&**target.inode(), mode, &real)?;
     }
+    if mode & permission::EXECUTE != 0 && target.is_noexec() && target.inode().file_type() == FileType::Regular {
+        return Err(Errno::EACCES);
+    }
     if mode & permission::WRITE != 0 && target.is_read_only() {
         return Err(Errno::EROFS);
     }

@@ -10,6 +10,7 @@ use crate::vfs::poll::wait_for;
 use crate::vfs::table::{FdTable, file};
 use crate::vfs::{OpenFile, PollEvents, PollTable};
 use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering;
 use hal::user;
 use smallvec::SmallVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -80,10 +81,16 @@ pub fn with_mask(sigmask: UserAddr, sigsetsize: usize, call: impl FnOnce() -> Sy
     result
 }
 
+/// personality(2) bit: time-outs are not written back.
+const STICKY_TIMEOUTS: u32 = 0x400_0000;
+
 /// Writes the time that is left where the time-out came from. A restart would then be wrong if that failed.
 fn finish(result: SysResult, timeout: &Timeout, at: UserPtr<Timespec>) -> SysResult {
     if at.is_null() {
         return result;
+    }
+    if current().personality.load(Ordering::Relaxed) & STICKY_TIMEOUTS != 0 {
+        return result.map_err(|errno| if errno == Errno::ERESTARTNOHAND { Errno::EINTR } else { errno });
     }
     match at.write(&timeout.left()) {
         Err(_) if result == Err(Errno::ERESTARTNOHAND) => Err(Errno::EINTR),

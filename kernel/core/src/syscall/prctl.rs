@@ -3,16 +3,17 @@
 use super::credentials::KEEP_CAPS;
 use crate::prelude::*;
 use crate::task::Credentials;
-use crate::task::credentials::cap;
-use crate::task::task::DEFAULT_TIMER_SLACK_NS;
+use crate::task::credentials::{cap, install};
 use core::sync::atomic::Ordering;
 
 const SECURE_ALL: u32 = 0xff;
+const LOCKS: u32 = 0xaa;
+const NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
 
 fn change(f: impl FnOnce(&mut Credentials) -> Result<(), Errno>) -> SysResult {
     let mut new = (*current().creds()).clone();
     f(&mut new)?;
-    drop(current().credentials.replace(Arc::new(new)));
+    install(new);
     Ok(0)
 }
 
@@ -28,7 +29,7 @@ fn ambient(action: u64, number: u64) -> SysResult {
         // RAISE
         2 => {
             let bit = capability(number)?;
-            if own.cap_permitted & own.cap_inheritable & bit == 0 {
+            if own.cap_permitted & own.cap_inheritable & bit == 0 || own.securebits & NO_CAP_AMBIENT_RAISE != 0 {
                 return Err(Errno::EPERM);
             }
             change(|new| {
@@ -76,6 +77,9 @@ pub fn prctl(option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResu
         // KEEPCAPS
         7 => Ok(usize::from(task.creds().securebits & KEEP_CAPS != 0)),
         8 if arg2 <= 1 => change(|new| {
+            if new.securebits & KEEP_CAPS << 1 != 0 {
+                return Err(Errno::EPERM);
+            }
             new.securebits = new.securebits & !KEEP_CAPS | if arg2 == 1 { KEEP_CAPS } else { 0 };
             Ok(())
         }),
@@ -110,9 +114,10 @@ pub fn prctl(option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResu
         27 => Ok(task.creds().securebits as usize),
         28 => change(|new| {
             let bits = u32::try_from(arg2).map_err(|_| Errno::EPERM)?;
-            let locked = new.securebits >> 1 & 0x55;
-            let changed = new.securebits ^ bits;
-            if changed & (locked | locked << 1) != 0 && changed & locked != 0
+            // A locked bit stays as it is, and so does its lock.
+            let locks = new.securebits & LOCKS;
+            if (new.securebits ^ bits) & (locks >> 1) != 0
+                || locks & !bits != 0
                 || bits & !SECURE_ALL != 0
                 || !new.has_cap(cap::SETPCAP)
             {
@@ -121,10 +126,8 @@ pub fn prctl(option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResu
             new.securebits = bits;
             Ok(())
         }),
-        // TIMERSLACK: 0 is back to the default.
         29 => {
-            let slack = if arg2 == 0 { DEFAULT_TIMER_SLACK_NS } else { arg2 };
-            task.timer_slack_ns.store(slack, Ordering::Relaxed);
+            task.set_timer_slack(arg2);
             Ok(0)
         }
         30 => Ok(task.timer_slack_ns.load(Ordering::Relaxed) as usize),
@@ -148,6 +151,12 @@ pub fn prctl(option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResu
             UserPtr::new(UserAddr(arg2)).write(&task.clear_child_tid.load(Ordering::Relaxed))?;
             Ok(0)
         }
+        // TAGGED_ADDR_CTRL: only that system calls take tagged addresses; there is no memory tagging.
+        55 if arg2 <= 1 && rest_zero => {
+            task.thread.set_takes_tags(arg2 == 1);
+            Ok(0)
+        }
+        56 if arg2 == 0 && rest_zero => Ok(usize::from(task.thread.takes_tags())),
         47 if arg4 == 0 && arg5 == 0 => ambient(arg2, arg3),
         _ => Err(Errno::EINVAL),
     }

@@ -2,10 +2,10 @@
 //! I/O priorities. What each checks, and in which order, is Linux's.
 
 use crate::prelude::*;
-use crate::sched::{change, policy};
+use crate::sched::{Remembered, change, policy};
 use crate::task::credentials::cap;
 use crate::task::process::rlimit;
-use crate::task::{Credentials, all_processes, current_arc, find_task, process_group};
+use crate::task::{Credentials, all_processes, current_arc, find_process, find_task, process_group};
 use crate::time::Timespec;
 use core::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -26,6 +26,20 @@ fn target(pid: i32) -> Result<Arc<Task>, Errno> {
 /// As [`target`], for the calls that refuse a negative number first: EINVAL, ESRCH.
 fn positive_target(pid: i32) -> Result<Arc<Task>, Errno> {
     if pid < 0 { Err(Errno::EINVAL) } else { target(pid) }
+}
+
+/// How the thread `pid` names is scheduled, or was when it became a zombie: EINVAL for a negative number, ESRCH.
+fn state_of(pid: i32) -> Result<Remembered, Errno> {
+    match positive_target(pid) {
+        Ok(task) => Ok(task.sched.remember()),
+        Err(Errno::ESRCH) => Ok(*zombie(pid)?.life.last_sched.lock()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A process all of whose threads, or the first, are gone: ESRCH.
+fn zombie(pid: i32) -> Result<Arc<Process>, Errno> {
+    u32::try_from(pid).ok().and_then(find_process).ok_or(Errno::ESRCH)
 }
 
 /// Whether the caller's effective user owns the thread.
@@ -121,17 +135,15 @@ pub fn sys_sched_setscheduler(pid: i32, policy: i32, param: UserAddr) -> SysResu
 }
 
 pub fn sys_sched_getscheduler(pid: i32) -> SysResult {
-    let task = positive_target(pid)?;
-    let reset = task.sched.reset_on_fork.load(Ordering::Relaxed) != 0;
-    Ok((u32::from(task.sched.policy()) | if reset { RESET_ON_FORK } else { 0 }) as usize)
+    let state = state_of(pid)?;
+    Ok((u32::from(state.policy) | if state.reset_on_fork { RESET_ON_FORK } else { 0 }) as usize)
 }
 
 pub fn sys_sched_getparam(pid: i32, param: UserAddr) -> SysResult {
     if param.is_null() {
         return Err(Errno::EINVAL);
     }
-    let task = positive_target(pid)?;
-    UserPtr::<u32>::new(param).write(&u32::from(task.sched.rt_priority()))?;
+    UserPtr::<u32>::new(param).write(&u32::from(state_of(pid)?.rt_priority))?;
     Ok(0)
 }
 
@@ -161,8 +173,8 @@ pub fn sys_sched_getaffinity(pid: i32, len: usize, mask: UserAddr) -> SysResult 
     if len.saturating_mul(8) < hal::cpu::online() || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let task = target(pid)?;
-    let allowed = task.sched.affinity.load(Ordering::Relaxed) & crate::sched::online_mask();
+    let state = if pid < 0 { Err(Errno::ESRCH) } else { state_of(pid) };
+    let allowed = state?.affinity & crate::sched::online_mask();
     UserPtr::<u64>::new(mask).write(&allowed)?;
     Ok(MASK_BYTES)
 }
@@ -191,8 +203,7 @@ pub fn sys_sched_get_priority_min(policy: i32) -> SysResult {
 }
 
 pub fn sys_sched_rr_get_interval(pid: i32, interval: UserAddr) -> SysResult {
-    let task = positive_target(pid)?;
-    let slice = match task.sched.policy() {
+    let slice = match state_of(pid)?.policy {
         policy::FIFO => 0,
         policy::RR => crate::sched::queue::RR_SLICE_NS,
         _ => crate::sched::queue::SLICE_NS,
@@ -265,6 +276,21 @@ pub fn sys_setpriority(which: i32, who: i32, prio: i32) -> SysResult {
             change::requeue(task);
         }
     });
+    if result == Err(Errno::ESRCH)
+        && let (Named::Thread, Ok(process)) = (kind, zombie(who))
+    {
+        let other = process.creds();
+        if other.uid != own.euid && other.euid != own.euid && !own.has_cap(cap::SYS_NICE) {
+            return Err(Errno::EPERM);
+        }
+        let mut state = process.life.last_sched.lock();
+        let limit = process.limit(rlimit::NICE);
+        if nice < state.nice && !own.has_cap(cap::SYS_NICE) && (20 - nice) as u64 > limit {
+            return Err(Errno::EACCES);
+        }
+        state.nice = nice;
+        return Ok(0);
+    }
     result
 }
 
@@ -273,6 +299,9 @@ pub fn sys_getpriority(which: i32, who: i32) -> SysResult {
     let kind = priority_kind(which)?;
     let mut best = None;
     for_each_named(kind, who, |task| best = best.max(Some((20 - task.sched.nice()) as usize)));
+    if let (None, Named::Thread, Ok(process)) = (best, kind, zombie(who)) {
+        best = Some((20 - process.life.last_sched.lock().nice) as usize);
+    }
     best.ok_or(Errno::ESRCH)
 }
 
@@ -372,15 +401,13 @@ pub fn sys_sched_getattr(pid: i32, attr: UserAddr, size: u32, flags: u32) -> Sys
     if attr.is_null() || pid < 0 || size as usize > PAGE_SIZE || size < ATTR_BYTES_FIRST || flags != 0 {
         return Err(Errno::EINVAL);
     }
-    let task = target(pid)?;
-    let sched = &task.sched;
-    let realtime = is_realtime(u32::from(sched.policy()));
+    let state = state_of(pid)?;
     let answer = SchedAttr {
         size: size.min(ATTR_BYTES),
-        policy: u32::from(sched.policy()),
-        flags: if sched.reset_on_fork.load(Ordering::Relaxed) != 0 { attr_flag::RESET_ON_FORK } else { 0 },
-        nice: if realtime { 0 } else { sched.nice() },
-        priority: u32::from(sched.rt_priority()),
+        policy: u32::from(state.policy),
+        flags: if state.reset_on_fork { attr_flag::RESET_ON_FORK } else { 0 },
+        nice: if is_realtime(u32::from(state.policy)) { 0 } else { state.nice },
+        priority: u32::from(state.rt_priority),
         ..SchedAttr::default()
     };
     UserPtr::<u8>::new(attr).write_slice(&answer.as_bytes()[..answer.size as usize])?;

@@ -61,6 +61,11 @@ fn kill_group(pgid: u32, signal: u32) -> SysResult {
     kill_many(|process| process.pgid() == pgid, signal)
 }
 
+/// The process of that number, or of the thread of that number.
+fn process_named(pid: u32) -> Option<Arc<Process>> {
+    find_process(pid).or_else(|| find_task(pid).map(|task| task.process.clone()))
+}
+
 pub fn sys_kill(pid: i32, sig: i32) -> SysResult {
     let signal = signal_number(sig, true)?;
     match pid {
@@ -74,8 +79,7 @@ pub fn sys_kill(pid: i32, sig: i32) -> SysResult {
             Ok(0)
         }
         pid => {
-            let process = find_process(pid as u32).or_else(|| find_task(pid as u32).map(|task| task.process.clone()));
-            kill_one(&process.ok_or(Errno::ESRCH)?, signal, from_user(signal, 0))?;
+            kill_one(&process_named(pid as u32).ok_or(Errno::ESRCH)?, signal, from_user(signal, 0))?;
             Ok(0)
         }
     }
@@ -122,7 +126,7 @@ pub fn sys_rt_sigqueueinfo(pid: i32, sig: i32, info: UserAddr) -> SysResult {
     let own = &current().process;
     let info = queued_info(info, sig, pid >= 0 && pid as u32 == own.pid)?;
     let signal = signal_number(sig, true)?;
-    let process = u32::try_from(pid).ok().and_then(find_process).ok_or(Errno::ESRCH)?;
+    let process = u32::try_from(pid).ok().and_then(process_named).ok_or(Errno::ESRCH)?;
     kill_one(&process, signal, info)?;
     Ok(0)
 }

@@ -1,6 +1,7 @@
 //! Extended attributes: the name spaces user, trusted, security and system.
 
 use crate::prelude::*;
+use crate::process::privilege::{self, CAPABILITY};
 use crate::task::credentials::cap;
 use crate::user::{read_cstring, read_path};
 use crate::vfs::AT_FDCWD;
@@ -42,6 +43,9 @@ fn check_access(place: &Path, name: &[u8], writes: bool) -> Result<(), Errno> {
             (false, false) => Err(Errno::ENODATA),
         };
     }
+    if name == CAPABILITY && writes {
+        return if current().credentials.with(|own| own.has_cap(cap::SETFCAP)) { Ok(()) } else { Err(Errno::EPERM) };
+    }
     if name.starts_with(b"security.") {
         return if writes && !admin() { Err(Errno::EPERM) } else { Ok(()) };
     }
@@ -71,6 +75,9 @@ fn set(place: Result<Path, Errno>, name: UserAddr, value: UserAddr, size: usize,
         return Err(Errno::E2BIG);
     }
     let value = UserReader::new(value, size)?.read_all()?;
+    if name == CAPABILITY {
+        privilege::check_file_capabilities(&value)?;
+    }
     check_access(&place, &name, true)?;
     place.inode().set_xattr(&name, Some(&value), flags)?;
     Ok(0)

@@ -1,6 +1,7 @@
 //! Credentials: user and group ids, supplementary groups, capabilities.
 
 use crate::prelude::*;
+use core::sync::atomic::Ordering;
 
 /// Capability bits (linux/capability.h) that the kernel tests.
 pub mod cap {
@@ -88,4 +89,22 @@ impl Credentials {
     pub fn in_group(&self, gid: u32) -> bool {
         self.fsgid == gid || self.groups.contains(&gid)
     }
+}
+
+/// The calling thread has `new` credentials from now on. As with Linux's commit_creds(), what was arranged with the old ones ends
+/// when ids change or capabilities are gained: the process may not be dumped, and its parent's death is no longer told.
+pub fn install(new: impl Into<Arc<Credentials>>) {
+    let new = new.into();
+    let task = current();
+    let old = task.creds();
+    let ids = |of: &Credentials| (of.euid, of.egid, of.fsuid, of.fsgid);
+    if ids(&old) != ids(&new) || new.cap_permitted & !old.cap_permitted != 0 {
+        task.process.life.dumpable.store(0, Ordering::Relaxed);
+        task.process.life.parent_death_signal.store(0, Ordering::Relaxed);
+    }
+    if old.uid != new.uid {
+        task.process.signal.set_user(new.uid);
+    }
+    task.signal.set_ids(new.uid, new.suid);
+    drop(task.credentials.replace(new));
 }

@@ -43,6 +43,10 @@ pub struct Life {
     pub nr_continues: AtomicU32,
     /// Sent to the parent at exit; 0 is none.
     pub exit_signal: AtomicU32,
+    /// Counts the programs that the process has run: signals that one of them arranged to be sent to it are not for the next.
+    pub exec_id: AtomicU32,
+    /// The parent's `exec_id` when it made this process.
+    pub parent_exec_id: AtomicU32,
     /// The parent that vfork(2) suspended.
     pub vfork: SpinLock<Option<Arc<VforkDone>>>,
     /// Orphans among the descendants come here (PR_SET_CHILD_SUBREAPER).
@@ -63,6 +67,8 @@ pub struct Life {
     pub peak_resident_pages: AtomicU64,
     pub children_peak_resident_pages: AtomicU64,
     credentials: SpinLock<Option<Arc<Credentials>>>,
+    /// How the last thread was scheduled, for who asks of a zombie.
+    pub last_sched: SpinLock<crate::sched::Remembered>,
     /// The process is its own pidfd's object: readable when it is a zombie.
     pub exit_poll: crate::vfs::PollSet,
 }
@@ -86,6 +92,8 @@ impl Life {
             stopped_by: AtomicU32::new(0),
             nr_continues: AtomicU32::new(0),
             exit_signal: AtomicU32::new(exit_signal),
+            exec_id: AtomicU32::new(0),
+            parent_exec_id: AtomicU32::new(0),
             vfork: SpinLock::new(None),
             is_subreaper: AtomicBool::new(false),
             parent_death_signal: AtomicU32::new(0),
@@ -100,6 +108,7 @@ impl Life {
             peak_resident_pages: AtomicU64::new(0),
             children_peak_resident_pages: AtomicU64::new(0),
             credentials: SpinLock::new(None),
+            last_sched: SpinLock::new(crate::sched::Remembered::default()),
             exit_poll: crate::vfs::PollSet::new(),
         }
     }

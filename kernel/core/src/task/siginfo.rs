@@ -87,6 +87,11 @@ impl SigInfo {
         info.fields[1] = value;
         info
     }
+    /// Sent with kill(2) by the calling thread, or in its name.
+    pub fn from_current(signal: u32) -> Self {
+        let own = super::current();
+        Self::user(signal, 0, own.process.pid, own.credentials.with(|own| own.uid), 0)
+    }
     /// A fault at `addr` (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP).
     pub fn fault(signal: u32, code: i32, addr: u64) -> Self {
         let mut info = Self::base(signal, code);

@@ -58,6 +58,8 @@ pub struct Task {
     pub personality: AtomicU32,
     /// PR_SET_TIMERSLACK, in ns. It is only remembered: sleeps here are exact.
     pub timer_slack_ns: AtomicU64,
+    /// What it is again when 0 is set: the creator's at the thread's beginning.
+    default_timer_slack_ns: u64,
     /// The system call in progress (number + 1; 0 in user mode) for /proc/PID/syscall.
     pub syscall_nr: AtomicU32,
     /// Set when anything must be looked at before returning to user mode: signals, exit of the group, stops.
@@ -102,10 +104,12 @@ pub struct Parts {
     pub ipc: ipc::TaskIpc,
     pub name: [u8; 16],
     pub personality: u32,
+    pub timer_slack_ns: u64,
 }
 
 impl Task {
     pub fn new(tid: u32, process: Arc<Process>, thread: KernelThread, parts: Parts) -> Arc<Self> {
+        parts.signal.set_ids(parts.credentials.uid, parts.credentials.suid);
         Arc::new(Self {
             tid: AtomicU32::new(tid),
             process,
@@ -122,7 +126,8 @@ impl Task {
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             personality: AtomicU32::new(parts.personality),
-            timer_slack_ns: AtomicU64::new(DEFAULT_TIMER_SLACK_NS),
+            timer_slack_ns: AtomicU64::new(parts.timer_slack_ns),
+            default_timer_slack_ns: parts.timer_slack_ns,
             syscall_nr: AtomicU32::new(0),
             attention: AtomicU32::new(0),
             start: SpinLock::new(None),
@@ -162,6 +167,10 @@ impl Task {
     }
     pub fn creds(&self) -> Arc<Credentials> {
         self.credentials.get()
+    }
+    /// PR_SET_TIMERSLACK: 0 is back to the default.
+    pub fn set_timer_slack(&self, ns: u64) {
+        self.timer_slack_ns.store(if ns == 0 { self.default_timer_slack_ns } else { ns }, Ordering::Relaxed);
     }
     /// The calling user thread's address space; panics in a kernel thread.
     pub fn address_space(&self) -> Arc<AddressSpace> {

@@ -4,7 +4,7 @@ use super::notify::{self, Event};
 use super::path::Path;
 use super::permission::{self, EXECUTE, WRITE};
 use super::walk::{self, Found, NAME_MAX, Walk};
-use super::{AT_FDCWD, FileType, attributes};
+use super::{AT_FDCWD, FileType, attributes, protected};
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use core::sync::atomic::Ordering;
@@ -83,6 +83,7 @@ pub fn link(old: &Path, newdirfd: i32, newpath: &[u8]) -> Result<(), Errno> {
     if !Arc::ptr_eq(&old.mount, &found.parent.mount) {
         return Err(Errno::EXDEV);
     }
+    protected::may_link(&**old.inode())?;
     let _change = found.parent.dentry.change.lock();
     may_add(&found)?;
     if old.inode().file_type() == FileType::Directory {

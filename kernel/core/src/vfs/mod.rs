@@ -18,6 +18,7 @@ pub mod owner;
 pub mod path;
 pub mod permission;
 pub mod poll;
+pub mod protected;
 pub mod superblock;
 pub mod table;
 pub mod walk;

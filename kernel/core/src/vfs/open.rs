@@ -4,7 +4,7 @@ use super::notify::{self, Event};
 use super::path::{MountFlags, Path};
 use super::permission::{self, EXECUTE, READ, WRITE};
 use super::walk::{self, Walk};
-use super::{FileType, attributes, change};
+use super::{FileType, attributes, change, protected};
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use crate::vfs::{OpenFile, OpenFlags};
@@ -43,6 +43,7 @@ pub fn open_with(dirfd: i32, path: &[u8], flags: OpenFlags, mode: u32, resolve: 
         if found.wants_directory || target.inode().file_type() == FileType::Directory {
             return Err(Errno::EISDIR);
         }
+        protected::may_find(&**found.parent.inode(), &**target.inode())?;
         return open_found(target, flags, false);
     }
     if found.wants_directory {

@@ -20,7 +20,18 @@ pub struct FileOwner {
     pub pid: u32,
     /// 0 means SIGIO without extra information.
     pub signal: u32,
+    /// Real and effective user id of who set the owner, when it did: signals are sent in its name.
+    pub uid: u32,
+    pub euid: u32,
     pub target: Target,
+}
+
+impl FileOwner {
+    /// Whether who set the owner may signal `task`, as it is now.
+    pub fn may_signal(&self, task: &Task) -> bool {
+        let (uid, suid) = task.signal.ids();
+        self.euid == 0 || [self.euid, self.uid].iter().any(|own| *own == uid || *own == suid)
+    }
 }
 
 /// Apart from the file, so that delivery never holds (and never drops) the file itself.

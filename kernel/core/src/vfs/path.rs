@@ -223,6 +223,10 @@ impl Path {
     pub fn is_nosuid(&self) -> bool {
         self.mount.flags().contains(MountFlags::NOSUID)
     }
+    /// Whether nothing here may be executed (MS_NOEXEC).
+    pub fn is_noexec(&self) -> bool {
+        self.mount.flags().contains(MountFlags::NOEXEC)
+    }
     pub fn is_read_only(&self) -> bool {
         self.mount.flags().contains(MountFlags::RDONLY)
     }

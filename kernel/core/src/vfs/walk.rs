@@ -1,8 +1,8 @@
 //! The path walk.
 
 use super::path::Path;
-use super::permission;
 use super::{AT_FDCWD, FileType, anonymous};
+use super::{permission, protected};
 use crate::prelude::*;
 use crate::vfs::table;
 
@@ -213,6 +213,9 @@ fn walk_with<R>(
         };
         let is_link = next.inode().file_type() == FileType::Symlink;
         if is_link && (!last || wants_directory || flags.contains(Walk::FOLLOW)) {
+            if last {
+                protected::may_follow(&**walker.at.inode(), &**next.inode())?;
+            }
             match walker.read_link(&next)? {
                 Ok(place) => {
                     walker.at = place;

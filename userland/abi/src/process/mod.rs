@@ -4,6 +4,7 @@ mod attributes;
 mod cloning;
 mod executing;
 mod identity;
+mod rules;
 mod waiting;
 
 use crate::harness::{Tests, child_dies_of, child_succeeds, errno, expect_errno, in_child};
@@ -37,6 +38,20 @@ pub const TESTS: Tests = &[
     ("user_ids", identity::user_ids),
     ("group_ids", identity::group_ids),
     ("capabilities", identity::capabilities),
+    ("threads_answer_for_their_process", rules::threads_answer_for_their_process),
+    ("zombies_answer", rules::zombies_answer),
+    ("timer_slack", rules::timer_slack),
+    ("sticky_timeouts", rules::sticky_timeouts),
+    ("file_user_and_capabilities", rules::file_user_and_capabilities),
+    ("groups_are_sorted", rules::groups_are_sorted),
+    ("host_names_may_be_empty", rules::host_names_may_be_empty),
+    ("ignored_children_leave_no_signal", rules::ignored_children_leave_no_signal),
+    ("core_flag_says_the_truth", rules::core_flag_says_the_truth),
+    ("one_shot_handlers", rules::one_shot_handlers),
+    ("set_group_id_is_for_members", rules::set_group_id_is_for_members),
+    ("own_descriptors_after_setuid", rules::own_descriptors_after_setuid),
+    ("name_spaces_are_files", rules::name_spaces_are_files),
+    ("id_registers", rules::id_registers),
     ("limits", attributes::limits),
     ("process_limit", attributes::process_limit),
     ("prctl_options", attributes::prctl_options),

@@ -5,6 +5,7 @@ use super::open::{PTS_MAJOR, open_pty_slave};
 use super::{Port, Tty, ioctl, job};
 use crate::prelude::*;
 use crate::sync::WaitReason;
+use crate::task::siginfo::{SIGINT, SIGQUIT, SIGTSTP};
 use crate::vfs::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
 use alloc::collections::{BTreeMap, VecDeque};
 use base::device::makedev;
@@ -209,6 +210,9 @@ impl Master {
 }
 
 impl FileOps for Master {
+    fn can_splice(&self) -> bool {
+        true
+    }
     fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
         let pair = self.pair();
         if dst.remaining() == 0 {
@@ -347,7 +351,8 @@ impl FileOps for Master {
             ioctl::TIOCGPKT => int.write(&i32::from(pair.is_packet()))?,
             ioctl::TIOCSIG => {
                 let number = u32::try_from(argument).map_err(|_| Errno::EINVAL)?;
-                if !(1..=64).contains(&number) {
+                // What keys could send, and nothing else.
+                if !matches!(number, SIGINT | SIGQUIT | SIGTSTP) {
                     return Err(Errno::EINVAL);
                 }
                 job::signal_foreground(&self.slave, number);

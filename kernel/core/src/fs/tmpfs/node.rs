@@ -10,6 +10,7 @@ use crate::file::pipe::FifoState;
 use crate::mm::MemObject;
 use crate::mm::object::seals;
 use crate::prelude::*;
+use crate::process::privilege::CAPABILITY;
 use crate::time::{Timespec, file_time};
 use crate::vfs::inode::SetAttr;
 use crate::vfs::path::{MountFlags, Path};
@@ -29,6 +30,8 @@ pub(super) struct Attr {
     mtime: Timespec,
     ctime: Timespec,
     btime: Timespec,
+    /// There is a security.capability, which falls at the next change.
+    has_capability: bool,
 }
 
 #[derive(Default)]
@@ -102,7 +105,17 @@ impl TmpInode {
         }
         let now = file_time();
         let nlink = if matches!(body, Body::Directory(_)) { 2 } else { 1 };
-        let attr = Attr { mode: mode & 0o7777, uid, gid, nlink, atime: now, mtime: now, ctime: now, btime: now };
+        let attr = Attr {
+            mode: mode & 0o7777,
+            uid,
+            gid,
+            nlink,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            btime: now,
+            has_capability: false,
+        };
         Ok(Arc::new(Self {
             instance: instance.clone(),
             ino: instance.next_ino.fetch_add(1, Ordering::Relaxed),
@@ -187,6 +200,17 @@ impl TmpInode {
         if attr.mode & 0o6000 != 0 {
             attributes::drop_suid(&mut attr.mode);
         }
+        let has_capability = core::mem::take(&mut attr.has_capability);
+        drop(attr);
+        if has_capability {
+            self.drop_capability();
+        }
+    }
+
+    /// The file is another one than was given its capabilities.
+    fn drop_capability(&self) {
+        let old = self.xattrs.lock().remove(CAPABILITY);
+        drop(old);
     }
 }
 
@@ -251,6 +275,12 @@ impl Inode for TmpInode {
         attr.atime = set.atime.unwrap_or(attr.atime);
         attr.mtime = set.mtime.unwrap_or(attr.mtime);
         attr.ctime = file_time();
+        let is_given = set.uid.is_some() || set.gid.is_some();
+        let has_capability = is_given && core::mem::take(&mut attr.has_capability);
+        drop(attr);
+        if has_capability {
+            self.drop_capability();
+        }
         Ok(())
     }
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
@@ -401,6 +431,9 @@ impl Inode for TmpInode {
             }
         }
         drop(xattrs);
+        if name == CAPABILITY {
+            self.attr.lock().has_capability = value.is_some();
+        }
         self.touch_changed();
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::process::signal;
 use crate::task::siginfo::SigInfo;
 use crate::vfs::OpenFile;
 use crate::vfs::table::file;
+use core::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const SIGEV_SIGNAL: i32 = 0;
@@ -39,6 +40,8 @@ enum How {
 pub(crate) struct Notify {
     process: Weak<Process>,
     pid: u32,
+    /// Which of the process's programs asked: the next one is not told.
+    exec_id: u32,
     how: How,
 }
 
@@ -62,7 +65,8 @@ impl Notify {
             _ => return Err(Errno::EINVAL),
         };
         let process = &current().process;
-        Ok(Self { process: Arc::downgrade(process), pid: process.pid, how })
+        let exec_id = process.life.exec_id.load(Ordering::Relaxed);
+        Ok(Self { process: Arc::downgrade(process), pid: process.pid, exec_id, how })
     }
 
     /// What the queue's file shows: the kind, the signal, the process.
@@ -80,7 +84,9 @@ impl Notify {
         match self.how {
             How::Signal { number: 0, .. } | How::Nothing => {}
             How::Signal { number, value } => {
-                if let Some(process) = self.process.upgrade() {
+                if let Some(process) = self.process.upgrade()
+                    && process.life.exec_id.load(Ordering::Acquire) == self.exec_id
+                {
                     let (pid, uid) = (current().process.pid, current().creds().uid);
                     signal::send_to_process(&process, SigInfo::user(number, SI_MESGQ, pid, uid, value));
                 }

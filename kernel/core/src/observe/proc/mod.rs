@@ -328,6 +328,8 @@ pub enum Fixed {
     Text(fn() -> String),
     /// Readable by all, writable by root.
     Setting(fn() -> String, fn(&str) -> Result<(), Errno>),
+    /// Readable and writable by root alone.
+    Secret(fn() -> String, fn(&str) -> Result<(), Errno>),
     Link(fn() -> String),
     /// A directory whose content changes, made of its device and inode number.
     Live(fn(u64, u64) -> Arc<Node>),
@@ -339,7 +341,7 @@ impl Fixed {
     pub fn kind(&self) -> FileType {
         match self {
             Fixed::Directory(_) | Fixed::Live(_) => FileType::Directory,
-            Fixed::Text(_) | Fixed::Setting(..) | Fixed::Object(_) => FileType::Regular,
+            Fixed::Text(_) | Fixed::Setting(..) | Fixed::Secret(..) | Fixed::Object(_) => FileType::Regular,
             Fixed::Link(_) => FileType::Symlink,
         }
     }
@@ -351,12 +353,10 @@ impl Fixed {
             Fixed::Text(text) => {
                 (0o444, Kind::Text { produce: Box::new(move || Ok(text().into_bytes())), accept: None })
             }
-            Fixed::Setting(get, set) => {
+            Fixed::Setting(get, set) | Fixed::Secret(get, set) => {
+                let mode = if matches!(self, Fixed::Secret(..)) { 0o600 } else { 0o644 };
                 let accept = move |bytes: &[u8]| set(core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim());
-                (
-                    0o644,
-                    Kind::Text { produce: Box::new(move || Ok(get().into_bytes())), accept: Some(Box::new(accept)) },
-                )
+                (mode, Kind::Text { produce: Box::new(move || Ok(get().into_bytes())), accept: Some(Box::new(accept)) })
             }
             Fixed::Link(target) => {
                 (0o777, Kind::Link { target: Box::new(move || Ok(target().into_bytes())), follow: None })

@@ -4,9 +4,13 @@ use super::Fixed;
 use crate::file::inotify;
 use crate::file::{epoll, pipe};
 use crate::ipc::{mq, msg, sem, shm};
+use crate::mm::aslr;
 use crate::net::unix;
 use crate::prelude::*;
+use crate::syscall::misc;
+use crate::task::credentials::cap;
 use crate::task::uts;
+use crate::vfs::protected;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 pub const SYS: &[(&str, Fixed)] = &[
@@ -30,6 +34,17 @@ fn set(value: &AtomicUsize, text: &str, least: usize, most: usize) -> Result<(),
     Ok(())
 }
 
+/// kernel.kptr_restrict. Kernel addresses are shown nowhere, whatever it says.
+static KPTR_RESTRICT: AtomicUsize = AtomicUsize::new(0);
+
+/// A setting that only CAP_SYS_ADMIN changes, by whomever the file was opened: EPERM, EINVAL.
+fn set_by_admin(value: &AtomicUsize, text: &str, most: usize) -> Result<(), Errno> {
+    if !current().credentials.with(|own| own.has_cap(cap::SYS_ADMIN)) {
+        return Err(Errno::EPERM);
+    }
+    set(value, text, 0, most)
+}
+
 fn line(value: impl core::fmt::Display) -> String {
     alloc::format!("{value}\n")
 }
@@ -37,8 +52,13 @@ fn line(value: impl core::fmt::Display) -> String {
 const KERNEL: &[(&str, Fixed)] = &[
     ("cap_last_cap", Fixed::Text(|| line(crate::task::credentials::cap::LAST))),
     ("core_pattern", Fixed::Text(|| line("core"))),
+    (
+        "dmesg_restrict",
+        Fixed::Setting(|| show(&misc::DMESG_RESTRICT), |text| set_by_admin(&misc::DMESG_RESTRICT, text, 1)),
+    ),
     ("domainname", Fixed::Text(|| line("(none)"))),
     ("hostname", Fixed::Setting(|| line(String::from_utf8_lossy(&uts::host_name())), set_host_name)),
+    ("kptr_restrict", Fixed::Setting(|| show(&KPTR_RESTRICT), |text| set_by_admin(&KPTR_RESTRICT, text, 2))),
     ("msgmax", Fixed::Setting(|| show(&msg::MSGMAX), |text| set(&msg::MSGMAX, text, 0, i32::MAX as usize))),
     ("msgmnb", Fixed::Setting(|| show(&msg::MSGMNB), |text| set(&msg::MSGMNB, text, 0, i32::MAX as usize))),
     ("msg_next_id", Fixed::Setting(|| line(msg::next_id()), msg::set_next_id)),
@@ -67,7 +87,10 @@ const KERNEL: &[(&str, Fixed)] = &[
             ("uuid", Fixed::Text(|| line(uuid()))),
         ]),
     ),
-    ("randomize_va_space", Fixed::Text(|| line(2))),
+    (
+        "randomize_va_space",
+        Fixed::Setting(|| show(&aslr::RANDOMIZE), |text| set(&aslr::RANDOMIZE, text, 0, i32::MAX as usize)),
+    ),
     ("sched_rr_timeslice_ms", Fixed::Text(|| line(100))),
     ("sem", Fixed::Setting(sem::limits_line, sem::set_limits)),
     ("sem_next_id", Fixed::Setting(|| line(sem::next_id()), sem::set_next_id)),
@@ -156,10 +179,13 @@ const FS: &[(&str, Fixed)] = &[
         "pipe-user-pages-soft",
         Fixed::Setting(|| show(&pipe::USER_PAGES_SOFT), |text| set(&pipe::USER_PAGES_SOFT, text, 0, usize::MAX)),
     ),
-    ("protected_fifos", Fixed::Text(|| line(0))),
-    ("protected_hardlinks", Fixed::Text(|| line(0))),
-    ("protected_regular", Fixed::Text(|| line(0))),
-    ("protected_symlinks", Fixed::Text(|| line(0))),
+    ("protected_fifos", Fixed::Secret(|| show(&protected::FIFOS), |text| set(&protected::FIFOS, text, 0, 2))),
+    (
+        "protected_hardlinks",
+        Fixed::Secret(|| show(&protected::HARDLINKS), |text| set(&protected::HARDLINKS, text, 0, 1)),
+    ),
+    ("protected_regular", Fixed::Secret(|| show(&protected::REGULAR), |text| set(&protected::REGULAR, text, 0, 2))),
+    ("protected_symlinks", Fixed::Secret(|| show(&protected::SYMLINKS), |text| set(&protected::SYMLINKS, text, 0, 1))),
     ("suid_dumpable", Fixed::Text(|| line(0))),
 ];
 

@@ -4,6 +4,7 @@ use super::state::{SIG_DFL, SIG_IGN, bit, deliverable, refresh, sa};
 use super::{frame, send, stop};
 use crate::prelude::*;
 use crate::process::exit;
+use crate::task::process::rlimit;
 use crate::task::siginfo::{
     SIGABRT, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP, SIGTSTP, SIGTTIN,
     SIGTTOU, SIGURG, SIGWINCH, SIGXCPU, SIGXFSZ, SigInfo, SigSet,
@@ -36,6 +37,15 @@ fn default_action(signal: u32) -> Default {
         _ if SigSet(CORE).contains(signal) => Default::Core,
         _ => Default::Terminate,
     }
+}
+
+/// The bit of a wait status that says "core dumped": for signals whose default that is, when RLIMIT_CORE leaves room for a core
+/// file's first page and the process may be dumped. (The file itself is not written.)
+fn core_flag(signal: u32) -> u32 {
+    let process = &current().process;
+    let is_wanted = process.limit(rlimit::CORE) >= PAGE_SIZE as u64;
+    let is_dumped = is_wanted && process.life.dumpable.load(Ordering::Relaxed) == 1 && SigSet(CORE).contains(signal);
+    if is_dumped { 0x80 } else { 0 }
 }
 
 /// Takes the next signal the calling thread's mask lets through: its own first, then the process's.
@@ -86,7 +96,7 @@ pub fn deliver(context: &mut UserContext, mut interrupted: Option<(Errno, u64)>)
             SIG_DFL => match default_action(signal) {
                 Default::Ignore => {}
                 // pid 1 is not ended or stopped by what it has no handler for.
-                _ if task.process.pid == 1 && info.code <= 0 => {}
+                _ if task.process.pid == 1 => {}
                 Default::Stop => {
                     let process = &task.process;
                     if signal == SIGSTOP || !send::is_orphaned(process.pgid(), process.sid(), None) {
@@ -94,11 +104,12 @@ pub fn deliver(context: &mut UserContext, mut interrupted: Option<(Errno, u64)>)
                     }
                 }
                 Default::Terminate => exit::exit_group(signal),
-                Default::Core => exit::exit_group(signal | 0x80),
+                Default::Core => exit::exit_group(signal | core_flag(signal)),
             },
             _ => {
                 if action.flags & sa::RESETHAND != 0 {
-                    task.process.signal.set_action(signal, super::state::Action::default());
+                    // Its flags and mask stay, as on Linux.
+                    task.process.signal.set_action(signal, super::state::Action { handler: SIG_DFL, ..action });
                 }
                 if let Some((errno, first)) = interrupted.take() {
                     if restarts(errno, action.flags) {
@@ -111,7 +122,7 @@ pub fn deliver(context: &mut UserContext, mut interrupted: Option<(Errno, u64)>)
                 if frame::push(context, &info, &action).is_err() {
                     // No stack to run the handler on.
                     task.process.signal.set_action(SIGSEGV, super::state::Action::default());
-                    exit::exit_group(SIGSEGV | 0x80);
+                    exit::exit_group(SIGSEGV | core_flag(SIGSEGV));
                 }
                 refresh(task);
                 return;
@@ -154,8 +165,7 @@ pub fn force_fault_with_esr(info: SigInfo, esr: u64) {
             info.code,
             info.fields[0]
         );
-        let core = if SigSet(CORE).contains(signal) { 0x80 } else { 0 };
-        exit::exit_group(signal | core);
+        exit::exit_group(signal | core_flag(signal));
     }
     task.signal.fault_esr.store(esr, Ordering::Relaxed);
     // A standard signal of the kernel's is never refused.

@@ -16,7 +16,7 @@ pub use deliver::{
     deliver, end_temporary_mask, force_fault, force_fault_with_esr, rewind, set_restart, set_temporary_mask,
 };
 pub use send::{
-    check_orphaned_groups, ignores_children, is_blocked_or_ignored, may_signal, send_timer, send_to_group,
-    send_to_process, send_to_task, try_send_to_process, try_send_to_task,
+    check_orphaned_groups, ignores_children, is_blocked_or_ignored, is_discarded, may_signal, send_timer,
+    send_to_group, send_to_process, send_to_task, try_send_to_process, try_send_to_task,
 };
 pub use state::{ProcessSignal, TaskSignal, on_exec, on_thread_exit};

@@ -57,13 +57,15 @@ fn cancel_opposites(process: &Arc<Process>, signal: u32) {
     }
 }
 
-/// Whether sending `signal` changes nothing: ignored and not blocked, or pid 1 without a handler.
+/// Whether sending `signal` changes nothing: ignored, or without a handler of pid 1's, and not blocked. What is blocked stays
+/// pending for sigwaitinfo(2), signalfd(2) or a handler to come.
 fn has_no_effect(process: &Process, target: Option<&Task>, signal: u32) -> bool {
     let action = process.signal.action(signal);
-    if process.pid == 1 && action.handler == SIG_DFL {
+    let is_init = process.pid == 1;
+    if is_init && matches!(signal, SIGKILL | SIGSTOP) {
         return true;
     }
-    if !is_ignored(&action, signal) {
+    if !(is_init && action.handler == SIG_DFL) && !is_ignored(&action, signal) {
         return false;
     }
     let blocked =
@@ -185,6 +187,11 @@ pub fn may_signal(target: &Process, signal: u32) -> Result<(), Errno> {
 pub fn is_blocked_or_ignored(signal: u32) -> bool {
     let task = current();
     SigSet(task.signal.mask()).contains(signal) || task.process.signal.action(signal).handler == SIG_IGN
+}
+
+/// Whether `process` ignores `signal` by its own will (SIG_IGN).
+pub fn is_discarded(process: &Process, signal: u32) -> bool {
+    process.signal.action(signal).handler == SIG_IGN
 }
 
 /// Whether `process` ignores SIGCHLD or has SA_NOCLDWAIT: its children are reaped at once.

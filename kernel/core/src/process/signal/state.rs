@@ -168,6 +168,8 @@ pub struct TaskSignal {
     pub restart: SpinLock<Option<Restart>>,
     /// ESR_EL1 of the last fault, for the handler's frame.
     pub fault_esr: AtomicU64,
+    /// Real and saved user id (`uid | suid << 32`): who may signal the thread, where interrupts may read it.
+    ids: AtomicU64,
 }
 
 impl TaskSignal {
@@ -181,7 +183,17 @@ impl TaskSignal {
             alt_stack: SpinLock::new(AltStack::NONE),
             restart: SpinLock::new(None),
             fault_esr: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
         }
+    }
+    /// The thread's real and saved user ids, as in its credentials.
+    pub fn set_ids(&self, uid: u32, suid: u32) {
+        self.ids.store(u64::from(uid) | u64::from(suid) << 32, Ordering::Release);
+    }
+    /// Real and saved user id. For any context.
+    pub fn ids(&self) -> (u32, u32) {
+        let ids = self.ids.load(Ordering::Acquire);
+        (ids as u32, (ids >> 32) as u32)
     }
     /// What a new thread inherits: the mask, and with CLONE_VM without CLONE_VFORK no alternate stack.
     pub fn fork(parent: &Self, clone_flags: u64) -> Self {

@@ -1,6 +1,6 @@
 //! Stopping and continuing whole processes, and telling their parents.
 
-use super::state::sa;
+use super::state::{SIG_IGN, sa};
 use crate::prelude::*;
 use crate::sync::{Park, WaitReason};
 use crate::task::siginfo::{SIGCHLD, SigInfo};
@@ -12,7 +12,8 @@ const CLD_CONTINUED: i32 = 6;
 
 fn tell_parent(process: &Arc<Process>, code: i32, signal: u32) {
     let Some(parent) = process.parent() else { return };
-    if parent.signal.action(SIGCHLD).flags & sa::NOCLDSTOP == 0 {
+    let action = parent.signal.action(SIGCHLD);
+    if action.flags & sa::NOCLDSTOP == 0 && action.handler != SIG_IGN {
         let uid = process.creds().uid;
         super::send_to_process(&parent, SigInfo::child(code, process.pid, uid, signal as i32, 0, 0));
     }
