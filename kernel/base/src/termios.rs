@@ -166,8 +166,9 @@ impl Termios {
     pub const fn has_l(&self, flag: u32) -> bool {
         self.lflag & flag != 0
     }
+    /// Whether lines are edited here: with EXTPROC somebody else has done it.
     pub const fn is_canonical(&self) -> bool {
-        self.has_l(lflag::ICANON)
+        self.has_l(lflag::ICANON) && !self.has_l(lflag::EXTPROC)
     }
     /// Whether `byte` is control character `index`; 0 disables one.
     pub fn is(&self, byte: u8, index: usize) -> bool {

@@ -491,6 +491,9 @@ impl FileOps for PipeEnd {
             fifo: self.fifo.clone(),
         }))
     }
+    fn can_splice(&self) -> bool {
+        true
+    }
     fn read(&self, file: &OpenFile, _offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
         self.pipe.read(file.is_nonblocking(), dst)
     }

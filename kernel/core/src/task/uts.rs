@@ -6,21 +6,21 @@ use crate::prelude::*;
 pub const RELEASE: &str = "6.1.0-crannog";
 
 struct Names {
-    host: Vec<u8>,
+    /// Until it is set: "crannog".
+    host: Option<Vec<u8>>,
     domain: Vec<u8>,
 }
 
-static NAMES: SpinLock<Names> = SpinLock::new(Names { host: Vec::new(), domain: Vec::new() });
+static NAMES: SpinLock<Names> = SpinLock::new(Names { host: None, domain: Vec::new() });
 
 /// The host name ("crannog" until it is set).
 pub fn host_name() -> Vec<u8> {
-    let names = NAMES.lock();
-    if names.host.is_empty() { b"crannog".to_vec() } else { names.host.clone() }
+    NAMES.lock().host.clone().unwrap_or_else(|| b"crannog".to_vec())
 }
 
 /// As sethostname(2), the name checked by the caller.
 pub fn set_host_name(name: Vec<u8>) {
-    let old = core::mem::replace(&mut NAMES.lock().host, name);
+    let old = core::mem::replace(&mut NAMES.lock().host, Some(name));
     drop(old);
 }
 

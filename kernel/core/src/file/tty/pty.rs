@@ -88,12 +88,10 @@ pub fn open_master() -> Result<Arc<dyn FileOps>, Errno> {
             write_wait: WaitQueue::new(),
             poll_set: PollSet::new(),
         });
-        let slave = Tty::new(
-            makedev(PTS_MAJOR, number),
-            Port::Pty(pair),
-            Termios::new(cflag::B38400, 38400),
-            WinSize::default(),
-        );
+        // There is no line to hang up.
+        let mut termios = Termios::new(cflag::B38400, 38400);
+        termios.cflag &= !cflag::HUPCL;
+        let slave = Tty::new(makedev(PTS_MAJOR, number), Port::Pty(pair), termios, WinSize::default());
         let mut pairs = PAIRS.lock();
         if let alloc::collections::btree_map::Entry::Vacant(place) = pairs.entry(number) {
             place.insert(slave.clone());
@@ -285,9 +283,6 @@ impl FileOps for Master {
         let mut chunk = [0u8; 512];
         let mut done = 0;
         while src.remaining() != 0 {
-            if pair.is_slave_closed() {
-                return if done == 0 { Err(Errno::EIO) } else { Ok(done) };
-            }
             let want = src.remaining().min(chunk.len());
             let len = match src.read(&mut chunk[..want]) {
                 Ok(len) => len,
@@ -310,7 +305,7 @@ impl FileOps for Master {
                 WaitMode::Interruptible,
                 None,
                 WaitReason::on("pty_write", u64::from(pair.number)),
-                || (self.slave.input_room() != 0 || pair.is_slave_closed()).then_some(()),
+                || (self.slave.input_room() != 0).then_some(()),
             );
             if let Err(error) = waited {
                 return if done == 0 { Err(error.into()) } else { Ok(done) };

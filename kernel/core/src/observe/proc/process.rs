@@ -19,7 +19,13 @@ pub struct ProcessDirectory {
     pub task: Option<Arc<Task>>,
 }
 
-/// Who owns /proc/PID: the effective ids; root when the process may not be dumped.
+/// Who owns what everybody may list of a process (directories of mode 0555): its effective ids.
+pub fn user_of(process: &Process) -> (u32, u32) {
+    let creds = process.creds();
+    (creds.euid, creds.egid)
+}
+
+/// Who owns the rest of /proc/PID: the effective ids; root when the process may not be dumped.
 pub fn owner_of(process: &Process) -> (u32, u32) {
     if process.life.dumpable.load(Ordering::Relaxed) != 1 {
         return (0, 0);
@@ -99,7 +105,11 @@ const OTHERS: &[(&str, FileType)] = &[
     ("oom_score_adj", FileType::Regular),
     ("root", FileType::Symlink),
     ("task", FileType::Directory),
+    ("timerslack_ns", FileType::Regular),
 ];
+
+/// What the directories of single threads do not have.
+const OF_PROCESSES: &[&str] = &["task", "timerslack_ns"];
 
 impl Directory for ProcessDirectory {
     fn process(&self) -> Option<&Arc<Process>> {
@@ -120,11 +130,12 @@ impl Directory for ProcessDirectory {
                 text(&subject)
             }));
         }
-        OTHERS.iter().find(|(known, _)| *known == name && (*known != "task" || self.task.is_none()))?;
+        OTHERS.iter().find(|(known, _)| *known == name && (!OF_PROCESSES.contains(known) || self.task.is_none()))?;
         Some(match name {
             "comm" => comm(ino, owner, subject),
             "make-it-fail" => make_it_fail(ino, owner, subject),
             "oom_score_adj" => oom_score_adj(ino, owner, subject),
+            "timerslack_ns" => timer_slack(ino, owner, subject),
             "cwd" => place(ino, owner, subject, |subject| subject.task()?.fs.get().try_cwd().ok_or(Errno::ENOENT)),
             "root" => place(ino, owner, subject, |subject| subject.task()?.fs.get().try_root().ok_or(Errno::ENOENT)),
             "exe" => place(ino, owner, subject, |subject| {
@@ -132,15 +143,17 @@ impl Directory for ProcessDirectory {
                 file.and_then(|file| file.path.clone()).ok_or(Errno::ENOENT)
             }),
             "fd" => Node::directory(ino, 0o500, owner, Descriptors { ino, subject, info: Info::Link }),
-            "fdinfo" => Node::directory(ino, 0o555, owner, Descriptors { ino, subject, info: Info::Text }),
+            "fdinfo" => {
+                Node::directory(ino, 0o555, user_of(&self.process), Descriptors { ino, subject, info: Info::Text })
+            }
             "net" => super::net::directory(ino),
             "ns" => Node::directory(ino, 0o511, owner, NameSpaces { ino }),
-            _ => Node::directory(ino, 0o555, owner, Threads { ino, process: self.process.clone() }),
+            _ => Node::directory(ino, 0o555, user_of(&self.process), Threads { ino, process: self.process.clone() }),
         })
     }
     fn list(&self) -> Vec<Listed> {
         let texts = TEXTS.iter().map(|entry| (entry.0, FileType::Regular));
-        let others = OTHERS.iter().copied().filter(|(name, _)| *name != "task" || self.task.is_none());
+        let others = OTHERS.iter().copied().filter(|(name, _)| !OF_PROCESSES.contains(name) || self.task.is_none());
         let all = texts.chain(others).enumerate();
         all.map(|(position, (name, kind))| Listed { position: position as u64, name: String::from(name), kind })
             .collect()
@@ -191,6 +204,31 @@ fn make_it_fail(ino: u64, owner: (u32, u32), subject: Subject) -> Arc<Node> {
                 b"1" => target.makes_fail.store(true, Ordering::Relaxed),
                 _ => return Err(Errno::EINVAL),
             }
+            Ok(())
+        },
+    )
+}
+
+/// The first thread's timer slack; another process's for CAP_SYS_NICE.
+fn timer_slack(ino: u64, owner: (u32, u32), subject: Subject) -> Arc<Node> {
+    fn task_of(subject: &Subject) -> Result<Arc<Task>, Errno> {
+        let task = subject.task()?;
+        let own = current();
+        if task.tid() != own.tid() && !own.credentials.with(|own| own.has_cap(cap::SYS_NICE)) {
+            return Err(Errno::EPERM);
+        }
+        Ok(task)
+    }
+    let target = subject.clone();
+    Node::writable(
+        ino,
+        0o666,
+        owner,
+        move || Ok(alloc::format!("{}\n", task_of(&subject)?.timer_slack_ns.load(Ordering::Relaxed)).into_bytes()),
+        move |bytes| {
+            let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
+            let ns = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+            task_of(&target)?.set_timer_slack(ns);
             Ok(())
         },
     )
@@ -267,7 +305,7 @@ impl Directory for Threads {
         let task = self.process.threads.lock().iter().find(|task| task.tid() == tid).cloned()?;
         let ino = number(self.ino, name);
         let directory = ProcessDirectory { ino, process: self.process.clone(), task: Some(task) };
-        Some(Node::directory(ino, 0o555, owner_of(&self.process), directory))
+        Some(Node::directory(ino, 0o555, user_of(&self.process), directory))
     }
     fn list(&self) -> Vec<Listed> {
         let mut tids: Vec<u32> = self.process.threads.lock().iter().map(|task| task.tid()).collect();

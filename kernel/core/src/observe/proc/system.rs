@@ -1,6 +1,6 @@
 //! The files of the machine in /proc itself, and its list of processes.
 
-use super::process::{ProcessDirectory, owner_of};
+use super::process::{ProcessDirectory, user_of};
 use super::sysctl::SYS;
 use super::{DEVICE, Directory, Fixed, Listed, Node, number};
 use crate::mm::stats::meminfo;
@@ -65,7 +65,7 @@ impl Directory for Root {
         }
         let id: u32 = name.parse().ok().filter(|_| !name.starts_with(['0', '+']))?;
         let process = find_process(id).or_else(|| find_task(id).map(|task| task.process.clone()))?;
-        let owner = owner_of(&process);
+        let owner = user_of(&process);
         let ino = number(1, name);
         Some(Node::directory(ino, 0o555, owner, ProcessDirectory { ino, process, task: None }))
     }
