@@ -35,7 +35,7 @@ pub fn init() -> Result<(), Errno> {
     mount_fs(devpts::DevPts::instance(), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, Some(own(b"/dev/pts")?));
     mount_fs(tmpfs::TmpFs::new("tmpfs", b"")?, "tmpfs", safe, Some(own(b"/dev/shm")?));
     mount_fs(
-        crate::observe::proc::instance(b"mqueue")?,
+        crate::observe::proc::instance(b"mqueue", b"")?,
         "mqueue",
         safe | MountFlags::NOEXEC,
         Some(own(b"/dev/mqueue")?),

@@ -39,6 +39,11 @@ impl Activity {
     }
 }
 
+/// What a thread waits for may be an address in its memory: for who may look there, 0 for others.
+fn shown(task: &Task, object: u64) -> u64 {
+    if crate::process::may_inspect(&task.process) { object } else { 0 }
+}
+
 struct Seconds(u64);
 
 impl core::fmt::Display for Seconds {
@@ -88,13 +93,13 @@ pub fn line(task: &Arc<Task>) -> String {
                 out,
                 "{} object={:#x} owner={owner} since={} ms={waited_ms}",
                 reason.kind,
-                reason.object,
+                shown(task, reason.object),
                 Seconds(record.since_ns)
             );
             if let Some(deadline) = record.deadline {
                 let _ = write!(out, " until={}", Seconds(deadline));
             }
-            match what {
+            match what.filter(|_| crate::process::may_inspect(&task.process)) {
                 Some(what) => write!(out, " ({what})"),
                 None => Ok(()),
             }
@@ -154,8 +159,11 @@ pub fn json() -> String {
                         out,
                         "\"wait\":{{\"kind\":\"{}\",\"object\":{},\"what\":{},\"owners\":[{}],\"since_ns\":{},\"until_ns\":{}}}}}",
                         record.reason.kind,
-                        record.reason.object,
-                        optional(what.map(|what| alloc::format!("\"{}\"", escape(&what)))),
+                        shown(&task, record.reason.object),
+                        optional(
+                            what.filter(|_| crate::process::may_inspect(&process))
+                                .map(|what| alloc::format!("\"{}\"", escape(&what)))
+                        ),
                         list(&holders),
                         record.since_ns,
                         optional(record.deadline.map(|deadline| alloc::format!("{deadline}")))

@@ -117,6 +117,7 @@ fn new_process(args: &CloneArgs, pid: u32, parent: &Arc<Process>) -> Arc<Process
     };
     let life = Life::new(args.exit_signal);
     life.dumpable.store(parent.life.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    life.gave_terminal_up.store(parent.life.gave_terminal_up.load(Ordering::Relaxed), Ordering::Relaxed);
     life.remember_credentials(current().creds());
     Arc::new(Process {
         pid,

@@ -464,18 +464,20 @@ pub fn exec(mut request: Request) -> Result<UserContext, Errno> {
     life.exec_id.fetch_add(1, Ordering::AcqRel);
     let name = comm_path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
     *task.name.lock() = comm_bytes(name);
-    exit::release_memory(task);
-    sched::switch_translation(Some((space.id(), space.translation())));
-    task.mm.replace(Some(space));
-    hal::context::reset_user_state();
-    task.thread.set_takes_tags(false);
     task.personality.store(personality, Ordering::Relaxed);
     if is_secure {
         *task.process.limits.lock() = limits;
         life.parent_death_signal.store(0, Ordering::Relaxed);
     }
-    life.dumpable.store(u32::from(is_dumpable), Ordering::Relaxed);
-    credentials::install(credentials);
+    // Nobody looks in until credentials and address space belong together again: see `space_to_inspect`.
+    life.dumpable.store(0, Ordering::SeqCst);
+    let is_same = credentials::install(credentials);
+    exit::release_memory(task);
+    sched::switch_translation(Some((space.id(), space.translation())));
+    task.mm.replace(Some(space));
+    life.dumpable.store(u32::from(is_dumpable && is_same), Ordering::SeqCst);
+    hal::context::reset_user_state();
+    task.thread.set_takes_tags(false);
     life.has_execed.store(true, Ordering::Relaxed);
     if let Some(unshared) = unshared {
         drop(task.files.replace(unshared));

@@ -71,5 +71,6 @@ pub fn sys_setsid() -> SysResult {
     let mut relations = process.relations.lock();
     relations.pgid = process.pid;
     relations.sid = process.pid;
+    process.life.gave_terminal_up.store(false, Ordering::Relaxed);
     Ok(process.pid as usize)
 }

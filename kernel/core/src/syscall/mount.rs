@@ -33,7 +33,7 @@ fn instance(name: &[u8], options: &[u8]) -> Result<Arc<dyn path::FileSystem>, Er
     match name {
         b"tmpfs" | b"ramfs" => Ok(TmpFs::new("tmpfs", options)?),
         b"devtmpfs" => devfs::instance(),
-        other => proc::instance(other),
+        other => proc::instance(other, options),
     }
 }
 

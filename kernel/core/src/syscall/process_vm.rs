@@ -20,10 +20,7 @@ fn remote_segments(iov: UserAddr, count: usize) -> Result<Vec<IoVec>, Errno> {
 
 fn target_space(pid: i32) -> Result<Arc<AddressSpace>, Errno> {
     let process = u32::try_from(pid).ok().and_then(crate::task::find_process).ok_or(Errno::ESRCH)?;
-    if !crate::process::may_inspect(&process) {
-        return Err(Errno::EPERM);
-    }
-    process.any_thread().and_then(|task| task.mm.get()).ok_or(Errno::ESRCH)
+    crate::process::space_to_inspect(&*process.any_thread().ok_or(Errno::ESRCH)?)
 }
 
 /// process_vm_readv(2): EINVAL, EFAULT, ENOMEM, EPERM, ESRCH.

@@ -92,13 +92,15 @@ impl Credentials {
 }
 
 /// The calling thread has `new` credentials from now on. As with Linux's commit_creds(), what was arranged with the old ones ends
-/// when ids change or capabilities are gained: the process may not be dumped, and its parent's death is no longer told.
-pub fn install(new: impl Into<Arc<Credentials>>) {
+/// when ids change or capabilities are gained: the process may not be dumped, and its parent's death is no longer told. Returns
+/// whether nothing of that kind changed.
+pub fn install(new: impl Into<Arc<Credentials>>) -> bool {
     let new = new.into();
     let task = current();
     let old = task.creds();
     let ids = |of: &Credentials| (of.euid, of.egid, of.fsuid, of.fsgid);
-    if ids(&old) != ids(&new) || new.cap_permitted & !old.cap_permitted != 0 {
+    let is_same = ids(&old) == ids(&new) && new.cap_permitted & !old.cap_permitted == 0;
+    if !is_same {
         task.process.life.dumpable.store(0, Ordering::Relaxed);
         task.process.life.parent_death_signal.store(0, Ordering::Relaxed);
     }
@@ -107,4 +109,5 @@ pub fn install(new: impl Into<Arc<Credentials>>) {
     }
     task.signal.set_ids(new.uid, new.suid);
     drop(task.credentials.replace(new));
+    is_same
 }

@@ -43,6 +43,8 @@ pub struct Life {
     pub nr_continues: AtomicU32,
     /// Sent to the parent at exit; 0 is none.
     pub exit_signal: AtomicU32,
+    /// The process has no controlling terminal though its session has (TIOCNOTTY); its children inherit that.
+    pub gave_terminal_up: AtomicBool,
     /// Counts the programs that the process has run: signals that one of them arranged to be sent to it are not for the next.
     pub exec_id: AtomicU32,
     /// The parent's `exec_id` when it made this process.
@@ -92,6 +94,7 @@ impl Life {
             stopped_by: AtomicU32::new(0),
             nr_continues: AtomicU32::new(0),
             exit_signal: AtomicU32::new(exit_signal),
+            gave_terminal_up: AtomicBool::new(false),
             exec_id: AtomicU32::new(0),
             parent_exec_id: AtomicU32::new(0),
             vfork: SpinLock::new(None),

@@ -67,6 +67,10 @@ pub trait Inode: Any + Send + Sync {
         let stat = self.stat();
         (stat.mode, stat.uid, stat.gid)
     }
+    /// The calling process's own, which it may use whatever its mode says (/proc/self/fd after a change of user).
+    fn is_own(&self) -> bool {
+        false
+    }
     fn set_attr(&self, _attr: SetAttr) -> Result<(), Errno> {
         Err(Errno::EPERM)
     }

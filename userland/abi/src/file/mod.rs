@@ -96,6 +96,7 @@ pub const TESTS: Tests = &[
     ("pty_without_its_slave", tty::without_its_slave),
     ("tty_canonical_over_raw_input", tty::canonical_over_raw_input),
     ("tty_external_processing", tty::external_processing),
+    ("tty_a_member_gives_it_up", tty::a_member_gives_its_terminal_up),
 ];
 
 /// A pipe: (read end, write end).

@@ -414,3 +414,54 @@ pub fn external_processing() {
     super::support::sleep_ms(20);
     assert_eq!(read(slave, 100), Ok(b"x".to_vec()));
 }
+
+pub fn a_member_gives_its_terminal_up() {
+    let leader = ok(unsafe { libc::fork() });
+    if leader == 0 {
+        let (_master, slave) = pair();
+        take_terminal(slave);
+        let has_terminal = || {
+            let fd = unsafe { libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR) };
+            if fd >= 0 {
+                close(fd);
+            }
+            fd >= 0
+        };
+        let number = || {
+            let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+            stat[stat.rfind(')').unwrap() + 2..].split(' ').nth(4).unwrap().parse::<i32>().unwrap()
+        };
+        assert!(has_terminal() && number() != 0);
+        let member = ok(unsafe { libc::fork() });
+        if member == 0 {
+            assert!(has_terminal());
+            ok(unsafe { libc::ioctl(slave, libc::TIOCNOTTY) });
+            assert!(!has_terminal());
+            assert_eq!(number(), 0);
+            assert_eq!(errno_of(unsafe { libc::ioctl(slave, libc::TIOCNOTTY) }), libc::ENOTTY);
+            assert_eq!(errno_of(unsafe { libc::tcgetpgrp(slave) }), libc::ENOTTY);
+            assert_eq!(errno_of(unsafe { libc::ioctl(slave, libc::TIOCSPGRP, &libc::getpgrp()) }), libc::ENOTTY);
+            // It is nobody's background job any more.
+            ok(unsafe { libc::setpgid(0, 0) });
+            nonblocking(slave, true);
+            assert_eq!(read(slave, 10), Err(libc::EAGAIN));
+            // Nor are its children.
+            let child = ok(unsafe { libc::fork() });
+            if child == 0 {
+                unsafe { libc::_exit(i32::from(has_terminal())) };
+            }
+            assert_eq!(reap(child), 0);
+            unsafe { libc::_exit(0) };
+        }
+        assert_eq!(reap(member), 0);
+        // The others keep it.
+        assert!(has_terminal() && number() != 0);
+        let other = ok(unsafe { libc::fork() });
+        if other == 0 {
+            unsafe { libc::_exit(i32::from(!has_terminal())) };
+        }
+        assert_eq!(reap(other), 0);
+        unsafe { libc::_exit(0) };
+    }
+    assert_eq!(reap(leader), 0);
+}

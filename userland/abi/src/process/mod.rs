@@ -49,6 +49,8 @@ pub const TESTS: Tests = &[
     ("core_flag_says_the_truth", rules::core_flag_says_the_truth),
     ("one_shot_handlers", rules::one_shot_handlers),
     ("set_group_id_is_for_members", rules::set_group_id_is_for_members),
+    ("own_descriptors_after_setuid", rules::own_descriptors_after_setuid),
+    ("name_spaces_are_files", rules::name_spaces_are_files),
     ("id_registers", rules::id_registers),
     ("limits", attributes::limits),
     ("process_limit", attributes::process_limit),

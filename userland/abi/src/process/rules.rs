@@ -305,6 +305,76 @@ pub fn set_group_id_is_for_members() {
     });
 }
 
+pub fn own_descriptors_after_setuid() {
+    child_succeeds(|| unsafe {
+        let path = c"/tmp/own-fd";
+        let fd = libc::open(path.as_ptr(), libc::O_CREAT | libc::O_RDWR | libc::O_TRUNC, 0o644);
+        assert!(fd >= 0);
+        assert_eq!(libc::write(fd, c"abc".as_ptr().cast(), 3), 3);
+        libc::setgroups(0, null());
+        assert_eq!(libc::setresgid(1000, 1000, 1000), 0);
+        assert_eq!(libc::setresuid(1000, 1000, 1000), 0);
+        assert_eq!(libc::prctl(libc::PR_GET_DUMPABLE), 0);
+        let listed: Vec<String> = std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(listed.contains(&fd.to_string()), "{listed:?}");
+        assert_eq!(std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap().to_str(), Some("/tmp/own-fd"));
+        assert_eq!(std::fs::read(format!("/proc/self/fd/{fd}")).unwrap(), b"abc");
+        assert!(std::fs::read_dir("/proc/self/fdinfo").is_ok());
+        assert!(std::fs::read_to_string(format!("/proc/thread-self/fd/{fd}")).is_ok());
+        assert!(std::fs::metadata(format!("/proc/self/fd/{fd}")).is_ok());
+        // Another's stay closed.
+        let of_parent = format!("/proc/{}/fd", libc::getppid());
+        assert_eq!(std::fs::read_dir(of_parent).unwrap_err().raw_os_error(), Some(libc::EACCES));
+        libc::unlink(path.as_ptr());
+    });
+}
+
+pub fn name_spaces_are_files() {
+    let names = ["cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"];
+    let mut listed: Vec<String> = std::fs::read_dir("/proc/self/ns")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    listed.sort();
+    assert_eq!(listed, names);
+    for name in names {
+        let path = format!("/proc/self/ns/{name}");
+        let kind = name.trim_end_matches("_for_children");
+        let target = std::fs::read_link(&path).unwrap().into_os_string().into_string().unwrap();
+        assert!(target.starts_with(&format!("{kind}:[")), "{target}");
+        let file = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        use std::os::unix::fs::MetadataExt;
+        let meta = file.metadata().unwrap();
+        assert_eq!(format!("{kind}:[{}]", meta.ino()), target);
+        assert_eq!(meta.ino(), std::fs::metadata(&path).unwrap().ino());
+        use std::os::fd::AsRawFd;
+        let fd = file.as_raw_fd();
+        let of_fd = std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+        assert_eq!(of_fd.to_str(), Some(target.as_str()));
+        unsafe {
+            // NS_GET_NSTYPE: the CLONE_* flag of its kind.
+            let flag = match kind {
+                "cgroup" => 0x200_0000,
+                "ipc" => 0x800_0000,
+                "mnt" => 0x2_0000,
+                "net" => 0x4000_0000,
+                "pid" => 0x2000_0000,
+                "time" => 0x80,
+                "user" => 0x1000_0000,
+                _ => 0x400_0000,
+            };
+            assert_eq!(libc::ioctl(fd, 0xb703), flag, "{name}");
+            expect_errno(libc::read(fd, [0u8; 8].as_mut_ptr().cast(), 8) as i64, libc::EINVAL);
+        }
+        // Two names of one thing.
+        let of_init = std::fs::read_link(format!("/proc/1/ns/{name}")).unwrap();
+        assert_eq!(of_init.to_str(), Some(target.as_str()));
+    }
+}
+
 pub fn id_registers() {
     use std::arch::asm;
     // Those of the 64-bit machine are emulated, those of the 32-bit one are not.

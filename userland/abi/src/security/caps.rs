@@ -2,7 +2,7 @@
 
 use super::exec::{exec, program};
 use super::{OTHER, USER, as_user, become_user, fork_as, wait};
-use crate::harness::{child_succeeds, expect_errno};
+use crate::harness::{child_succeeds, expect_errno, until_asleep};
 use libc::*;
 use std::ffi::CStr;
 use std::ptr::null;
@@ -230,4 +230,35 @@ pub fn securebits() {
         expect_errno(set_bits(0xff), EPERM);
         expect_errno(i64::from(prctl(PR_CAPBSET_DROP, 13)), EPERM);
     });
+}
+
+pub fn unreadable_programs() {
+    let path = program("unreadable", (0, 0), 0o711);
+    let pid = fork_as(USER, || exec(&path, &["x", "--security-helper sleep"]));
+    crate::harness::sometimes(|| {
+        super::sleep_ms(5);
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("sleep"))
+    });
+    until_asleep(pid);
+    as_user(USER, || unsafe {
+        for name in ["maps", "smaps", "environ", "auxv"] {
+            let error = std::fs::File::open(format!("/proc/{pid}/{name}")).map(drop).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(EACCES), "{name}");
+        }
+        assert!(std::fs::read_link(format!("/proc/{pid}/exe")).is_err());
+        assert!(std::fs::read_dir(format!("/proc/{pid}/fd")).is_err());
+        let mut byte = 0u8;
+        let local = iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        let remote = iovec { iov_base: 0x1_0000 as *mut _, iov_len: 1 };
+        expect_errno(process_vm_readv(pid, &local, 1, &remote, 1, 0) as i64, EPERM);
+        expect_errno(process_vm_writev(pid, &local, 1, &remote, 1, 0) as i64, EPERM);
+        let pidfd = syscall(SYS_pidfd_open, pid, 0);
+        expect_errno(syscall(SYS_pidfd_getfd, pidfd, 0, 0), EPERM);
+        expect_errno(syscall(SYS_kcmp, pid, getpid(), 1, 0, 0), EPERM);
+        // It may still be signalled.
+        assert_eq!(kill(pid, 0), 0);
+    });
+    unsafe { kill(pid, SIGKILL) };
+    wait(pid);
+    unsafe { unlink(path.as_ptr()) };
 }

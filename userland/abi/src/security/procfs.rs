@@ -1,11 +1,83 @@
 //! proc(5): who sees what of whom, and of which program.
 
-use super::{USER, as_user, become_user, fork_as, wait};
-use crate::harness::{child_succeeds, expect_errno, until_asleep};
+use super::exec::{exec, program};
+use super::{USER, as_user, fork_as, sleep_ms, wait};
+use crate::harness::{child_succeeds, errno, expect_errno, until_asleep};
 use libc::*;
-
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
+
+/// Files that show the address space, and are bound to the one of when they were opened.
+const OF_MEMORY: [&str; 4] = ["maps", "smaps", "environ", "auxv"];
+
+pub fn descriptors_stay_with_their_program() {
+    let path = program("proc-suid", (0, 0), 0o4755);
+    as_user(USER, || unsafe {
+        prctl(PR_SET_DUMPABLE, 1);
+        let mut go = [0; 2];
+        assert_eq!(pipe(go.as_mut_ptr()), 0);
+        let pid = fork();
+        if pid == 0 {
+            read(go[0], [0u8; 1].as_mut_ptr().cast(), 1);
+            _exit(exec(&path, &["x", "--security-helper sleep"]));
+        }
+        let open = |name: &str| std::fs::File::open(format!("/proc/{pid}/{name}"));
+        let mut early: Vec<_> = OF_MEMORY.iter().map(|name| open(name).unwrap()).collect();
+        let directory = std::fs::File::open(format!("/proc/{pid}")).unwrap();
+        write(go[1], c"x".as_ptr().cast(), 1);
+        crate::harness::sometimes(|| {
+            sleep_ms(5);
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("sleep"))
+        });
+        // The old program is gone: nothing to see. The new one is none of this user's business.
+        for (name, file) in OF_MEMORY.iter().zip(&mut early) {
+            let mut text = Vec::new();
+            match file.read_to_end(&mut text) {
+                // (Linux keeps the auxiliary vector of the one that is gone.)
+                Ok(n) => assert!(n == 0 || *name == "auxv", "{name}: {}", String::from_utf8_lossy(&text)),
+                Err(error) => assert!(matches!(error.raw_os_error(), Some(EACCES | ESRCH)), "{name}: {error}"),
+            }
+        }
+        for name in OF_MEMORY {
+            assert_eq!(open(name).unwrap_err().raw_os_error(), Some(EACCES), "{name}");
+        }
+        use std::os::fd::AsRawFd;
+        for name in [c"maps", c"environ"] {
+            expect_errno(i64::from(openat(directory.as_raw_fd(), name.as_ptr(), O_RDONLY)), EACCES);
+        }
+        assert!(std::fs::read_link(format!("/proc/{pid}/exe")).is_err());
+        assert!(std::fs::read_link(format!("/proc/{pid}/cwd")).is_err());
+        assert!(std::fs::read_link(format!("/proc/{pid}/root")).is_err());
+        // The addresses in stat are zero for who may not look.
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+        for (at, name) in
+            [(23, "startcode"), (24, "endcode"), (25, "startstack"), (26, "esp"), (27, "eip"), (42, "startdata")]
+        {
+            assert!(fields[at] == "0" || fields[at] == "1", "{name} {}", fields[at]);
+        }
+        // Its user may signal it, and does.
+        assert_eq!(kill(pid, SIGKILL), 0);
+        wait(pid);
+    });
+    unsafe { unlink(path.as_ptr()) };
+}
+
+pub fn the_opener_is_asked() {
+    let own = std::process::id();
+    // Opened by root, read by whoever got the descriptor; and what a user could not open a set-user-ID reader does not open.
+    let files: Vec<_> =
+        OF_MEMORY.iter().map(|name| std::fs::File::open(format!("/proc/{own}/{name}")).unwrap()).collect();
+    as_user(USER, || {
+        for (name, mut file) in OF_MEMORY.iter().zip(&files) {
+            let mut bytes = [0u8; 64];
+            assert!(file.read(&mut bytes).unwrap_or_else(|error| panic!("{name}: {error}")) > 0, "{name}");
+            let again = std::fs::File::open(format!("/proc/{own}/{name}"));
+            assert_eq!(again.unwrap_err().raw_os_error(), Some(EACCES), "{name}");
+        }
+    });
+}
 
 pub fn directories_are_their_users() {
     let pid = fork_as(USER, || unsafe { usleep(100_000_000) });
@@ -31,6 +103,66 @@ pub fn directories_are_their_users() {
     }
     unsafe { kill(pid, SIGKILL) };
     wait(pid);
+}
+
+pub fn hidden_processes() {
+    unsafe {
+        let place = c"/tmp/security-proc";
+        mkdir(place.as_ptr(), 0o755);
+        let try_mount =
+            |data: &std::ffi::CStr| mount(c"proc".as_ptr(), place.as_ptr(), c"proc".as_ptr(), 0, data.as_ptr().cast());
+        expect_errno(i64::from(try_mount(c"hidepid=7")), EINVAL);
+        expect_errno(i64::from(try_mount(c"nonsense")), EINVAL);
+        // 1: directories of others cannot be entered. 2: nor are they there. 4: only who could be traced is.
+        for (data, level) in [
+            (c"hidepid=0", 0),
+            (c"hidepid=1", 1),
+            (c"hidepid=noaccess", 1),
+            (c"hidepid=invisible", 2),
+            (c"hidepid=2,gid=77", 2),
+            (c"hidepid=ptraceable", 4),
+        ] {
+            assert_eq!(try_mount(data), 0, "{data:?}: errno {}", errno());
+            as_user(USER, || {
+                prctl(PR_SET_DUMPABLE, 1);
+                let listed: Vec<String> = std::fs::read_dir("/tmp/security-proc")
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .collect();
+                let own = getpid().to_string();
+                assert!(listed.contains(&own), "{data:?}");
+                assert_eq!(listed.contains(&String::from("1")), level < 2, "{data:?}");
+                let of_init = std::fs::read_to_string("/tmp/security-proc/1/stat");
+                match level {
+                    0 => assert!(of_init.is_ok()),
+                    1 => assert_eq!(of_init.unwrap_err().raw_os_error(), Some(EPERM), "{data:?}"),
+                    _ => assert_eq!(of_init.unwrap_err().raw_os_error(), Some(ENOENT), "{data:?}"),
+                }
+                assert_eq!(std::fs::metadata("/tmp/security-proc/1").is_ok(), level < 2, "{data:?}");
+                assert!(std::fs::read_to_string(format!("/tmp/security-proc/{own}/stat")).is_ok());
+                assert!(std::fs::read_to_string("/tmp/security-proc/self/stat").is_ok());
+                // The machine's own files are for all.
+                assert!(std::fs::read_to_string("/tmp/security-proc/uptime").is_ok());
+                assert!(std::fs::read_to_string("/proc/1/stat").is_ok());
+            });
+            if data.to_bytes().ends_with(b"77") {
+                // Members of the group see everything.
+                child_succeeds(|| {
+                    assert_eq!(setgroups(1, &77), 0);
+                    assert_eq!(setresgid(USER, USER, USER), 0);
+                    assert_eq!(setresuid(USER, USER, USER), 0);
+                    assert!(std::fs::read_to_string("/tmp/security-proc/1/stat").is_ok());
+                });
+                let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+                let line = mounts.lines().find(|line| line.contains("/tmp/security-proc")).unwrap();
+                assert!(line.contains("gid=77") && line.contains("hidepid=invisible"), "{line}");
+            }
+            // Root sees all.
+            assert!(std::fs::read_to_string("/tmp/security-proc/1/stat").is_ok());
+            assert_eq!(umount2(place.as_ptr(), 0), 0);
+        }
+        rmdir(place.as_ptr());
+    }
 }
 
 pub fn the_log_is_for_administrators() {
@@ -87,5 +219,4 @@ pub fn the_log_is_for_administrators() {
             }
         }
     });
-    let _ = (null::<u8>(), become_user as fn(u32));
 }

@@ -20,9 +20,14 @@ enum Controlling {
 
 static SESSIONS: SpinLock<BTreeMap<u32, Controlling>> = SpinLock::new(BTreeMap::new());
 
+/// The session whose terminal is the process's as well; 0 for one that has given it up (TIOCNOTTY).
+fn session_of(process: &Process) -> u32 {
+    if process.life.gave_terminal_up.load(Ordering::Relaxed) { 0 } else { process.sid() }
+}
+
 /// The controlling terminal of the calling process.
 pub fn controlling() -> Option<Arc<Tty>> {
-    let sid = current().process.sid();
+    let sid = session_of(&current().process);
     match SESSIONS.lock().get(&sid) {
         Some(Controlling::Terminal(tty)) => Some(tty.clone()),
         _ => None,
@@ -31,12 +36,12 @@ pub fn controlling() -> Option<Arc<Tty>> {
 
 pub fn is_controlling(tty: &Tty) -> bool {
     let session = tty.control.lock().session;
-    session != 0 && session == current().process.sid()
+    session != 0 && session == session_of(&current().process)
 }
 
-/// The controlling terminal of session `sid`: its device number and foreground process group (0 when none).
-pub fn of_session(sid: u32) -> Option<(u64, u32)> {
-    match SESSIONS.lock().get(&sid)? {
+/// The controlling terminal of `process`: its device number and foreground process group (0 when none).
+pub fn of_process(process: &Process) -> Option<(u64, u32)> {
+    match SESSIONS.lock().get(&session_of(process))? {
         Controlling::Terminal(tty) => Some((tty.rdev, tty.control.lock().foreground)),
         Controlling::HungUp { .. } => None,
     }
@@ -46,6 +51,7 @@ pub fn of_session(sid: u32) -> Option<(u64, u32)> {
 fn take(tty: &Arc<Tty>) {
     let process = &current().process;
     let (sid, pgid) = (process.sid(), process.pgid());
+    process.life.gave_terminal_up.store(false, Ordering::Relaxed);
     let mut sessions = SESSIONS.lock();
     let mut control = tty.control.lock();
     control.session = sid;
@@ -93,7 +99,8 @@ pub fn give_up(tty: &Arc<Tty>) -> SysResult {
     }
     let process = &current().process;
     if process.pid != process.sid() {
-        return Ok(0); // one terminal a session: a member alone cannot lose it
+        process.life.gave_terminal_up.store(true, Ordering::Relaxed);
+        return Ok(0);
     }
     let foreground = release(tty);
     for number in [SIGHUP, SIGCONT] {
@@ -189,7 +196,7 @@ fn is_orphaned(pgid: u32) -> bool {
 pub fn check_foreground(tty: &Tty, number: u32) -> Result<(), Errno> {
     let control = *tty.control.lock();
     let process = &current().process;
-    if control.session == 0 || control.session != process.sid() || control.foreground == 0 {
+    if control.session == 0 || control.session != session_of(process) || control.foreground == 0 {
         return Ok(());
     }
     let pgid = process.pgid();

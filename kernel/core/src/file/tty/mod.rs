@@ -25,7 +25,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use crate::vfs::PollSet;
 pub use console::init;
-pub use job::{of_session, session_leader_exits};
+pub use job::{of_process, session_leader_exits};
 pub use open::{DEV_CONSOLE, DEV_PTMX, DEV_SERIAL, DEV_TTY, open_device, open_pty_slave};
 pub use pty::{pty_list, set_pty_owner};
 

@@ -27,6 +27,9 @@ fn file_of(subject: &Subject, fd: i32) -> Result<Arc<OpenFile>, Errno> {
 }
 
 impl Directory for Descriptors {
+    fn is_own(&self) -> bool {
+        self.subject.process.pid == current().process.pid
+    }
     fn lookup(&self, name: &str) -> Option<Arc<Node>> {
         let fd: i32 = name.parse().ok().filter(|fd| *fd >= 0)?;
         self.subject.check_inspect().ok()?;
@@ -35,7 +38,7 @@ impl Directory for Descriptors {
         let ino = number(self.ino, name);
         let subject = self.subject.clone();
         if self.info == Info::Text {
-            return Some(Node::text(ino, 0o400, owner, move || describe(&subject, fd)));
+            return Some(Node::text(ino, 0o444, owner, move || describe(&subject, fd)));
         }
         let other = subject.clone();
         let mode = 0o100 | if file.is_readable() { 0o400 } else { 0 } | if file.is_writable() { 0o200 } else { 0 };

@@ -20,14 +20,15 @@ use crate::vfs::inode::{FileType, Inode, SetAttr, Stat};
 use crate::vfs::path::{FileSystem, FsStat, Path};
 use crate::vfs::{Advance, FileOps, OpenFile, OpenFlags, SeekFrom};
 use core::any::Any;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 pub use net::ClassNet;
 pub use system::mount_table;
 
 /// An instance of `name`: ENODEV for a type this kernel does not have.
-pub fn instance(name: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
+pub fn instance(name: &[u8], options: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
     match name {
-        b"proc" => Ok(ProcFs::instance()),
+        b"proc" => Ok(ProcFs::new(options)?),
         b"sysfs" => Ok(sysfs::instance()),
         b"devpts" => Ok(devpts::DevPts::instance()),
         b"mqueue" => Ok(crate::ipc::mq::fs::MqueueFs::instance()),
@@ -37,12 +38,92 @@ pub fn instance(name: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
 
 pub struct ProcFs {
     root: Arc<Node>,
+    options: Arc<Options>,
 }
 
 impl ProcFs {
+    /// The first instance, without options.
     pub fn instance() -> Arc<Self> {
         static INSTANCE: spin::Once<Arc<ProcFs>> = spin::Once::new();
-        INSTANCE.call_once(|| Arc::new(ProcFs { root: Node::directory(1, 0o555, (0, 0), system::Root) })).clone()
+        let first = || {
+            let options = Arc::new(Options::default());
+            let root = Node::directory(1, 0o555, (0, 0), system::Root { options: options.clone() });
+            Arc::new(Self { root, options })
+        };
+        INSTANCE.call_once(first).clone()
+    }
+    /// An instance of its own, as each mount has it: EINVAL for an unknown option.
+    pub fn new(options: &[u8]) -> Result<Arc<Self>, Errno> {
+        let parsed = Arc::new(Options::default());
+        parsed.change(options)?;
+        let root = Node::directory(1, 0o555, (0, 0), system::Root { options: parsed.clone() });
+        Ok(Arc::new(Self { root, options: parsed }))
+    }
+}
+
+/// Mount options: whose processes are shown to whom (proc(5)).
+#[derive(Default)]
+pub struct Options {
+    /// hidepid: 0 all, 1 others' directories cannot be entered, 2 they are not there, 4 only what could be traced is there.
+    hide: AtomicU32,
+    /// gid: this group sees everything.
+    group: AtomicU32,
+    /// subset=pid: processes only.
+    is_subset: AtomicBool,
+}
+
+const HIDE_NOACCESS: u32 = 1;
+const HIDE_INVISIBLE: u32 = 2;
+const HIDE_PTRACEABLE: u32 = 4;
+
+impl Options {
+    fn change(&self, text: &[u8]) -> Result<(), Errno> {
+        let text = core::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
+        let mut new = (self.hide.load(Ordering::Relaxed), self.group.load(Ordering::Relaxed), false);
+        for word in text.split(',').filter(|word| !word.is_empty()) {
+            match word.split_once('=').ok_or(Errno::EINVAL)? {
+                ("hidepid", "0" | "off") => new.0 = 0,
+                ("hidepid", "1" | "noaccess") => new.0 = HIDE_NOACCESS,
+                ("hidepid", "2" | "invisible") => new.0 = HIDE_INVISIBLE,
+                ("hidepid", "4" | "ptraceable") => new.0 = HIDE_PTRACEABLE,
+                ("gid", group) => new.1 = group.parse().map_err(|_| Errno::EINVAL)?,
+                ("subset", "pid") => new.2 = true,
+                _ => return Err(Errno::EINVAL),
+            }
+        }
+        self.hide.store(new.0, Ordering::Relaxed);
+        self.group.store(new.1, Ordering::Relaxed);
+        self.is_subset.store(new.2, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// As /proc/mounts shows them.
+    fn show(&self) -> String {
+        let mut out = String::new();
+        if self.group.load(Ordering::Relaxed) != 0 {
+            out.push_str(&alloc::format!(",gid={}", self.group.load(Ordering::Relaxed)));
+        }
+        out.push_str(match self.hide.load(Ordering::Relaxed) {
+            HIDE_NOACCESS => ",hidepid=noaccess",
+            HIDE_INVISIBLE => ",hidepid=invisible",
+            HIDE_PTRACEABLE => ",hidepid=ptraceable",
+            _ => "",
+        });
+        if self.is_subset.load(Ordering::Relaxed) {
+            out.push_str(",subset=pid");
+        }
+        out
+    }
+
+    /// How much of `process` is hidden from the calling thread: 0, [`HIDE_NOACCESS`], or [`HIDE_INVISIBLE`].
+    fn hides(&self, process: &Process) -> u32 {
+        let level = self.hide.load(Ordering::Relaxed);
+        let group = self.group.load(Ordering::Relaxed);
+        let is_member = || level != HIDE_PTRACEABLE && current().credentials.with(|own| own.in_group(group));
+        if level == 0 || is_member() || crate::process::may_inspect(process) {
+            return 0;
+        }
+        level.min(HIDE_INVISIBLE)
     }
 }
 
@@ -55,6 +136,12 @@ impl FileSystem for ProcFs {
     }
     fn stat(&self) -> FsStat {
         FsStat { magic: 0x9fa0, block_size: PAGE_SIZE as u64, ..Default::default() }
+    }
+    fn options(&self) -> String {
+        self.options.show()
+    }
+    fn remount(&self, options: &[u8]) -> Result<(), Errno> {
+        self.options.change(options)
     }
 }
 
@@ -72,6 +159,14 @@ pub trait Directory: Send + Sync + 'static {
     fn lookup(&self, name: &str) -> Option<Arc<Node>>;
     /// By rising position.
     fn list(&self) -> Vec<Listed>;
+    /// Whether the calling thread may look into it: EPERM, ENOENT.
+    fn check(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// It is the calling process's own, and open to it whomever it belongs to.
+    fn is_own(&self) -> bool {
+        false
+    }
     /// The process that the directory stands for.
     fn process(&self) -> Option<&Arc<Process>> {
         None
@@ -79,6 +174,7 @@ pub trait Directory: Send + Sync + 'static {
 }
 
 type Produce = Box<dyn Fn() -> Result<Vec<u8>, Errno> + Send + Sync>;
+type Bind = Box<dyn Fn() -> Result<Produce, Errno> + Send + Sync>;
 type Accept = Box<dyn Fn(&[u8]) -> Result<(), Errno> + Send + Sync>;
 type Target = Box<dyn Fn() -> Result<Vec<u8>, Errno> + Send + Sync>;
 type Follow = Box<dyn Fn() -> Result<Path, Errno> + Send + Sync>;
@@ -89,6 +185,8 @@ enum Kind {
         produce: Produce,
         accept: Option<Accept>,
     },
+    /// A text about what was there when it was opened, for who might open it then.
+    Bound(Bind),
     Link {
         target: Target,
         follow: Option<Follow>,
@@ -132,6 +230,15 @@ impl Node {
         produce: impl Fn() -> Result<Vec<u8>, Errno> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Self::new(ino, mode, owner, Kind::Text { produce: Box::new(produce), accept: None })
+    }
+    /// A text that is bound at open: `bind` checks the opener and gives what makes the text at each read.
+    pub fn bound(
+        ino: u64,
+        mode: u32,
+        owner: (u32, u32),
+        bind: impl Fn() -> Result<Produce, Errno> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::new(ino, mode, owner, Kind::Bound(Box::new(bind)))
     }
     pub fn writable(
         ino: u64,
@@ -195,7 +302,7 @@ impl Inode for Node {
     fn file_type(&self) -> FileType {
         match &self.kind {
             Kind::Directory(_) => FileType::Directory,
-            Kind::Text { .. } | Kind::Object(_) => FileType::Regular,
+            Kind::Text { .. } | Kind::Bound(_) | Kind::Object(_) => FileType::Regular,
             Kind::Link { .. } => FileType::Symlink,
         }
     }
@@ -210,6 +317,7 @@ impl Inode for Node {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>, Errno> {
         let Kind::Directory(directory) = &self.kind else { return Err(Errno::ENOTDIR) };
         let name = core::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
+        directory.check()?;
         Ok(directory.lookup(name).ok_or(Errno::ENOENT)?)
     }
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
@@ -228,9 +336,19 @@ impl Inode for Node {
         match &self.kind {
             Kind::Link { .. } => Err(Errno::ELOOP),
             Kind::Object(open) => open(),
-            Kind::Directory(_) => Ok(Arc::new(OpenNode { node: self, text: Mutex::new(None) })),
-            Kind::Text { .. } => Ok(Arc::new(OpenNode { node: self, text: Mutex::new(None) })),
+            Kind::Directory(directory) => {
+                directory.check()?;
+                Ok(Arc::new(OpenNode { node: self, text: Mutex::new(None), bound: None }))
+            }
+            Kind::Text { .. } => Ok(Arc::new(OpenNode { node: self, text: Mutex::new(None), bound: None })),
+            Kind::Bound(bind) => {
+                let bound = Some(bind()?);
+                Ok(Arc::new(OpenNode { node: self, text: Mutex::new(None), bound }))
+            }
         }
+    }
+    fn is_own(&self) -> bool {
+        matches!(&self.kind, Kind::Directory(directory) if directory.is_own())
     }
     fn is_volatile(&self) -> bool {
         true
@@ -244,6 +362,7 @@ impl Inode for Node {
 struct OpenNode {
     node: Arc<Node>,
     text: Mutex<Option<Vec<u8>>>,
+    bound: Option<Produce>,
 }
 
 /// The process whose /proc/PID `file` is.
@@ -259,7 +378,10 @@ const WRITE_MAX: usize = PAGE_SIZE;
 
 impl FileOps for OpenNode {
     fn read(&self, _file: &OpenFile, offset: u64, dst: &mut UserWriter<'_>) -> SysResult {
-        let Kind::Text { produce, .. } = &self.node.kind else { return Err(Errno::EISDIR) };
+        let produce = match (&self.bound, &self.node.kind) {
+            (Some(produce), _) | (None, Kind::Text { produce, .. }) => produce,
+            _ => return Err(Errno::EISDIR),
+        };
         let mut text = self.text.lock();
         if offset == 0 || text.is_none() {
             *text = Some(produce()?);

@@ -3,13 +3,13 @@
 use super::descriptors::{Descriptors, Info};
 use super::status;
 use super::system::{Format, mount_table};
-use super::{Directory, Listed, Node, number};
+use super::{Directory, HIDE_NOACCESS, Listed, Node, Options, number};
 use crate::mm::AddressSpace;
 use crate::prelude::*;
-use crate::process::may_inspect;
+use crate::process::{may_inspect, space_to_inspect};
 use crate::task::credentials::cap;
 use crate::task::life;
-use crate::vfs::{FileType, Path};
+use crate::vfs::{FileOps, FileType, OpenFile, OpenFlags, Path, Stat, anonymous};
 use core::sync::atomic::Ordering;
 
 /// The process a file is about, and the thread where it is about one.
@@ -17,6 +17,8 @@ pub struct ProcessDirectory {
     pub ino: u64,
     pub process: Arc<Process>,
     pub task: Option<Arc<Task>>,
+    /// Of the mount, for /proc/PID itself.
+    pub options: Option<Arc<Options>>,
 }
 
 /// Who owns what everybody may list of a process (directories of mode 0555): its effective ids.
@@ -62,15 +64,10 @@ type Text = fn(&Subject) -> Result<Vec<u8>, Errno>;
 
 /// Name, permission bits, whether only who may inspect the process reads it, the text.
 const TEXTS: &[(&str, u32, bool, Text)] = &[
-    ("auxv", 0o400, true, |subject| Ok(subject.space().map(|space| space.auxv()).unwrap_or_default())),
     ("cgroup", 0o444, false, |_| Ok(b"0::/\n".to_vec())),
     ("cmdline", 0o444, false, cmdline),
-    ("environ", 0o400, true, environ),
     ("io", 0o400, true, |subject| status::io(subject)),
     ("limits", 0o444, false, |subject| Ok(status::limits(subject).into_bytes())),
-    ("maps", 0o444, true, |subject| {
-        Ok(subject.space().map(|space| space.format_maps(false)).transpose()?.unwrap_or_default().into_bytes())
-    }),
     ("mountinfo", 0o444, false, |subject| mounts(subject, Format::MountInfo)),
     ("mounts", 0o444, false, |subject| mounts(subject, Format::Mounts)),
     ("mountstats", 0o400, false, |subject| mounts(subject, Format::MountStats)),
@@ -80,9 +77,6 @@ const TEXTS: &[(&str, u32, bool, Text)] = &[
     }),
     ("sched", 0o444, false, |subject| Ok(status::sched(&*subject.task()?).into_bytes())),
     ("schedstat", 0o444, false, |subject| Ok(status::schedstat(&*subject.task()?).into_bytes())),
-    ("smaps", 0o444, true, |subject| {
-        Ok(subject.space().map(|space| space.format_maps(true)).transpose()?.unwrap_or_default().into_bytes())
-    }),
     ("stack", 0o400, true, |subject| Ok(status::stack(&*subject.task()?).into_bytes())),
     ("stat", 0o444, false, |subject| Ok(status::stat(subject).into_bytes())),
     ("statm", 0o444, false, |subject| Ok(status::statm(subject).into_bytes())),
@@ -91,6 +85,26 @@ const TEXTS: &[(&str, u32, bool, Text)] = &[
     ("wait", 0o444, false, |subject| Ok(crate::observe::waits::line(&subject.task()?).into_bytes())),
     ("wchan", 0o444, false, |subject| Ok(status::wchan(&*subject.task()?).into_bytes())),
 ];
+
+/// Names, permission bits and texts of what shows an address space: checked when it is opened, of the space of that moment. Once
+/// that is gone there is nothing more to read.
+const OF_MEMORY: &[(&str, u32, fn(&AddressSpace) -> Result<Vec<u8>, Errno>)] = &[
+    ("auxv", 0o400, |space| Ok(space.auxv())),
+    ("environ", 0o400, |space| memory(space, space.layout().env)),
+    ("maps", 0o444, |space| Ok(space.format_maps(false)?.into_bytes())),
+    ("smaps", 0o444, |space| Ok(space.format_maps(true)?.into_bytes())),
+];
+
+/// Binds a file of [`OF_MEMORY`]: EACCES. A zombie or kernel thread has nothing to show.
+fn bind(subject: &Subject, text: fn(&AddressSpace) -> Result<Vec<u8>, Errno>) -> Result<super::Produce, Errno> {
+    subject.check_alive()?;
+    let space = match subject.task().and_then(|task| space_to_inspect(&task)) {
+        Ok(space) => Arc::downgrade(&space),
+        Err(Errno::EPERM) => return Err(Errno::EACCES),
+        Err(_) => Weak::new(),
+    };
+    Ok(Box::new(move || space.upgrade().map_or_else(|| Ok(Vec::new()), |space| text(&space))))
+}
 
 /// What else is in /proc/PID, in the order it is listed behind the texts.
 const OTHERS: &[(&str, FileType)] = &[
@@ -116,6 +130,13 @@ impl Directory for ProcessDirectory {
         // A thread's directory is no process's.
         self.task.is_none().then_some(&self.process)
     }
+    fn check(&self) -> Result<(), Errno> {
+        match self.options.as_ref().map_or(0, |options| options.hides(&self.process)) {
+            0 => Ok(()),
+            HIDE_NOACCESS => Err(Errno::EPERM),
+            _ => Err(Errno::ENOENT),
+        }
+    }
     fn lookup(&self, name: &str) -> Option<Arc<Node>> {
         let subject = Subject { process: self.process.clone(), thread: self.task.clone() };
         subject.check_alive().ok()?;
@@ -129,6 +150,9 @@ impl Directory for ProcessDirectory {
                 }
                 text(&subject)
             }));
+        }
+        if let Some((_, mode, text)) = OF_MEMORY.iter().find(|entry| entry.0 == name) {
+            return Some(Node::bound(ino, *mode, owner, move || bind(&subject, *text)));
         }
         OTHERS.iter().find(|(known, _)| *known == name && (!OF_PROCESSES.contains(known) || self.task.is_none()))?;
         Some(match name {
@@ -147,12 +171,13 @@ impl Directory for ProcessDirectory {
                 Node::directory(ino, 0o555, user_of(&self.process), Descriptors { ino, subject, info: Info::Text })
             }
             "net" => super::net::directory(ino),
-            "ns" => Node::directory(ino, 0o511, owner, NameSpaces { ino }),
+            "ns" => Node::directory(ino, 0o511, owner, NameSpaces { ino, subject }),
             _ => Node::directory(ino, 0o555, user_of(&self.process), Threads { ino, process: self.process.clone() }),
         })
     }
     fn list(&self) -> Vec<Listed> {
-        let texts = TEXTS.iter().map(|entry| (entry.0, FileType::Regular));
+        let texts = TEXTS.iter().map(|entry| entry.0).chain(OF_MEMORY.iter().map(|entry| entry.0));
+        let texts = texts.map(|name| (name, FileType::Regular));
         let others = OTHERS.iter().copied().filter(|(name, _)| !OF_PROCESSES.contains(name) || self.task.is_none());
         let all = texts.chain(others).enumerate();
         all.map(|(position, (name, kind))| Listed { position: position as u64, name: String::from(name), kind })
@@ -282,13 +307,6 @@ fn cmdline(subject: &Subject) -> Result<Vec<u8>, Errno> {
     Ok(bytes)
 }
 
-fn environ(subject: &Subject) -> Result<Vec<u8>, Errno> {
-    match subject.space() {
-        Some(space) => memory(&space, space.layout().env),
-        None => Ok(Vec::new()),
-    }
-}
-
 fn mounts(subject: &Subject, format: Format) -> Result<Vec<u8>, Errno> {
     let root = subject.task()?.fs.get().try_root().ok_or(Errno::EINVAL)?;
     Ok(mount_table(&root, format).into_bytes())
@@ -304,7 +322,7 @@ impl Directory for Threads {
         let tid: u32 = name.parse().ok()?;
         let task = self.process.threads.lock().iter().find(|task| task.tid() == tid).cloned()?;
         let ino = number(self.ino, name);
-        let directory = ProcessDirectory { ino, process: self.process.clone(), task: Some(task) };
+        let directory = ProcessDirectory { ino, process: self.process.clone(), task: Some(task), options: None };
         Some(Node::directory(ino, 0o555, user_of(&self.process), directory))
     }
     fn list(&self) -> Vec<Listed> {
@@ -319,28 +337,75 @@ impl Directory for Threads {
 /// The name spaces, of which there is one each.
 struct NameSpaces {
     ino: u64,
+    subject: Subject,
 }
 
-const NAME_SPACES: &[(&str, u64)] = &[
-    ("cgroup", 0xeffffffb),
-    ("ipc", 0xefffffff),
-    ("mnt", 0xeffffff8),
-    ("net", 0xeffffff9),
-    ("pid", 0xeffffffc),
-    ("user", 0xeffffffd),
-    ("uts", 0xeffffffe),
+/// Name in the directory, name of the kind, number, and CLONE_* flag.
+const NAME_SPACES: &[(&str, &str, u64, usize)] = &[
+    ("cgroup", "cgroup", 0xeffffffb, 0x200_0000),
+    ("ipc", "ipc", 0xefffffff, 0x800_0000),
+    ("mnt", "mnt", 0xf000_0000, 0x2_0000),
+    ("net", "net", 0xf000_0098, 0x4000_0000),
+    ("pid", "pid", 0xeffffffc, 0x2000_0000),
+    ("pid_for_children", "pid", 0xeffffffc, 0x2000_0000),
+    ("time", "time", 0xeffffffa, 0x80),
+    ("time_for_children", "time", 0xeffffffa, 0x80),
+    ("user", "user", 0xeffffffd, 0x1000_0000),
+    ("uts", "uts", 0xeffffffe, 0x400_0000),
 ];
+
+/// A name space as a file: there is nothing to read, only to tell which it is.
+struct NameSpace(&'static (&'static str, &'static str, u64, usize));
+
+impl FileOps for NameSpace {
+    fn can_signal(&self) -> bool {
+        false
+    }
+    fn ioctl(&self, _file: &OpenFile, command: u32, _argument: u64) -> SysResult {
+        const NS_GET_USERNS: u32 = 0xb701;
+        const NS_GET_PARENT: u32 = 0xb702;
+        const NS_GET_NSTYPE: u32 = 0xb703;
+        const NS_GET_OWNER_UID: u32 = 0xb704;
+        match command {
+            // There is none above the first.
+            NS_GET_USERNS | NS_GET_PARENT => Err(Errno::EPERM),
+            NS_GET_NSTYPE => Ok(self.0.3),
+            NS_GET_OWNER_UID => Err(Errno::EINVAL),
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+    fn anonymous_name(&self) -> Option<String> {
+        Some(alloc::format!("{}:[{}]", self.0.1, self.0.2))
+    }
+    fn stat(&self, _file: &OpenFile) -> Option<Stat> {
+        Some(Stat { dev: 4, ino: self.0.2, mode: 0o100444, nlink: 1, block_size: PAGE_SIZE as u32, ..Stat::default() })
+    }
+    fn reopen(&self, _flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
+        Ok(Arc::new(Self(self.0)))
+    }
+    fn as_any(&self) -> &dyn core::any::Any {
+        self
+    }
+}
 
 impl Directory for NameSpaces {
     fn lookup(&self, name: &str) -> Option<Arc<Node>> {
-        let (name, id) = NAME_SPACES.iter().find(|(known, _)| *known == name)?;
-        let target = move || Ok(alloc::format!("{name}:[{id}]").into_bytes());
-        Some(Node::magic_link(number(self.ino, name), 0o777, (0, 0), target, || Err(Errno::EACCES)))
+        let space = NAME_SPACES.iter().find(|(known, ..)| *known == name)?;
+        let (subject, other) = (self.subject.clone(), self.subject.clone());
+        let target = move || {
+            subject.check_inspect()?;
+            Ok(alloc::format!("{}:[{}]", space.1, space.2).into_bytes())
+        };
+        let follow = move || {
+            other.check_inspect()?;
+            Ok(anonymous::place(OpenFile::anonymous(Arc::new(NameSpace(space)), OpenFlags::empty())))
+        };
+        Some(Node::magic_link(number(self.ino, name), 0o777, (0, 0), target, follow))
     }
     fn list(&self) -> Vec<Listed> {
         let entries = NAME_SPACES.iter().enumerate();
         entries
-            .map(|(position, (name, _))| Listed {
+            .map(|(position, (name, ..))| Listed {
                 position: position as u64,
                 name: String::from(*name),
                 kind: FileType::Symlink,

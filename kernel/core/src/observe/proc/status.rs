@@ -75,7 +75,7 @@ pub fn stat(subject: &Subject) -> String {
         let relations = process.relations.lock();
         (relations.parent.upgrade().map_or(0, |parent| parent.pid), relations.pgid, relations.sid)
     };
-    let (tty, foreground) = crate::file::tty::of_session(relations.2)
+    let (tty, foreground) = crate::file::tty::of_process(process)
         .map_or((0, -1), |(device, group)| (device, if group == 0 { -1 } else { group as i64 }));
     let life = &process.life;
     let (user, system) = match (&subject.thread, &task) {

@@ -2,7 +2,7 @@
 
 use super::process::{ProcessDirectory, user_of};
 use super::sysctl::SYS;
-use super::{DEVICE, Directory, Fixed, Listed, Node, number};
+use super::{DEVICE, Directory, Fixed, HIDE_INVISIBLE, Listed, Node, Options, number};
 use crate::mm::stats::meminfo;
 use crate::prelude::*;
 use crate::task::{all_processes, find_process, find_task, tree};
@@ -11,6 +11,7 @@ use crate::vfs::FileType;
 use crate::vfs::path;
 use crate::vfs::path::{Mount, MountFlags, Path};
 use core::fmt::Write;
+use core::sync::atomic::Ordering;
 
 /// Clock ticks of user space (sysconf(_SC_CLK_TCK)) in ns.
 pub const TICK_NS: u64 = NSEC_PER_SEC / 100;
@@ -56,21 +57,33 @@ const SYSVIPC: &[(&str, Fixed)] = &[
 /// Processes stand behind the files.
 const FIRST_PROCESS: u64 = 256;
 
-pub struct Root;
+pub struct Root {
+    pub options: Arc<Options>,
+}
 
 impl Directory for Root {
     fn lookup(&self, name: &str) -> Option<Arc<Node>> {
-        if let Some((name, entry)) = FILES.iter().find(|(known, _)| *known == name) {
+        let files = if self.options.is_subset.load(Ordering::Relaxed) { &FILES[..2] } else { FILES };
+        if let Some((name, entry)) = files.iter().find(|(known, _)| *known == name) {
             return Some(entry.node(DEVICE, number(1, name)));
         }
         let id: u32 = name.parse().ok().filter(|_| !name.starts_with(['0', '+']))?;
         let process = find_process(id).or_else(|| find_task(id).map(|task| task.process.clone()))?;
+        if self.options.hides(&process) == HIDE_INVISIBLE {
+            return None;
+        }
         let owner = user_of(&process);
         let ino = number(1, name);
-        Some(Node::directory(ino, 0o555, owner, ProcessDirectory { ino, process, task: None }))
+        Some(Node::directory(
+            ino,
+            0o555,
+            owner,
+            ProcessDirectory { ino, process, task: None, options: Some(self.options.clone()) },
+        ))
     }
     fn list(&self) -> Vec<Listed> {
-        let files = FILES.iter().enumerate();
+        let files = if self.options.is_subset.load(Ordering::Relaxed) { &FILES[..2] } else { FILES };
+        let files = files.iter().enumerate();
         let mut list: Vec<Listed> = files
             .map(|(position, (name, entry))| Listed {
                 position: position as u64,
@@ -80,7 +93,7 @@ impl Directory for Root {
             .collect();
         tree::for_each_process(|process| {
             // As many of them as there is memory for.
-            if admit(64).is_ok() && list.try_room(1).is_ok() {
+            if self.options.hides(&process) != HIDE_INVISIBLE && admit(64).is_ok() && list.try_room(1).is_ok() {
                 list.push(Listed {
                     position: FIRST_PROCESS + process.pid as u64,
                     name: alloc::format!("{}", process.pid),

@@ -65,7 +65,7 @@ fn has_no_effect(process: &Process, target: Option<&Task>, signal: u32) -> bool 
     if is_init && matches!(signal, SIGKILL | SIGSTOP) {
         return true;
     }
-    if !(is_init && action.handler == SIG_DFL) && !is_ignored(&action, signal) {
+    if !(is_init && action.handler == SIG_DFL || is_ignored(&action, signal)) {
         return false;
     }
     let blocked =
