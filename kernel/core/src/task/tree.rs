@@ -21,12 +21,52 @@ struct Slot {
 struct Table {
     slots: Option<HashMap<u32, Slot>>,
     last: u32,
-    /// No number above it was ever taken.
-    highest: u32,
+    processes: Numbers,
     nr_tasks: usize,
 }
 
-static TABLE: IrqSpinLock<Table> = IrqSpinLock::new(Table { slots: None, last: 0, highest: 0, nr_tasks: 0 });
+static TABLE: IrqSpinLock<Table> =
+    IrqSpinLock::new(Table { slots: None, last: 0, processes: Numbers::new(), nr_tasks: 0 });
+
+/// A set of process numbers: a bit for each, and a bit for each word of them.
+struct Numbers {
+    words: [u64; PID_MAX as usize / 64],
+    used: [u64; PID_MAX as usize / 64 / 64],
+}
+
+impl Numbers {
+    const fn new() -> Self {
+        Self { words: [0; PID_MAX as usize / 64], used: [0; PID_MAX as usize / 64 / 64] }
+    }
+    fn insert(&mut self, number: u32) {
+        let word = number as usize / 64;
+        self.words[word] |= 1 << (number % 64);
+        self.used[word / 64] |= 1 << (word % 64);
+    }
+    fn remove(&mut self, number: u32) {
+        let word = number as usize / 64;
+        self.words[word] &= !(1 << (number % 64));
+        if self.words[word] == 0 {
+            self.used[word / 64] &= !(1 << (word % 64));
+        }
+    }
+    /// The lowest one not below `from`.
+    fn next(&self, from: u32) -> Option<u32> {
+        let at = from as usize / 64;
+        let rest = self.words.get(at)? >> (from % 64);
+        if rest != 0 {
+            return Some(from + rest.trailing_zeros());
+        }
+        let mut index = (at + 1) / 64;
+        let mut bits = self.used.get(index)? & (!0 << ((at + 1) % 64));
+        while bits == 0 {
+            index += 1;
+            bits = *self.used.get(index)?;
+        }
+        let word = index * 64 + bits.trailing_zeros() as usize;
+        Some((word * 64) as u32 + self.words[word].trailing_zeros())
+    }
+}
 
 /// Serialises changes of parentage.
 pub static TREE: SpinLock<()> = SpinLock::new(());
@@ -49,7 +89,6 @@ pub fn allocate_id() -> Result<u32, Errno> {
     for _ in 0..PID_MAX {
         let next = if table.last + 1 >= PID_MAX { RESERVED } else { table.last + 1 };
         table.last = next;
-        table.highest = table.highest.max(next);
         if !table.slots().contains_key(&next) {
             admit(size_of::<(u32, Slot)>()).map_err(|_| Errno::EAGAIN)?;
             table.slots().try_reserve(1).map_err(|_| Errno::EAGAIN)?;
@@ -72,7 +111,9 @@ pub fn register_task(task: &Arc<Task>) {
 }
 
 pub fn register_process(process: &Arc<Process>) {
-    TABLE.lock().slots().entry(process.pid).or_default().process = Some(process.clone());
+    let mut table = TABLE.lock();
+    table.processes.insert(process.pid);
+    table.slots().entry(process.pid).or_default().process = Some(process.clone());
 }
 
 /// The thread's number is free, unless an execve has given it to another ([`take_leader_id`]).
@@ -92,6 +133,7 @@ pub fn unregister_task(task: &Task) {
 pub fn unregister_process(pid: u32) {
     let mut table = TABLE.lock();
     let process = table.slots().get_mut(&pid).and_then(|slot| slot.process.take());
+    table.processes.remove(pid);
     table.forget_if_empty(pid);
     drop(table);
     drop(process);
@@ -163,20 +205,14 @@ pub fn all_processes_if_unlocked() -> Vec<Arc<Process>> {
 
 /// Calls `f` for every process, by pid, with no lock held and no memory needed.
 pub fn for_each_process(mut f: impl FnMut(Arc<Process>)) {
-    /// Numbers that are looked at with the lock taken once.
-    const AT_ONCE: u32 = 256;
     let mut at = 1;
     loop {
         let mut table = TABLE.lock();
-        let end = (at + AT_ONCE).min(table.highest + 1);
-        if at >= end {
-            return;
-        }
-        let slots = table.slots();
-        let found = (at..end).find_map(|pid| slots.get(&pid)?.process.clone());
+        let Some(pid) = table.processes.next(at) else { return };
+        let process = table.slots().get(&pid).and_then(|slot| slot.process.clone());
         drop(table);
-        at = found.as_ref().map_or(end, |process| process.pid + 1);
-        if let Some(process) = found {
+        at = pid + 1;
+        if let Some(process) = process {
             f(process);
         }
     }
