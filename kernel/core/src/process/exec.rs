@@ -244,41 +244,46 @@ mod at {
 /// Bytes of the largest signal frame (AT_MINSIGSTKSZ).
 const MIN_SIGNAL_STACK: u64 = 4720;
 
-/// The initial stack's content, written downwards from its top into fresh memory, which is zero.
-struct StackImage<'a> {
-    space: &'a AddressSpace,
-    at: u64,
-    /// All that was pushed was written.
-    is_whole: bool,
+/// The initial stack's content, filled downwards from its top.
+struct StackImage {
+    top: u64,
+    bytes: Vec<u8>,
+    /// Where in `bytes` what was pushed begins.
+    start: usize,
 }
 
-impl StackImage<'_> {
+impl StackImage {
+    /// Room for `len` bytes: ENOMEM.
+    fn new(top: u64, len: usize) -> Result<Self, NoMemory> {
+        let mut bytes = Vec::new();
+        bytes.try_resize(len, 0)?;
+        Ok(Self { top, bytes, start: len })
+    }
+    fn at(&self) -> u64 {
+        self.top - (self.bytes.len() - self.start) as u64
+    }
     fn skip(&mut self, len: usize) {
-        self.at -= len as u64;
+        self.start -= len;
     }
     fn push(&mut self, data: &[u8]) -> u64 {
         self.skip(data.len());
-        self.is_whole &= self.space.write_remote(self.at, data) == data.len();
-        self.at
+        self.bytes[self.start..self.start + data.len()].copy_from_slice(data);
+        self.at()
     }
     fn align(&mut self, to: u64) {
-        self.skip((self.at % to) as usize);
+        self.skip((self.at() % to) as usize);
     }
     /// The addresses of `strings`, which stand at `at`, and a NULL.
     fn push_pointers(&mut self, strings: &Strings, mut at: u64) {
         self.skip(8 * (strings.count + 1));
-        let mut to = self.at;
-        let mut words = ArrayVec::<u64, 64>::new();
-        for string in strings.iter() {
-            words.push(at);
+        let (words, _) = self.bytes[self.start..].as_chunks_mut::<8>();
+        for (word, string) in words.iter_mut().zip(strings.iter()) {
+            *word = at.to_ne_bytes();
             at += string.len() as u64 + 1;
-            if words.is_full() {
-                self.is_whole &= self.space.write_remote(to, words.as_bytes()) == size_of_val(&words[..]);
-                to += size_of_val(&words[..]) as u64;
-                words.clear();
-            }
         }
-        self.is_whole &= self.space.write_remote(to, words.as_bytes()) == size_of_val(&words[..]);
+    }
+    fn content(&self) -> &[u8] {
+        &self.bytes[self.start..]
     }
 }
 
@@ -296,12 +301,15 @@ fn build_stack(
 ) -> Result<(u64, Layout), Errno> {
     const MAX_AUXV: usize = 24;
     let nr_strings = request.args.count + request.env.count;
-    let mut image = StackImage { space, at: top, is_whole: true };
+    // The pieces below in order, and what aligning may skip.
+    let strings = request.args.bytes.len() + request.env.bytes.len() + request.path.len() + 1;
+    let words = 1 + nr_strings + 2 + 2 * MAX_AUXV;
+    let mut image = StackImage::new(top, 8 + strings + 8 + 16 + 16 + 16 + 8 + 8 * words)?;
     image.skip(8 + 1);
     let execfn = image.push(&request.path);
-    let env_end = image.at;
+    let env_end = image.at();
     let env_start = image.push(&request.env.bytes);
-    let args_end = image.at;
+    let args_end = image.at();
     let args_start = image.push(&request.args.bytes);
     image.skip(1);
     let platform = image.push(b"aarch64");
@@ -347,7 +355,8 @@ fn build_stack(
     image.push_pointers(&request.env, env_start);
     image.push_pointers(&request.args, args_start);
     let sp = image.push(request.args.count.as_bytes());
-    if !image.is_whole {
+    let content = image.content();
+    if space.write_remote(sp, content) != content.len() {
         return Err(Errno::E2BIG);
     }
     space.set_auxv(try_bytes(auxv.as_bytes())?);
