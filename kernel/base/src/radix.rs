@@ -1,7 +1,7 @@
-//! [`Radix`]: a sparse array indexed by page number, 64 slots a node, with two tag bits per entry.
+//! [`Radix`]: a sparse array indexed by page number, 64 slots a node, with three tag bits per entry.
 //!
 //! The index of a `MemObject`'s pages. An object of one page (most small files) costs no node at all; lookups touch one
-//! node per 64-fold of size; tags (dirty, instruction cache clean) live in the leaf as one word each.
+//! node per 64-fold of size; tags (dirty, instruction cache clean, referenced) live in the leaf as one word each.
 
 use alloc::boxed::Box;
 use core::ops::Range;
@@ -16,11 +16,14 @@ const MAX_HEIGHT: u32 = 11;
 pub enum Tag {
     First = 0,
     Second = 1,
+    Third = 2,
 }
+
+const TAGS: usize = 3;
 
 struct Leaf<T> {
     slots: [Option<T>; SLOTS],
-    tags: [u64; 2],
+    tags: [u64; TAGS],
     count: u32,
 }
 
@@ -36,7 +39,7 @@ enum Node<T> {
 
 impl<T> Node<T> {
     fn leaf() -> Box<Self> {
-        Box::new(Node::Leaf(Leaf { slots: [const { None }; SLOTS], tags: [0; 2], count: 0 }))
+        Box::new(Node::Leaf(Leaf { slots: [const { None }; SLOTS], tags: [0; TAGS], count: 0 }))
     }
     fn inner() -> Box<Self> {
         Box::new(Node::Inner(Inner { children: [const { None }; SLOTS], count: 0 }))
@@ -52,7 +55,7 @@ impl<T> Node<T> {
 enum Root<T> {
     Empty,
     /// Only index 0 is present.
-    One(T, [bool; 2]),
+    One(T, [bool; TAGS]),
     /// A tree whose root node covers `64^height` indexes.
     Tree(Box<Node<T>>, u32),
 }
@@ -138,16 +141,35 @@ impl<T> Radix<T> {
         }
     }
 
+    /// The entry at `index`, which gets `tag`.
+    #[inline]
+    pub fn touch(&mut self, index: u64, tag: Tag) -> Option<&T> {
+        if matches!(self.root, Root::Tree(..)) {
+            let slot = slot_of(index, 1);
+            let leaf = self.leaf_mut(index)?;
+            let value = leaf.slots[slot].as_ref()?;
+            leaf.tags[tag as usize] |= 1 << slot;
+            return Some(value);
+        }
+        match &mut self.root {
+            Root::One(value, tags) if index == 0 => {
+                tags[tag as usize] = true;
+                Some(value)
+            }
+            _ => None,
+        }
+    }
+
     /// Puts `value` at `index`, with no tags; answers what was there.
     pub fn insert(&mut self, index: u64, value: T) -> Option<T> {
         match &mut self.root {
             Root::Empty if index == 0 => {
-                self.root = Root::One(value, [false; 2]);
+                self.root = Root::One(value, [false; TAGS]);
                 self.len = 1;
                 return None;
             }
             Root::One(old, tags) if index == 0 => {
-                *tags = [false; 2];
+                *tags = [false; TAGS];
                 return Some(core::mem::replace(old, value));
             }
             Root::Empty => self.root = Root::Tree(Node::leaf(), 1),
@@ -458,6 +480,8 @@ mod tests {
                 prop_assert_eq!(radix.len(), model.len());
             }
             for probe in probes {
+                prop_assert_eq!(radix.touch(probe, Tag::Third).copied(), model.get(&probe).map(|x| x.0));
+                prop_assert_eq!(radix.has_tag(probe, Tag::Third), model.contains_key(&probe));
                 prop_assert_eq!(radix.get(probe).copied(), model.get(&probe).map(|x| x.0));
                 prop_assert_eq!(radix.has_tag(probe, Tag::First), model.get(&probe).is_some_and(|x| x.1));
                 prop_assert!(!radix.has_tag(probe, Tag::Second));

@@ -153,12 +153,8 @@ impl AddressSpace {
                     Advice::DontNeed | Advice::DontNeedLocked | Advice::Free => inner.zap(part),
                     Advice::WillNeed => {
                         drop(inner);
-                        if let Some(object) = area.object().filter(|object| object.is_backed()) {
-                            for index in
-                                offset / PAGE..(offset + (part.end - part.start)).min(object.len()).div_ceil(PAGE)
-                            {
-                                object.page(index, false)?;
-                            }
+                        if let Some(object) = area.object() {
+                            object.read_ahead(offset, part.end - part.start);
                         }
                     }
                     Advice::Remove => {
@@ -173,7 +169,7 @@ impl AddressSpace {
                         self.populate(part.start, part.end, access).map_err(|error| match error {
                             FaultError::NotMapped | FaultError::OutOfMemory => Errno::ENOMEM,
                             FaultError::Access => Errno::EINVAL,
-                            FaultError::Bus => Errno::EFAULT,
+                            FaultError::Bus | FaultError::NeedsPage => Errno::EFAULT,
                         })?;
                     }
                     _ => {}
@@ -383,6 +379,7 @@ pub fn sys_msync(addr: UserAddr, len: usize, flags: u32) -> SysResult {
             && let Some(object) = object
         {
             object.sync(offset, len)?;
+            object.commit()?;
         }
     }
     if hole { Err(Errno::ENOMEM) } else { Ok(0) }

@@ -33,7 +33,15 @@ impl AddressSpace {
             return Err(FaultError::NotMapped);
         }
         loop {
-            let result = self.lock().fault(addr, access);
+            let mut inner = self.lock();
+            let result = inner.fault(addr, access);
+            if result == Err(FaultError::NeedsPage) {
+                let wanted = inner.wanted_page.take();
+                drop(inner);
+                bring(wanted)?;
+                continue;
+            }
+            drop(inner);
             match result {
                 Err(FaultError::OutOfMemory) if oom::make_room() => {}
                 result => return result,
@@ -58,6 +66,22 @@ impl AddressSpace {
     }
 }
 
+/// Reads or prepares the page that a fault needs, with nothing locked: others fault, map and unmap meanwhile, so that the fault
+/// starts over.
+#[cold]
+fn bring(wanted: Option<(Arc<MemObject>, u64, bool)>) -> Result<(), FaultError> {
+    let Some((object, index, write)) = wanted else { return Err(FaultError::Bus) };
+    loop {
+        return match object.bring(index, write) {
+            Ok(()) if current().is_dying() => Err(FaultError::OutOfMemory),
+            Ok(()) => Ok(()),
+            Err(Errno::ENOMEM) if oom::make_room() => continue,
+            Err(Errno::ENOMEM) => Err(FaultError::OutOfMemory),
+            Err(_) => Err(FaultError::Bus),
+        };
+    }
+}
+
 /// Fault hook of user copies: whether the page is accessible now.
 pub fn user_copy_fault(addr: UserAddr, access: Access) -> bool {
     current().mm.get().is_some_and(|space| space.handle_fault(addr.0, access).is_ok())
@@ -69,7 +93,7 @@ impl Inner {
             Some(index) => index,
             None => self.grow_stack(addr)?,
         };
-        let Inner { table, map, .. } = self;
+        let Inner { table, map, wanted_page, .. } = self;
         let area = &map.areas()[index];
         let prot = area.data.prot;
         let allowed = match access {
@@ -84,7 +108,9 @@ impl Inner {
         let mut slot = table.slot(page)?;
         let copied = match slot.get() {
             Some((flags, count)) => {
-                present(&mut slot, &area.data, area.data.offset + (page - area.start), flags, count, access)?
+                let offset = area.data.offset + (page - area.start);
+                present(&mut slot, &area.data, offset, flags, count, access)
+                    .inspect_err(|error| want(*error, wanted_page, &area.data, offset, access))?
             }
             None => match &area.data.attachment {
                 None => {
@@ -93,7 +119,8 @@ impl Inner {
                 }
                 Some(attachment) => {
                     let offset = area.data.offset + (page - area.start);
-                    let copied = absent_object(&mut slot, &area.data, &attachment.object, offset, access)?;
+                    let copied = absent_object(&mut slot, &area.data, &attachment.object, offset, access)
+                        .inspect_err(|error| want(*error, wanted_page, &area.data, offset, access))?;
                     if access != Access::Write {
                         fault_around(table, area, &attachment.object, page);
                     }
@@ -142,6 +169,16 @@ impl Inner {
     }
 }
 
+/// Notes what a fault that cannot go on needs.
+#[cold]
+fn want(error: FaultError, wanted: &mut Option<(Arc<MemObject>, u64, bool)>, area: &Area, offset: u64, access: Access) {
+    if error == FaultError::NeedsPage
+        && let Some(object) = area.object()
+    {
+        *wanted = Some((object.clone(), offset / PAGE, area.is_shared() && access == Access::Write));
+    }
+}
+
 /// Gives the page of a private area to this space alone: the same frame when nobody else has it, else a copy.
 fn unshare(slot: &mut Slot<'_>, flags: PageFlags, count: u32) -> Result<(), OutOfMemory> {
     let Some(old) = slot.frame() else { return Ok(()) };
@@ -176,9 +213,15 @@ fn present(
         Access::Write if flags.write => Ok(false),
         Access::Write if area.is_shared() => {
             if let Some(object) = area.object() {
-                let page = object.fault_page(offset / PAGE, true, false);
-                if !matches!(page, Ok(Some(_))) {
-                    return Err(FaultError::Bus);
+                match object.fault_page(offset / PAGE, true, false) {
+                    Ok(Some(page)) if slot.frame().is_some_and(|frame| frame.phys() == page.frame.phys()) => {}
+                    // Taken back and read again meanwhile: what is mapped is the page no more.
+                    Ok(Some(page)) => {
+                        slot.replace(page.frame, PageFlags { dirty: true, ..wanted });
+                        return Ok(false);
+                    }
+                    Err(Errno::EAGAIN) => return Err(FaultError::NeedsPage),
+                    _ => return Err(FaultError::Bus),
                 }
             }
             slot.protect(PageFlags { dirty: true, ..wanted });
@@ -228,6 +271,7 @@ fn absent_object(
     let page = match object.fault_page(offset / PAGE, shared_write, flags.execute) {
         Ok(Some(page)) => page,
         Ok(None) => return Err(FaultError::Bus),
+        Err(Errno::EAGAIN) => return Err(FaultError::NeedsPage),
         Err(Errno::ENOMEM) => return Err(FaultError::OutOfMemory),
         Err(_) => return Err(FaultError::Bus),
     };

@@ -6,7 +6,7 @@
 //! and calls [`make_room`]. The reserve is for what must not fail; a thread whose call has used some of it waits on its way out
 //! of the kernel until there is room ([`recover`]), so that no program eats it up with one call after the other.
 
-use super::MemObject;
+use super::object::{self, writeback};
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use crate::task::task::{CURRENT, attention};
@@ -94,28 +94,25 @@ pub fn recover() {
     while hal::frame::look_at_pressure() == Pressure::Pages && make_room() {}
 }
 
-/// Objects with a backing: their clean pages can be had back.
-static CACHES: SpinLock<Vec<Weak<MemObject>>> = SpinLock::new(Vec::new());
+/// Pages that a reclaim goes for.
+const RECLAIM_PAGES: usize = 64;
 
-/// Makes the clean pages of `object` available to [`reclaim`]; where there is no memory to note it, they stay.
-pub fn register_cache(object: &Arc<MemObject>) {
-    let mut caches = CACHES.lock();
-    if caches.len() == caches.capacity() {
-        caches.retain(|object| object.strong_count() > 0);
+/// Takes page-cache pages back, clean and unused ones first; answers how many. No lock that a fault may wait for is held.
+fn reclaim() -> usize {
+    match object::reclaim(RECLAIM_PAGES, false) {
+        0 => object::reclaim(RECLAIM_PAGES, true),
+        taken => taken,
     }
-    let _ = caches.try_push(Arc::downgrade(object));
 }
 
-/// Drops clean, unmapped page-cache pages; answers how many.
-fn reclaim() -> usize {
-    let mut dropped = 0;
-    let mut index = 0;
-    // One at a time: a list of them all would take memory, and the lock may not be held over the work.
-    while let Some(object) = CACHES.lock().get(index).cloned() {
-        dropped += object.upgrade().map_or(0, |object| object.drop_clean());
-        index += 1;
-    }
-    dropped
+/// Makes room by pages of files alone: for who holds an inode's lock, but no address space. False: there is none to be had.
+pub fn reclaim_cache() -> bool {
+    reclaim() > 0 || writeback::make_clean() && reclaim() > 0
+}
+
+/// Whether only the kernel's reserve is left.
+pub fn is_tight() -> bool {
+    hal::frame::pressure() == Pressure::Pages
 }
 
 /// For calls that cost the kernel memory of its own (fork, large buffers): ENOMEM rather than eating the reserve.
@@ -143,7 +140,7 @@ pub fn make_room() -> bool {
     if current().is_dying() {
         return false;
     }
-    if reclaim() > 0 {
+    if reclaim_cache() {
         return true;
     }
     let now = crate::time::now_ns();

@@ -82,6 +82,8 @@ pub enum FaultError {
     Bus,
     /// No memory: the OOM killer has chosen; retry after signals were looked at.
     OutOfMemory,
+    /// A page of a file must be read or prepared first, with nothing locked: never seen outside this layer.
+    NeedsPage,
 }
 
 /// Program areas that execve fixes and /proc reads.
@@ -119,6 +121,8 @@ pub(crate) struct Inner {
     pub peak_pages: u64,
     pub peak_resident: u64,
     pub auxv: Vec<u8>,
+    /// What the fault that has just failed with `NeedsPage` needs: object, page, and whether it writes to a shared mapping.
+    pub wanted_page: Option<(Arc<MemObject>, u64, bool)>,
 }
 
 /// One process's user memory.
@@ -154,6 +158,7 @@ impl AddressSpace {
             peak_pages: 0,
             peak_resident: 0,
             auxv: Vec::new(),
+            wanted_page: None,
         }))
     }
 
@@ -193,6 +198,7 @@ impl AddressSpace {
             peak_pages: 0,
             peak_resident: 0,
             auxv: Vec::new(),
+            wanted_page: None,
         });
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
         let mut parent = self.lock();

@@ -26,6 +26,11 @@ impl PerCpuCounter {
 pub static CACHE: PerCpuCounter = PerCpuCounter::new();
 /// Pages of objects without one (tmpfs, shared memory).
 pub static SHMEM: PerCpuCounter = PerCpuCounter::new();
+/// Those of them that differ from their backing, and those on their way to it.
+pub static DIRTY: PerCpuCounter = PerCpuCounter::new();
+pub static WRITEBACK: PerCpuCounter = PerCpuCounter::new();
+/// Writes to page caches, by which writers look now and then whether there is too much dirty.
+pub static WRITES: PerCpu<AtomicI64> = PerCpu::new([const { AtomicI64::new(0) }; MAX_CPUS]);
 /// Pages promised to programs (Committed_AS).
 pub static COMMITTED: PerCpuCounter = PerCpuCounter::new();
 /// Pages locked by mlock.
@@ -38,6 +43,8 @@ pub struct MemInfo {
     pub free: u64,
     pub available: u64,
     pub cached: u64,
+    pub dirty: u64,
+    pub writeback: u64,
     pub shmem: u64,
     /// Anonymous pages of programs.
     pub anonymous: u64,
@@ -61,6 +68,8 @@ pub fn meminfo() -> MemInfo {
         free,
         available: free + cache,
         cached: cache + shmem,
+        dirty: DIRTY.pages(),
+        writeback: WRITEBACK.pages(),
         shmem,
         anonymous: total.saturating_sub(free).saturating_sub(used_otherwise),
         locked: LOCKED.pages(),

@@ -152,7 +152,7 @@ fn resolve(addr: UserAddr, access: Access) -> Result<(), (u32, i32)> {
         Ok(()) => Ok(()),
         Err(FaultError::NotMapped) => Err((SIGSEGV, SEGV_MAPERR)),
         Err(FaultError::Access) => Err((SIGSEGV, SEGV_ACCERR)),
-        Err(FaultError::Bus) => Err((SIGBUS, BUS_ADRERR)),
+        Err(FaultError::Bus | FaultError::NeedsPage) => Err((SIGBUS, BUS_ADRERR)),
         // The killer has chosen; if it was not this process there is room now, and the instruction faults again.
         Err(FaultError::OutOfMemory) => Ok(()),
     }

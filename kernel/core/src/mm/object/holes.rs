@@ -34,7 +34,14 @@ impl MemObject {
                 self.mappings.unmap(self, first.0..last.0 + 1, Some(batch));
             }
         });
-        Ok(())
+        match &self.cache {
+            Some(cache) if first_whole < last_whole => {
+                self.release_if_clean(cache);
+                cache.wait_idle(first_whole..last_whole);
+                cache.backing.punch(first_whole * PAGE, (last_whole - first_whole) * PAGE)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// fallocate(2) on memory: FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, or plain. EOPNOTSUPP, EFBIG,
@@ -112,8 +119,14 @@ impl MemObject {
         if offset >= len {
             return Err(Errno::ENXIO);
         }
-        if self.is_backed() {
-            return Ok(if hole { len } else { offset });
+        if let Some(cache) = &self.cache {
+            // What is dirty may have no place yet: it is data, which the backing knows once it is written.
+            self.sync(offset, u64::MAX)?;
+            return match cache.backing.map(offset, hole)? {
+                Some(at) => Ok(at.min(len)),
+                None if hole => Ok(len),
+                None => Err(Errno::ENXIO),
+            };
         }
         let index = offset >> PAGE_SHIFT;
         let pages = self.pages.lock();

@@ -3,10 +3,16 @@
 //!
 //! Locks: `pages` is a spin lock never held across I/O or a user copy; address-space mutexes come before it. The length is
 //! changed under `pages`, so a fault that checks the length there never maps a page that a truncation misses.
-//! [`holes`]: fallocate(2) and SEEK_HOLE · [`seals`]. Neighbour: [`super::mapping`] (who maps it).
+//!
+//! An object with a [`Backing`] is a page cache: [`load`] reads pages, [`writeback`] writes them, [`reclaim`] takes them back. Its
+//! backing is called with no lock of this layer held. [`holes`]: fallocate(2) and SEEK_HOLE. [`seals`]. Neighbour: [`super::mapping`] (who
+//! maps it).
 
 mod holes;
+mod load;
+mod reclaim;
 pub mod seals;
+pub mod writeback;
 
 use super::mapping::MappingList;
 use super::stats;
@@ -16,21 +22,49 @@ use base::radix::{Radix, Tag};
 use core::ops::Range;
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use hal::frame::Frame;
+use load::Cache;
+pub(super) use reclaim::reclaim;
 
 /// The page differs from the backing.
 const DIRTY: Tag = Tag::First;
 /// Instruction caches agree with the page's content.
 const ICACHE_CLEAN: Tag = Tag::Second;
+/// The page was used since reclaim last looked at it.
+const REFERENCED: Tag = Tag::Third;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Where an object's absent pages come from and dirty pages go. Called from page faults with an address space locked: it must take
-/// no lock that is ever held across a user copy.
+/// Where an object's absent pages come from and dirty pages go. Every method may sleep and is called with no address space and
+/// no spin lock locked, though perhaps with the lock held that orders the writes of its inode: a backing must not take that.
 pub trait Backing: Send + Sync {
-    /// Fills `frame` with page `index` of the object (zeroes beyond the end). May sleep.
-    fn read_page(&self, index: u64, frame: &Frame) -> Result<(), Errno>;
-    /// Writes page `index` back.
-    fn write_page(&self, index: u64, frame: &Frame) -> Result<(), Errno>;
+    /// Fills `frames` with the pages from `first` on (zeroes beyond the end and in holes).
+    fn read_pages(&self, first: u64, frames: &[Frame]) -> Result<(), Errno>;
+    /// Writes pages, by rising index, back. What fails is not tried again: it is reported to who syncs.
+    fn write_pages(&self, pages: &[(u64, Frame)]) -> Result<(), Errno>;
+    /// Page `index` will be written to: sees to it that there is room for it when it is written back (ENOSPC, EDQUOT, EROFS).
+    /// Called again for a page whose room is there already when that was not dirty.
+    fn prepare_write(&self, _index: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// The object's length is now `len`; its pages beyond are gone, and nothing of them is on its way any more.
+    fn truncate(&self, _len: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// Bytes `offset..offset+len` become a hole: EOPNOTSUPP. Their pages are gone as in [`Backing::truncate`].
+    fn punch(&self, _offset: u64, _len: u64) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+    /// The next byte at or after `offset` that is data (or with `hole` is none), of what is not dirty: `None` when there is no
+    /// such byte before the end.
+    fn map(&self, offset: u64, hole: bool) -> Result<Option<u64>, Errno> {
+        Ok((!hole).then_some(offset))
+    }
+    /// Makes what was written, and what is needed to find it, survive the power (msync(2)).
+    fn commit(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// What it belongs to (st_dev of its file system): syncfs(2) writes what has the same.
+    fn owner(&self) -> u64;
 }
 
 /// Hears of the mappings of an object (System V shared memory counts them). Called with an address space locked: must not sleep.
@@ -76,7 +110,7 @@ pub struct MemObject {
     id: u64,
     len: AtomicU64,
     pages: SpinLock<Radix<Frame>>,
-    backing: Option<Arc<dyn Backing>>,
+    cache: Option<Box<Cache>>,
     quota: Option<Arc<Quota>>,
     /// Address spaces that map it.
     pub(crate) mappings: MappingList,
@@ -99,6 +133,16 @@ fn pages_for(len: u64) -> u64 {
     len.div_ceil(PAGE)
 }
 
+/// Copies the first `n` bytes of one page to another.
+fn copy_bytes(from: &Frame, to: &Frame, n: usize) {
+    let mut bytes = [0u8; 256];
+    for at in (0..n).step_by(bytes.len()) {
+        let len = bytes.len().min(n - at);
+        from.read(at, &mut bytes[..len]);
+        to.write(at, &bytes[..len]);
+    }
+}
+
 /// Lets others run now and then in a long walk over bytes, which has come to `at`; answers false when the caller is to end.
 #[inline]
 fn pause(at: u64) -> bool {
@@ -111,32 +155,35 @@ fn pause(at: u64) -> bool {
 }
 
 impl MemObject {
-    fn build(len: u64, backing: Option<Arc<dyn Backing>>, quota: Option<Arc<Quota>>) -> Arc<Self> {
-        Arc::new(Self {
+    fn build(len: u64, cache: Option<Box<Cache>>, quota: Option<Arc<Quota>>) -> Self {
+        Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             len: AtomicU64::new(len),
             pages: SpinLock::new(Radix::new()),
-            backing,
+            cache,
             quota,
             mappings: MappingList::new(),
             observer: spin::Once::new(),
             writers: AtomicI64::new(0),
             seals: AtomicU32::new(crate::mm::object::seals::NONE),
-        })
+        }
     }
 
     /// Anonymous memory of `len` bytes (absent pages are zero): tmpfs files, shared memory.
     pub fn anonymous(len: u64) -> Arc<Self> {
-        Self::build(len, None, None)
+        Arc::new(Self::build(len, None, None))
     }
     /// As [`MemObject::anonymous`], its pages counted against `quota` (ENOSPC).
     pub fn with_quota(len: u64, quota: Arc<Quota>) -> Arc<Self> {
-        Self::build(len, None, Some(quota))
+        Arc::new(Self::build(len, None, Some(quota)))
     }
     /// A file's page cache.
     pub fn backed(len: u64, backing: Arc<dyn Backing>) -> Arc<Self> {
-        let object = Self::build(len, Some(backing), None);
-        super::oom::register_cache(&object);
+        let object = Arc::new_cyclic(|this| {
+            let cache = Cache::new(this.clone(), backing);
+            Self::build(len, Some(Box::new(cache)), None)
+        });
+        reclaim::register(&object);
         object
     }
     /// Unique id for futex keys and /proc.
@@ -152,7 +199,7 @@ impl MemObject {
         self.len() == 0
     }
     pub fn is_backed(&self) -> bool {
-        self.backing.is_some()
+        self.cache.is_some()
     }
     /// Pages present (st_blocks, memory accounting).
     pub fn nr_pages(&self) -> usize {
@@ -192,6 +239,16 @@ impl MemObject {
         })
     }
 
+    /// As [`MemObject::new_frame`], with no address space locked: `reclaim` says that pages of files may be taken back for it.
+    fn frame_for_io(&self, zeroed: bool, reclaim: bool) -> Result<Frame, Errno> {
+        loop {
+            match self.new_frame(zeroed) {
+                Err(Errno::ENOMEM) if reclaim && !current().is_dying() && super::oom::reclaim_cache() => {}
+                result => return result,
+            }
+        }
+    }
+
     fn uncharge(&self, pages: u64) {
         if let Some(quota) = &self.quota {
             quota.uncharge(pages);
@@ -199,10 +256,11 @@ impl MemObject {
     }
 
     /// Puts a new page in, unless another thread was faster or (with `within_len`) the object has shrunk meanwhile; answers
-    /// the page that counts, and whether it is the given one.
+    /// the page that counts, and whether it is the given one. `None` also while the page is being read.
     fn install(&self, index: u64, frame: Frame, within_len: bool) -> Option<(Frame, bool)> {
         let mut pages = self.pages.lock();
-        if within_len && index >= pages_for(self.len()) {
+        let is_loading = self.cache.as_ref().is_some_and(|cache| cache.is_loading(index));
+        if within_len && index >= pages_for(self.len()) || is_loading {
             drop(pages);
             self.uncharge(1);
             return None;
@@ -219,8 +277,12 @@ impl MemObject {
         Some((frame, true))
     }
 
-    /// Page `index`, read or allocated as needed; `write` says it will be changed. ENOMEM, EIO, and ENOSPC by quota.
+    /// Page `index`, read or allocated as needed; `write` says it will be changed. May sleep. ENOMEM, EIO, and ENOSPC by quota or
+    /// backing.
     pub fn page(&self, index: u64, write: bool) -> Result<Frame, Errno> {
+        if let Some(cache) = &self.cache {
+            return self.cached_page(cache, index, write);
+        }
         {
             let mut pages = self.pages.lock();
             if let Some(frame) = pages.get(index) {
@@ -231,14 +293,7 @@ impl MemObject {
                 return Ok(frame);
             }
         }
-        let frame = match &self.backing {
-            Some(backing) if index < pages_for(self.len()) => {
-                let frame = self.new_frame(false)?;
-                backing.read_page(index, &frame).inspect_err(|_| self.uncharge(1))?;
-                frame
-            }
-            _ => self.new_frame(true)?,
-        };
+        let frame = self.frame_for_io(true, true)?;
         let Some((frame, _)) = self.install(index, frame, false) else { return Err(Errno::EIO) };
         if write {
             self.mark_written(&mut self.pages.lock(), index);
@@ -246,44 +301,40 @@ impl MemObject {
         Ok(frame)
     }
 
+    /// The page's content changes: the caller of an object with a backing has prepared it.
     fn mark_written(&self, pages: &mut Radix<Frame>, index: u64) {
-        if self.is_backed() {
-            pages.set_tag(index, DIRTY, true);
+        if let Some(cache) = &self.cache {
+            self.mark_dirty(cache, pages, index);
         }
         pages.set_tag(index, ICACHE_CLEAN, false);
     }
 
-    /// Page `index` for a mapping: `None` beyond the end of the object (SIGBUS). `write` marks it dirty; `execute` asks
-    /// whether instruction caches must be synchronised.
+    /// Page `index` for a mapping: `None` beyond the end of the object (SIGBUS). `write` is a shared mapping's; `execute` asks
+    /// whether instruction caches must be synchronised. EAGAIN: the page must be brought first ([`MemObject::bring`]), with no
+    /// address space locked.
     pub(super) fn fault_page(&self, index: u64, write: bool, execute: bool) -> Result<Option<FaultPage>, Errno> {
         {
             let mut pages = self.pages.lock();
             if index >= pages_for(self.len()) {
                 return Ok(None);
             }
-            if let Some(frame) = pages.get(index) {
-                let frame = frame.clone();
-                if write && self.is_backed() {
-                    pages.set_tag(index, DIRTY, true);
+            if self.cache.is_some() {
+                let Some(frame) = pages.touch(index, REFERENCED).cloned() else { return Err(Errno::EAGAIN) };
+                if write && !pages.has_tag(index, DIRTY) {
+                    return Err(Errno::EAGAIN);
                 }
                 let stale_icache = execute && !pages.set_tag(index, ICACHE_CLEAN, true);
                 return Ok(Some(FaultPage { frame, stale_icache }));
             }
-        }
-        let frame = match &self.backing {
-            Some(backing) => {
-                let frame = self.new_frame(false)?;
-                backing.read_page(index, &frame).inspect_err(|_| self.uncharge(1))?;
-                frame
+            if let Some(frame) = pages.get(index) {
+                let frame = frame.clone();
+                let stale_icache = execute && !pages.set_tag(index, ICACHE_CLEAN, true);
+                return Ok(Some(FaultPage { frame, stale_icache }));
             }
-            None => self.new_frame(true)?,
-        };
-        let Some((frame, _)) = self.install(index, frame, true) else { return Ok(None) };
-        let mut pages = self.pages.lock();
-        if write && self.is_backed() {
-            pages.set_tag(index, DIRTY, true);
         }
-        let stale_icache = execute && !pages.set_tag(index, ICACHE_CLEAN, true);
+        let frame = self.new_frame(true)?;
+        let Some((frame, _)) = self.install(index, frame, true) else { return Ok(None) };
+        let stale_icache = execute && !self.pages.lock().set_tag(index, ICACHE_CLEAN, true);
         Ok(Some(FaultPage { frame, stale_icache }))
     }
 
@@ -301,8 +352,10 @@ impl MemObject {
     }
 
     /// Page `index` if it is present.
+    #[inline]
     pub fn present(&self, index: u64) -> Option<Frame> {
-        self.pages.lock().get(index).cloned()
+        let mut pages = self.pages.lock();
+        if self.cache.is_some() { pages.touch(index, REFERENCED).cloned() } else { pages.get(index).cloned() }
     }
 
     /// Puts a ready page in (initramfs unpacking).
@@ -332,10 +385,11 @@ impl MemObject {
             let present = self.present(index);
             let copied = match present {
                 Some(frame) => dst.write_frame(&frame, in_page, want),
-                None if !self.is_backed() => dst.write_zeros(want),
-                None => match self.page(index, false) {
-                    Ok(frame) => dst.write_frame(&frame, in_page, want),
-                    Err(error) => Err(error),
+                None => match &self.cache {
+                    None => dst.write_zeros(want),
+                    Some(cache) => self
+                        .load(cache, index, cache.window(index, dst.remaining() as u64 + in_page as u64))
+                        .and_then(|frame| dst.write_frame(&frame, in_page, want)),
                 },
             };
             match copied {
@@ -353,7 +407,7 @@ impl MemObject {
     }
 
     /// Copies from the reader to `offset`, extending the length; answers bytes moved. The caller holds the inode's lock. EPERM
-    /// when sealed.
+    /// when sealed, ENOSPC.
     pub fn write(&self, offset: u64, src: &mut UserReader<'_>) -> Result<usize, Errno> {
         let end =
             offset.checked_add(src.remaining() as u64).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
@@ -384,17 +438,21 @@ impl MemObject {
     /// Writes `want` bytes into page `index`, which no other page boundary crosses.
     fn write_piece(&self, index: u64, in_page: usize, want: usize, src: &mut UserReader<'_>) -> Result<usize, Errno> {
         if want == PAGE_SIZE && self.present(index).is_none() {
+            if let Some(cache) = &self.cache {
+                cache.backing.prepare_write(index)?;
+            }
             // A new page that is overwritten as a whole: filled before anybody can see it.
-            let frame = self.new_frame(false)?;
+            let frame = self.frame_for_io(false, true)?;
             let n = src.read_frame(&frame, 0, PAGE_SIZE).inspect_err(|_| self.uncharge(1))?;
             if n == PAGE_SIZE || !self.is_backed() {
                 frame.zero(n, PAGE_SIZE - n);
-                if let Some((found, false)) = self.install(index, frame.clone(), false) {
-                    let mut bytes = [0u8; 256];
-                    for at in (0..n).step_by(bytes.len()) {
-                        let len = bytes.len().min(n - at);
-                        frame.read(at, &mut bytes[..len]);
-                        found.write(at, &bytes[..len]);
+                match self.install(index, frame.clone(), false) {
+                    Some((found, false)) => copy_bytes(&frame, &found, n),
+                    Some((_, true)) => {}
+                    // Being read.
+                    None => {
+                        let found = self.page(index, true)?;
+                        copy_bytes(&frame, &found, n);
                     }
                 }
                 self.mark_written(&mut self.pages.lock(), index);
@@ -413,27 +471,48 @@ impl MemObject {
     }
 
     /// Sets the length; pages beyond are dropped and unmapped from every process, the tail of the last page is zeroed. EPERM when
-    /// sealed.
+    /// sealed, and what the backing says.
     pub fn truncate(&self, len: u64) -> Result<(), Errno> {
         crate::mm::object::seals::check_resize(self, len)?;
+        let tail = (len % PAGE) as usize;
+        let last = len >> PAGE_SHIFT;
+        if self.is_backed() && tail != 0 && len < self.len() {
+            // What is beyond the end on the disk must not come back.
+            self.page(last, true)?;
+        }
         let old = {
             let _pages = self.pages.lock();
             self.len.swap(len, Ordering::AcqRel)
         };
-        if len >= old {
-            return Ok(());
+        if len < old {
+            if tail != 0
+                && let Some(frame) = self.present(last)
+            {
+                frame.zero(tail, PAGE_SIZE - tail);
+                self.mark_written(&mut self.pages.lock(), last);
+            }
+            let gone = pages_for(len)..u64::MAX >> PAGE_SHIFT;
+            self.drop_pages(gone.clone(), |_| {});
+            self.mappings.unmap(self, gone, None);
         }
-        let first_gone = pages_for(len);
-        let tail = (len % PAGE) as usize;
-        if tail != 0
-            && let Some(frame) = self.present(len >> PAGE_SHIFT)
+        let Some(cache) = &self.cache else { return Ok(()) };
+        // Nothing of what goes, nor of the page with the new end, is on its way or starts while the backing changes.
+        let range = last..u64::MAX >> PAGE_SHIFT;
+        loop {
+            cache.wait_idle(range.clone());
+            let _pages = self.pages.lock();
+            if cache.try_begin(range.clone()) {
+                break;
+            }
+        }
+        let result = cache.backing.truncate(len);
         {
-            frame.zero(tail, PAGE_SIZE - tail);
-            self.mark_written(&mut self.pages.lock(), len >> PAGE_SHIFT);
+            let _pages = self.pages.lock();
+            cache.end(&range, load::Work::Write);
         }
-        self.drop_pages(first_gone..u64::MAX >> PAGE_SHIFT, |_| {});
-        self.mappings.unmap(self, first_gone..u64::MAX >> PAGE_SHIFT, None);
-        Ok(())
+        cache.wake();
+        self.release_if_clean(cache);
+        result
     }
 
     /// Takes pages out in bounded batches, so that the lock is never held long.
@@ -445,6 +524,9 @@ impl MemObject {
                 let mut pages = self.pages.lock();
                 let Some(first) = pages.next_present(start).filter(|first| *first < range.end) else { return };
                 let end = first.saturating_add(64).min(range.end);
+                if let Some(cache) = &self.cache {
+                    self.forget_dirty(cache, &mut pages, first..end);
+                }
                 pages.remove_range(first..end, &mut |index, frame| {
                     let _ = batch.try_push((index, frame));
                 });
@@ -454,61 +536,6 @@ impl MemObject {
             self.uncharge(batch.len() as u64);
             each(&batch);
         }
-    }
-
-    /// Writes dirty pages of the byte range to the backing.
-    pub fn sync(&self, offset: u64, len: u64) -> Result<(), Errno> {
-        let Some(backing) = &self.backing else { return Ok(()) };
-        let range = offset >> PAGE_SHIFT..pages_for(offset.saturating_add(len));
-        let mut start = range.start;
-        let mut result = Ok(());
-        loop {
-            let mut batch: arrayvec::ArrayVec<(u64, Frame), 32> = arrayvec::ArrayVec::new();
-            {
-                let mut pages = self.pages.lock();
-                pages.for_each_tagged(start..range.end, DIRTY, &mut |index, frame| {
-                    batch.push((index, frame.clone()));
-                    !batch.is_full()
-                });
-                for (index, _) in &batch {
-                    pages.set_tag(*index, DIRTY, false);
-                }
-            }
-            let (Some(first), Some(last)) = (batch.first().map(|page| page.0), batch.last().map(|page| page.0)) else {
-                return result;
-            };
-            // Later writes through mappings must mark the pages again.
-            self.mappings.write_protect(self, first..last + 1);
-            for (index, frame) in &batch {
-                if let Err(error) = backing.write_page(*index, frame) {
-                    self.pages.lock().set_tag(*index, DIRTY, true);
-                    result = Err(error);
-                }
-            }
-            start = last + 1;
-        }
-    }
-
-    /// Drops clean pages that nothing maps; answers how many (memory pressure, POSIX_FADV_DONTNEED).
-    pub fn drop_clean(&self) -> usize {
-        if !self.is_backed() {
-            return 0;
-        }
-        let mut dropped: Vec<Frame> = Vec::new();
-        let mut pages = self.pages.lock();
-        let mut victims: arrayvec::ArrayVec<u64, 256> = arrayvec::ArrayVec::new();
-        pages.for_each(0..u64::MAX, &mut |index, frame| {
-            if frame.ref_count() == 1 && !pages.has_tag(index, DIRTY) {
-                victims.push(index);
-            }
-            !victims.is_full()
-        });
-        for index in &victims {
-            dropped.extend(pages.remove(*index));
-        }
-        drop(pages);
-        self.count(-(dropped.len() as i64));
-        dropped.len()
     }
 
     /// Number of shared mappings that may write (memfd seals).
@@ -545,6 +572,7 @@ impl MemObject {
 impl Drop for MemObject {
     fn drop(&mut self) {
         let pages = self.pages.get_mut().len();
+        self.forget_all_dirty();
         self.count(-(pages as i64));
         self.uncharge(pages as u64);
     }
