@@ -5,6 +5,7 @@ mod boards;
 mod card;
 mod cpio;
 mod debs;
+mod disk;
 mod flash;
 mod image;
 mod network;

@@ -7,7 +7,7 @@ use crate::recipe::Recipe;
 use crate::scratch::Scratch;
 use crate::shape::{Shape, Wish};
 use crate::volume::Volume;
-use crate::{debs, program, tar};
+use crate::{debs, disk, program, tar};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::fs;
@@ -42,6 +42,9 @@ pub struct Options {
     /// Copy a host directory or file into the guest, with owners, modes and times; ro: nobody can write there
     #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro]")]
     volumes: Vec<String>,
+    /// A disk image, which is the machine's /dev/vda; several are /dev/vdb and so on
+    #[arg(long = "disk", value_name = "FILE[,ro][,format=raw|qcow2]")]
+    disks: Vec<disk::Wish>,
     /// Root file system: a directory or a tar file; PROGRAM is then a path in it
     #[arg(long)]
     rootfs: Option<PathBuf>,
@@ -186,7 +189,7 @@ pub fn pack_init(archive: &mut Archive, start: &Start) -> Result<()> {
     Ok(())
 }
 
-/// The modules that a Linux kernel outside its distribution's initramfs needs for its network card, in the order of loading;
+/// The modules that a Linux kernel outside its distribution's initramfs needs for its network card and disks, in the order of loading;
 /// left out where the kernel has none beside it.
 fn network_modules(kernel: &Path, archive: &mut Archive) -> Result<()> {
     const MODULES: &[&str] = &[
@@ -196,6 +199,13 @@ fn network_modules(kernel: &Path, archive: &mut Archive) -> Result<()> {
         "net/core/failover.ko",
         "drivers/net/net_failover.ko",
         "drivers/net/virtio_net.ko",
+        "drivers/block/virtio_blk.ko",
+        "drivers/block/loop.ko",
+        "crypto/crc32c_generic.ko",
+        "lib/crc16.ko",
+        "fs/mbcache.ko",
+        "fs/jbd2/jbd2.ko",
+        "fs/ext4/ext4.ko",
     ];
     let name = kernel.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let Some(release) = name.strip_prefix("vmlinuz-") else { return Ok(()) };
@@ -325,6 +335,10 @@ pub fn run(mut options: Options) -> Result<u8> {
         network: options.net.as_ref().is_some_and(|mode| *mode != Mode::None) || !options.publish.is_empty(),
         device_tree: options.device_tree.as_deref(),
     })?;
+    if shape.is_board && !options.disks.is_empty() {
+        bail!("--disk: a board has no virtio disks");
+    }
+    let disks = options.disks.iter().map(disk::Disk::open).collect::<Result<Vec<_>>>()?;
     let mode = if shape.is_board { Some(Mode::None) } else { options.net.clone() };
     let network = Network::new(mode, &options.name, &options.publish, options.pcap.as_deref())?;
     let scratch = Scratch::new()?;
@@ -413,6 +427,7 @@ pub fn run(mut options: Options) -> Result<u8> {
         append,
         interactive,
         network: network.arguments(),
+        disks: disk::arguments(&disks, shape.cpus),
         extra,
     };
     if options.dry_run {

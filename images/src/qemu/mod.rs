@@ -29,6 +29,8 @@ pub struct Machine {
     pub append: String,
     pub interactive: bool,
     pub network: Vec<String>,
+    /// Words for its disks.
+    pub disks: Vec<String>,
     pub extra: Vec<String>,
 }
 
@@ -95,6 +97,7 @@ impl Machine {
             push(&["-global", "virtio-mmio.force-legacy=false", "-device", "virtio-rng-device"]);
         }
         out.extend(self.network.iter().cloned());
+        out.extend(self.disks.iter().cloned());
         out.extend(self.extra.iter().cloned());
         out
     }
