@@ -50,7 +50,10 @@ const THREAD_HOOKS: process::hooks::Hooks = process::hooks::Hooks {
     memory_is_gone: crate::ipc::on_exit,
     word_cleared: |word| futex::wake(word, 1),
     session_leader_ended: crate::file::tty::session_leader_exits,
-    power_off: machine::console::flush,
+    power_off: || {
+        fs::sync::shutdown();
+        machine::console::flush();
+    },
 };
 
 /// Called by `hal` on the boot CPU: MMU on, heap ready, IRQs masked, on the boot stack.
@@ -83,6 +86,8 @@ fn finish_boot() {
     crate::file::tty::init();
     crate::net::init();
     machine::attach_net();
+    machine::attach_disks();
+    process::spawn_kernel_thread("writeback", crate::mm::object::writeback::run);
     if let Err(errno) = fs::init() {
         panic!("cannot set up the root file system: {errno}");
     }

@@ -5,7 +5,7 @@
 //! 0. ground: [`sync`] locks and the one wait primitive · [`sched`] run queues · [`time`] clock and timers · [`irq`] · [`log`] ·
 //!    [`random`] · [`command_line`] · [`user`] user memory
 //! 1. [`task`] threads and processes as objects, credentials, limits, signal numbers
-//! 2. [`mm`] memory objects and address spaces
+//! 2. [`mm`] memory objects and address spaces · [`block`] disks
 //! 3. [`vfs`] open files, descriptors, polling; inodes, mounts, path walk, locks
 //! 4. [`process`] clone, exec, exit, wait, signals, process timers
 //! 5. [`file`] what lies behind descriptors · [`ipc`] System V, POSIX queues, futexes · [`net`] sockets · [`fs`] file systems ·
@@ -19,6 +19,7 @@
 
 extern crate alloc;
 
+pub mod block;
 pub mod command_line;
 pub mod file;
 pub mod fs;

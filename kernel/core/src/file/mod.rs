@@ -1,7 +1,9 @@
 //! What lies behind descriptors without a file system of its own: pipes, eventfd, epoll, timerfd, signalfd, memfd, inotify,
 //! character devices, terminals.
 
+pub mod block;
 pub mod device;
+pub mod direct;
 pub mod epoll;
 pub mod eventfd;
 mod hwrng;

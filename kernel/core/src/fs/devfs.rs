@@ -1,6 +1,10 @@
 //! devtmpfs: a tmpfs with the kernel's device nodes in it; one instance however often it is mounted.
 
 use super::tmpfs::TmpFs;
+use crate::block::{
+    self,
+    registry::{self, Change},
+};
 use crate::file::device;
 use crate::prelude::*;
 use crate::vfs::path::FileSystem;
@@ -28,7 +32,28 @@ fn populate(root: &dyn Inode) -> Result<(), Errno> {
     for (name, target) in LINKS {
         root.symlink(name, target, 0, 0)?;
     }
+    // From here on the registry says what comes and goes; what was there before is made twice, and once is refused.
+    registry::set_listener(changed);
+    for volume in block::volumes() {
+        changed(Change::Added(&volume));
+    }
     Ok(())
+}
+
+/// Makes and removes the nodes of disks and partitions.
+fn changed(change: Change<'_>) {
+    let Some(instance) = INSTANCE.get() else { return };
+    let root = instance.root_inode();
+    let result = match change {
+        Change::Added(volume) => {
+            root.create(volume.name.as_bytes(), FileType::Block, 0o600, 0, 0, volume.number).map(drop)
+        }
+        Change::Removed(volume) => root.unlink(volume.name.as_bytes()),
+    };
+    match result {
+        Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => {}
+        Err(errno) => crate::warn!("devtmpfs: a disk's node: {errno}"),
+    }
 }
 
 pub fn instance() -> Result<Arc<dyn FileSystem>, Errno> {
@@ -36,6 +61,7 @@ pub fn instance() -> Result<Arc<dyn FileSystem>, Errno> {
         return Ok(instance.clone());
     }
     let fresh = TmpFs::new("devtmpfs", b"")?;
+    let fresh = INSTANCE.call_once(|| fresh).clone();
     populate(&*fresh.root_inode())?;
-    Ok(INSTANCE.call_once(|| fresh).clone())
+    Ok(fresh)
 }

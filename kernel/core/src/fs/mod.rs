@@ -1,8 +1,9 @@
-//! File systems: [`tmpfs`], [`devfs`], [`devpts`]; [`initramfs`] unpacking. procfs and sysfs are in [`crate::observe`].
+//! File systems: [`tmpfs`], [`devfs`], [`devpts`]; [`initramfs`] unpacking; [`sync`] writing everything back. procfs and sysfs are in [`crate::observe`].
 
 pub mod devfs;
 pub mod devpts;
 pub mod initramfs;
+pub mod sync;
 pub mod tmpfs;
 
 use crate::prelude::*;

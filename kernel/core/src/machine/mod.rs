@@ -9,7 +9,7 @@ mod raspberry_pi;
 mod virtio;
 
 pub use raspberry_pi::identity;
-pub use virtio::attach_net;
+pub use virtio::{attach_disks, attach_net};
 
 use drivers::traits::Rtc;
 use spin::Once;

@@ -1,17 +1,19 @@
-//! Virtio devices on mmio slots and behind the PCI host bridge: network cards and the entropy source.
+//! Virtio devices on mmio slots and behind the PCI host bridge: network cards, disks and the entropy source.
 
 use super::entropy;
 use super::probe::Device;
+use crate::block::{self, Disk};
 use crate::net::iface;
 use crate::prelude::*;
 use base::addr::PhysAddr;
 use drivers::mmio::Mmio;
-use drivers::traits::{Irq, NetDevice, Trigger};
+use drivers::traits::{BlockDevice, Irq, NetDevice, Trigger};
+use drivers::virtio::blk::Blk;
 use drivers::virtio::bus::{self, TransportBus};
 use drivers::virtio::net::Net;
 use drivers::virtio::pci::{self, Window};
 use drivers::virtio::rng::Rng;
-use drivers::virtio::{Bus, ENTROPY, Error, NETWORK};
+use drivers::virtio::{BLOCK, Bus, ENTROPY, Error, NETWORK};
 
 /// A network device and its interrupt line, until it is attached.
 struct NetPort {
@@ -50,6 +52,10 @@ fn adopt(name: &str, bus: TransportBus, line: Option<(Irq, Trigger)>) {
             Some((irq, trigger)) => add_net(bus, irq, trigger),
             None => Err(Error::Malformed),
         },
+        BLOCK => match line {
+            Some((irq, trigger)) => add_disk(bus, irq, trigger),
+            None => Err(Error::Malformed),
+        },
         ENTROPY => {
             Rng::new(Box::new(bus), hal::dma::alloc).map(|device| entropy::register("virtio-rng", Arc::new(device)))
         }
@@ -57,6 +63,46 @@ fn adopt(name: &str, bus: TransportBus, line: Option<(Irq, Trigger)>) {
     };
     if let Err(error) = result {
         crate::warn!("{name}: virtio device left alone: {error:?}");
+    }
+}
+
+/// Disks that were found, until they are attached.
+static DISKS: SpinLock<Vec<(Arc<Disk>, Irq, Trigger)>> = SpinLock::new(Vec::new());
+
+fn add_disk(bus: TransportBus, irq: Irq, trigger: Trigger) -> Result<(), Error> {
+    let device = Blk::new(Box::new(bus), hal::dma::alloc, hal::boot::info().nr_cpus as u16)?;
+    // What a page cannot hold cannot be cached.
+    if device.info().logical_bytes > PAGE_SIZE as u32 {
+        return Err(Error::Malformed);
+    }
+    let disk = block::registry::prepare_virtio(Arc::new(device));
+    DISKS.lock().push((disk, irq, trigger));
+    Ok(())
+}
+
+/// Shows the disks, in the order they were found, with their interrupts and partitions.
+pub fn attach_disks() {
+    let disks = core::mem::take(&mut *DISKS.lock());
+    for (disk, irq, trigger) in disks {
+        let handler = {
+            let disk = disk.clone();
+            move || disk.handle_irq()
+        };
+        crate::irq::register_irq(irq, trigger, "virtio-blk", Box::new(handler.clone()));
+        // As for network cards.
+        handler();
+        disk.enable_interrupts();
+        block::registry::add_virtio(&disk);
+        let info = disk.info();
+        crate::info!(
+            "virtio-blk {}: {} sectors of 512 bytes, blocks of {}, {} queues{}{}",
+            disk.name,
+            info.nr_sectors,
+            info.logical_bytes,
+            info.nr_queues,
+            if info.has_write_cache { ", write cache" } else { "" },
+            if info.is_read_only { ", read only" } else { "" }
+        );
     }
 }
 

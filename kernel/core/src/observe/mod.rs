@@ -4,4 +4,5 @@ pub mod deadlock;
 mod panic;
 pub mod proc;
 pub mod sysfs;
+pub mod sysfs_block;
 pub mod waits;

@@ -1,6 +1,7 @@
 //! sysfs: what programs look up about CPUs and memory.
 
 use super::proc::{ClassNet, Directory, Fixed, FixedDirectory, Listed, Node, SYS_DEVICE, number};
+use super::sysfs_block::{Disks, Kind};
 use crate::prelude::*;
 use crate::vfs::inode::{FileType, Inode};
 use crate::vfs::path::{FileSystem, FsStat};
@@ -12,18 +13,28 @@ fn cpu_list() -> String {
     }
 }
 
+fn disks(device: u64, ino: u64, kind: Kind) -> Arc<Node> {
+    Node::directory_on(device, ino, Disks { device, ino, kind })
+}
+
 const ROOT: &[(&str, Fixed)] = &[
-    ("block", Fixed::Directory(&[])),
+    ("block", Fixed::Live(|device, ino| disks(device, ino, Kind::Block))),
     ("bus", Fixed::Directory(&[])),
     (
         "class",
         Fixed::Directory(&[
             ("net", Fixed::Live(|device, ino| Node::directory_on(device, ino, ClassNet { device, ino }))),
-            ("block", Fixed::Directory(&[])),
+            ("block", Fixed::Live(|device, ino| disks(device, ino, Kind::Class))),
             ("tty", Fixed::Directory(&[])),
         ]),
     ),
-    ("dev", Fixed::Directory(&[("block", Fixed::Directory(&[])), ("char", Fixed::Directory(&[]))])),
+    (
+        "dev",
+        Fixed::Directory(&[
+            ("block", Fixed::Live(|device, ino| disks(device, ino, Kind::Numbers))),
+            ("char", Fixed::Directory(&[])),
+        ]),
+    ),
     (
         "devices",
         Fixed::Directory(&[(

@@ -221,7 +221,7 @@ fn end_machine(status: Status) -> ! {
     power_off(shell_status(status))
 }
 
-/// Writes what is queued, reports the status to the host and powers off.
+/// Writes everything back and what is queued out, reports the status to the host and powers off.
 pub fn power_off(status: u8) -> ! {
     (hooks::get().power_off)();
     let line = alloc::format!("\n[crannog] exit {status}\n");

@@ -182,6 +182,7 @@ pub fn sys_reboot(magic1: u32, magic2: u32, cmd: u32, arg: UserAddr) -> SysResul
 }
 
 fn restart() -> ! {
+    crate::fs::sync::shutdown();
     crate::machine::console::flush();
     hal::power::reset(0)
 }

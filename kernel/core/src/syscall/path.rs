@@ -370,13 +370,16 @@ pub fn sys_readlinkat(dirfd: i32, path: UserAddr, buf: UserAddr, size: i32) -> S
     Ok(len)
 }
 
-/// Everything is in memory: nothing to write back.
 pub fn sys_sync() -> SysResult {
+    crate::fs::sync::sync();
     Ok(0)
 }
 
 pub fn sys_syncfs(fd: i32) -> SysResult {
-    table::file(fd)?;
+    let file = table::file(fd)?;
+    if let Some(path) = &file.path {
+        crate::fs::sync::sync_fs(&path.mount.fs, path.mount.root.inode.stat().dev)?;
+    }
     Ok(0)
 }
 
@@ -398,7 +401,18 @@ pub fn sys_sync_file_range(fd: i32, offset: i64, nbytes: i64, flags: u32) -> Sys
         return Err(Errno::EINVAL);
     }
     match file.inode().map(|inode| inode.file_type()) {
-        Some(FileType::Regular | FileType::Directory | FileType::Block | FileType::Symlink) => Ok(0),
+        Some(FileType::Regular | FileType::Block) => {
+            // Writing and waiting are one here, whichever of the three is asked for.
+            if flags != 0
+                && let Ok(object) = file.ops.mem_object(&file)
+            {
+                let len = if nbytes == 0 { u64::MAX } else { nbytes as u64 };
+                let _ = object.sync(offset as u64, len);
+                file.writeback_error(&object)?;
+            }
+            Ok(0)
+        }
+        Some(FileType::Directory | FileType::Symlink) => Ok(0),
         _ => Err(Errno::ESPIPE),
     }
 }
@@ -407,25 +421,44 @@ pub fn sys_umask(mask: u32) -> SysResult {
     Ok(current().fs.get().set_umask(mask) as usize)
 }
 
-/// A regular file's bytes are in memory already.
-pub fn sys_readahead(fd: i32, _offset: i64, _count: usize) -> SysResult {
+pub fn sys_readahead(fd: i32, offset: i64, count: usize) -> SysResult {
     let file = table::file(fd)?;
     if !file.is_readable() {
         return Err(Errno::EBADF);
     }
     match file.inode().map(|inode| inode.file_type()) {
-        Some(FileType::Regular) => Ok(0),
+        Some(FileType::Regular | FileType::Block) => {
+            if let (Ok(object), Ok(offset)) = (file.ops.mem_object(&file), u64::try_from(offset)) {
+                object.read_ahead(offset, count as u64);
+            }
+            Ok(0)
+        }
         _ => Err(Errno::EINVAL),
     }
 }
 
-pub fn sys_fadvise64(fd: i32, _offset: i64, len: i64, advice: i32) -> SysResult {
+pub fn sys_fadvise64(fd: i32, offset: i64, len: i64, advice: i32) -> SysResult {
+    const WILLNEED: i32 = 3;
+    const DONTNEED: i32 = 4;
     let file = table::file(fd)?;
     if file.path.is_none() || file.inode().is_some_and(|inode| inode.file_type() == FileType::Fifo) {
         return Err(Errno::ESPIPE);
     }
     if len < 0 || !(0..=5).contains(&advice) {
         return Err(Errno::EINVAL);
+    }
+    if matches!(advice, WILLNEED | DONTNEED)
+        && let (Ok(object), Ok(offset)) = (file.ops.mem_object(&file), u64::try_from(offset))
+    {
+        let len = if len == 0 { u64::MAX } else { len as u64 };
+        if advice == WILLNEED {
+            object.read_ahead(offset, len);
+        } else {
+            // Whole pages only: the rest of one may be needed.
+            let page = PAGE_SIZE as u64;
+            let _ = object.sync(offset, len);
+            object.drop_clean(offset.div_ceil(page)..offset.saturating_add(len) / page);
+        }
     }
     Ok(0)
 }

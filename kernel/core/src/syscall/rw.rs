@@ -53,6 +53,16 @@ fn write_on(file: &OpenFile, src: &mut UserReader<'_>) -> SysResult {
     } else {
         *position += n as u64;
     }
+    drop(position);
+    written(file, n)
+}
+
+/// The end of a write of `n` bytes: with O_SYNC or O_DSYNC it is on the disk.
+#[inline]
+fn written(file: &OpenFile, n: usize) -> SysResult {
+    if file.flags().contains(OpenFlags::DSYNC) && n != 0 {
+        file.ops.fsync(file, !file.flags().contains(OpenFlags::SYNC_BIT))?;
+    }
     Ok(n)
 }
 
@@ -155,7 +165,8 @@ pub fn sys_pwrite64(fd: i32, buf: UserAddr, count: usize, offset: i64) -> SysRes
     check_count(count)?;
     let mut src = UserReader::new(buf, count)?;
     check_end(offset, src.remaining())?;
-    file.ops.write(&file, offset, &mut src)
+    let n = file.ops.write(&file, offset, &mut src)?;
+    written(&file, n)
 }
 
 /// EOVERFLOW when the transfer would pass the largest offset.
@@ -184,7 +195,8 @@ pub fn sys_pwritev(fd: i32, iov: UserAddr, iovcnt: usize, offset: i64) -> SysRes
     }
     let mut src = UserReader::from_iovec(UserPtr::<IoVec>::new(iov), iovcnt)?;
     check_end(offset, src.remaining())?;
-    file.ops.write(&file, offset, &mut src)
+    let n = file.ops.write(&file, offset, &mut src)?;
+    written(&file, n)
 }
 
 /// EOPNOTSUPP for flags that are unknown or that cannot be honoured (RWF_NOWAIT: no object here promises not to wait).
@@ -237,7 +249,8 @@ pub fn sys_pwritev2(fd: i32, iov: UserAddr, iovcnt: usize, offset: i64, _offset_
         write_file(&file, &mut src)?
     } else {
         check_end(offset as u64, src.remaining())?;
-        file.ops.write(&file, offset as u64, &mut src)?
+        let n = file.ops.write(&file, offset as u64, &mut src)?;
+        written(&file, n)?
     };
     sync_after(&file, flags, n)
 }

@@ -187,6 +187,8 @@ pub struct OpenFile {
     /// Where it was opened (mount and directory entry); `None` for anonymous objects.
     pub path: Option<Path>,
     flags: AtomicU32,
+    /// The number of the last write-back error that it has heard of.
+    errors_seen: AtomicU64,
     /// The position; the lock makes read+advance one step for regular files, as POSIX asks.
     pub position: Mutex<u64>,
     /// What it was when the call began that holds its lock.
@@ -218,6 +220,7 @@ impl OpenFile {
                     )
                     .bits(),
             ),
+            errors_seen: AtomicU64::new(crate::mm::object::writeback::last_error()),
             position: Mutex::new(0),
             shown_position: AtomicU64::new(0),
             append_position: AtomicU64::new(0),
@@ -265,6 +268,16 @@ impl OpenFile {
     /// /proc/PID/fdinfo that describes itself).
     pub fn shown_position(&self) -> u64 {
         self.position.try_lock().map_or_else(|| self.shown_position.load(Ordering::Relaxed), |position| *position)
+    }
+    /// An error of writing `object` back that this description has not heard of: EIO, ENOSPC, once.
+    pub fn writeback_error(&self, object: &MemObject) -> Result<(), Errno> {
+        match object.error_since(self.errors_seen.load(Ordering::Relaxed)) {
+            Some((number, errno)) => {
+                self.errors_seen.fetch_max(number, Ordering::Relaxed);
+                Err(errno)
+            }
+            None => Ok(()),
+        }
     }
     pub fn poll(&self, table: Option<&mut PollTable<'_>>) -> PollEvents {
         self.ops.poll(self, table)

@@ -131,6 +131,13 @@ pub trait FileSystem: Send + Sync {
     fn options(&self) -> String {
         String::new()
     }
+    /// Makes everything that was done survive the power; what is in page caches with this owner was written before.
+    fn sync(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+    /// The end, by the last unmount or with the machine: writes everything and leaves the disk as one that was unmounted. Changes
+    /// after that are refused.
+    fn shutdown(&self) {}
     /// MS_REMOUNT with new options.
     fn remount(&self, _options: &[u8]) -> Result<(), Errno> {
         Ok(())

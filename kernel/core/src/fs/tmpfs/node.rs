@@ -396,7 +396,8 @@ impl Inode for TmpInode {
     fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn FileOps>, Errno> {
         match &self.body {
             Body::Device(FileType::Char, rdev) => device::open_char(*rdev, flags),
-            Body::Device(..) | Body::Socket => Err(Errno::ENXIO),
+            Body::Device(_, rdev) => crate::file::block::open(*rdev, flags),
+            Body::Socket => Err(Errno::ENXIO),
             Body::Fifo(fifo) => fifo.open(flags),
             Body::Symlink(_) => Err(Errno::ELOOP),
             Body::File(_) | Body::Directory(_) => Ok(self),

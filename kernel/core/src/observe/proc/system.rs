@@ -23,6 +23,7 @@ const FILES: &[(&str, Fixed)] = &[
     ("cpuinfo", Fixed::Text(cpuinfo)),
     ("deadlocks", Fixed::Text(crate::observe::deadlock::history)),
     ("devices", Fixed::Text(devices)),
+    ("diskstats", Fixed::Text(crate::observe::sysfs_block::diskstats)),
     ("filesystems", Fixed::Text(filesystems)),
     ("interrupts", Fixed::Text(interrupts)),
     ("loadavg", Fixed::Text(loadavg)),
@@ -30,7 +31,7 @@ const FILES: &[(&str, Fixed)] = &[
     ("meminfo", Fixed::Text(memory)),
     ("mounts", Fixed::Link(|| String::from("self/mounts"))),
     ("net", Fixed::Link(|| String::from("self/net"))),
-    ("partitions", Fixed::Text(|| String::from("major minor  #blocks  name\n\n"))),
+    ("partitions", Fixed::Text(crate::observe::sysfs_block::partitions)),
     ("stat", Fixed::Text(stat)),
     ("swaps", Fixed::Text(|| String::from("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"))),
     ("sys", Fixed::Directory(SYS)),
@@ -151,7 +152,7 @@ fn cpuinfo() -> String {
 
 fn devices() -> String {
     String::from(
-        "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n136 pts\n204 ttyAMA\n\nBlock devices:\n",
+        "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n136 pts\n204 ttyAMA\n\nBlock devices:\n  7 loop\n254 virtblk\n259 blkext\n",
     )
 }
 
@@ -207,8 +208,8 @@ fn memory() -> String {
         ("Mlocked", kib(info.locked)),
         ("SwapTotal", 0),
         ("SwapFree", 0),
-        ("Dirty", 0),
-        ("Writeback", 0),
+        ("Dirty", kib(info.dirty)),
+        ("Writeback", kib(info.writeback)),
         ("AnonPages", kib(info.anonymous)),
         ("Mapped", kib(info.cached)),
         ("Shmem", kib(info.shmem)),
@@ -306,13 +307,15 @@ fn version() -> String {
 fn vmstat() -> String {
     let info = meminfo();
     alloc::format!(
-        "nr_free_pages {}\nnr_mlock {}\nnr_page_table_pages {}\nnr_anon_pages {}\nnr_mapped {}\nnr_file_pages {}\nnr_dirty 0\nnr_writeback 0\nnr_shmem {}\noom_kill {}\n",
+        "nr_free_pages {}\nnr_mlock {}\nnr_page_table_pages {}\nnr_anon_pages {}\nnr_mapped {}\nnr_file_pages {}\nnr_dirty {}\nnr_writeback {}\nnr_shmem {}\noom_kill {}\n",
         info.free,
         info.locked,
         info.page_tables,
         info.anonymous,
         info.cached,
         info.cached,
+        info.dirty,
+        info.writeback,
         info.shmem,
         crate::process::oom::KILLS.load(core::sync::atomic::Ordering::Relaxed)
     )
