@@ -215,11 +215,6 @@ impl<S: Shared> Firmware<S> {
         self.words(0x0001_0005, &[]).map(|[base, len]| Memory { base, len })
     }
 
-    /// The VideoCore's part.
-    pub fn videocore_memory(&mut self) -> Result<Memory> {
-        self.words(0x0001_0006, &[]).map(|[base, len]| Memory { base, len })
-    }
-
     /// The rate of a clock in Hz; never zero.
     pub fn clock_hz(&mut self, clock: Clock) -> Result<u32> {
         match self.words(0x0003_0002, &[clock as u32])? {

@@ -45,11 +45,6 @@ pub fn write(bytes: &[u8]) {
     }
 }
 
-/// Whether there is a log port apart from the console.
-pub fn has_log_port() -> bool {
-    LOG.is_completed()
-}
-
 /// Writes bytes to the log port (the second serial port where there is one, else the console), polling.
 pub fn write_log(bytes: &[u8]) {
     match LOG.get() {

@@ -10,7 +10,7 @@
 use crate::OutOfMemory;
 use crate::boot::tree::Plan;
 use crate::cpu::{IrqGuard, PerCpu};
-use crate::layout::{linear, linear_to_phys};
+use crate::layout::linear;
 use base::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, UserAddr};
 use buddy_system_allocator::FrameAllocator;
 use core::cell::UnsafeCell;
@@ -541,10 +541,6 @@ impl DmaRegion {
             Some(pointer) => pointer,
             None => unreachable!("the linear map is far from zero"),
         }
-    }
-    /// The physical address of a linear-map pointer (buffers on the kernel heap).
-    pub fn phys_of(pointer: *const u8) -> PhysAddr {
-        linear_to_phys(pointer)
     }
 }
 

@@ -193,9 +193,3 @@ pub fn take_initrd() -> Option<Initrd> {
         released: 0,
     })
 }
-
-/// Physical range of the kernel image, for banners and /proc/iomem.
-pub fn kernel_range() -> Range<PhysAddr> {
-    let (start, _, _, end) = image_layout();
-    PhysAddr(image_to_phys(start))..PhysAddr(image_to_phys(end))
-}
