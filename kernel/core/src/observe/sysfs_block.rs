@@ -2,7 +2,7 @@
 
 use super::proc::{Directory, Listed, Node, number};
 use crate::block::{self, SECTOR_SHIFT, Volume};
-use crate::file::device::{major, minor};
+use base::device::{major, minor};
 use crate::prelude::*;
 use crate::vfs::FileType;
 use core::fmt::Write;
