@@ -304,7 +304,7 @@ fn build_stack(
     // The pieces below in order, and what aligning may skip.
     let strings = request.args.bytes.len() + request.env.bytes.len() + request.path.len() + 1;
     let words = 1 + nr_strings + 2 + 2 * MAX_AUXV;
-    let mut image = StackImage::new(top, 8 + strings + 8 + 16 + 16 + 16 + 8 + 8 * words)?;
+    let mut image = StackImage::new(top, 8 + strings + 8 + 16 + below as usize + 16 + 16 + 8 + 8 * words)?;
     image.skip(8 + 1);
     let execfn = image.push(&request.path);
     let env_end = image.at();
