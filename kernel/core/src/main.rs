@@ -15,6 +15,7 @@
 //! 8. [`init`] the order of bring-up
 #![no_std]
 #![no_main]
+#![feature(allocator_api)]
 #![deny(unsafe_code)]
 
 extern crate alloc;

@@ -128,8 +128,7 @@ impl AddressSpace {
         // Area by area: some advice must let go of the lock in between.
         loop {
             let mut inner = self.lock();
-            let index = inner.map.index_from(at);
-            let Some(area) = inner.map.areas().get(index).filter(|area| area.start < range.end) else {
+            let Some(area) = inner.map.first_from(at).filter(|area| area.start < range.end) else {
                 hole |= at < range.end;
                 break;
             };
@@ -140,14 +139,13 @@ impl AddressSpace {
             }
             advice.check(&area.data)?;
             at = part.end;
+            let offset = area.data.offset + (part.start - area.start);
             let area = area.data.clone();
-            let offset = area.offset + (part.start - inner.map.areas()[index].start);
             if let Some((clear, set)) = advice.flags() {
-                inner.map.try_room(2)?;
                 inner.map.update(part, |_, data| {
                     data.flags.remove(clear);
                     data.flags.insert(set);
-                });
+                })?;
             } else {
                 match advice {
                     Advice::DontNeed | Advice::DontNeedLocked | Advice::Free => inner.zap(part),
@@ -193,7 +191,6 @@ impl AddressSpace {
             }
             end = area.end.min(range.end);
         }
-        inner.map.try_room(2)?;
         let mut tally = Tally::default();
         inner.map.update(range.start..end.max(range.start), |span, area| {
             let before = area.clone();
@@ -205,7 +202,7 @@ impl AddressSpace {
                 tally.add(&before, span.end - span.start, -1);
                 tally.add(area, span.end - span.start, 1);
             }
-        });
+        })?;
         inner.settle(&tally);
         if end < range.end { Err(Errno::ENOMEM) } else { Ok(()) }
     }
@@ -216,8 +213,7 @@ impl AddressSpace {
         while at < range.end {
             let (part, access) = {
                 let inner = self.lock();
-                let index = inner.map.index_from(at);
-                let Some(area) = inner.map.areas().get(index).filter(|area| area.start < range.end) else { break };
+                let Some(area) = inner.map.first_from(at).filter(|area| area.start < range.end) else { break };
                 let write = area.data.prot.contains(Prot::WRITE) && !area.data.is_shared();
                 (area.start.max(at)..area.end.min(range.end), if write { Access::Write } else { Access::Read })
             };
@@ -251,7 +247,6 @@ fn lock_memory(addr: UserAddr, len: usize, flags: AreaFlags) -> SysResult {
         let already: u64 = inner
             .map
             .overlapping(range.clone())
-            .iter()
             .filter(|area| area.data.flags.contains(AreaFlags::LOCKED))
             .map(|area| area.end.min(range.end) - area.start.max(range.start))
             .sum();
@@ -332,7 +327,7 @@ pub fn sys_munlockall() -> SysResult {
 
 impl AddressSpace {
     fn lock_all(&self, flags: AreaFlags) {
-        let spans: Vec<Range<u64>> = self.lock().map.areas().iter().map(|area| area.range()).collect();
+        let spans: Vec<Range<u64>> = self.lock().map.iter().map(|area| area.range()).collect();
         for span in spans {
             let _ = self.set_locked(span, flags);
         }
@@ -361,8 +356,7 @@ pub fn sys_msync(addr: UserAddr, len: usize, flags: u32) -> SysResult {
     while at < end {
         let (object, offset, len) = {
             let inner = space.lock();
-            let index = inner.map.index_from(at);
-            let Some(area) = inner.map.areas().get(index).filter(|area| area.start < end) else {
+            let Some(area) = inner.map.first_from(at).filter(|area| area.start < end) else {
                 hole = true;
                 break;
             };

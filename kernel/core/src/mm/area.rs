@@ -83,13 +83,13 @@ impl Area {
             dirty: false,
         }
     }
-    /// The data of one more area that shows the same; an observed object is told of it.
-    pub fn another(&self) -> Self {
+    /// The data of one more area that shows the same; an observed object is told of it: ENOMEM.
+    fn another(&self) -> Result<Self, Errno> {
         let attachment = match &self.attachment {
-            Some(attachment) if attachment.object.has_observer() => Some(attachment.another()),
+            Some(attachment) if attachment.object.has_observer() => Some(attachment.copy_to(None)?),
             attachment => attachment.clone(),
         };
-        Self { attachment, ..self.clone() }
+        Ok(Self { attachment, ..self.clone() })
     }
     pub fn object(&self) -> Option<&Arc<super::MemObject>> {
         self.attachment.as_ref().map(|attachment| &attachment.object)
@@ -105,8 +105,8 @@ fn same<T: ?Sized>(a: &Option<Arc<T>>, b: &Option<Arc<T>>) -> bool {
 }
 
 impl Region for Area {
-    fn upper_part(&self, bytes: u64) -> Self {
-        Self { offset: self.offset + bytes, ..self.another() }
+    fn upper_part(&self, bytes: u64) -> Result<Self, Errno> {
+        Ok(Self { offset: self.offset + bytes, ..self.another()? })
     }
     fn can_merge(&self, len: u64, next: &Self) -> bool {
         let sticky = AreaFlags::HAS_COPIES;
@@ -123,6 +123,9 @@ impl Region for Area {
     }
     fn absorb(&mut self, other: &Self) {
         self.flags |= other.flags & AreaFlags::HAS_COPIES;
+        if let (Some(own), Some(other)) = (&self.attachment, &other.attachment) {
+            own.cover(other);
+        }
     }
     fn guard_below(&self) -> u64 {
         if self.is_stack() { STACK_GUARD } else { 0 }

@@ -4,6 +4,7 @@
 //! over.
 
 use super::area::{Area, AreaFlags, STACK_GUARD};
+use super::mapping::Cover;
 use super::space::{AddressSpace, FaultError, Inner, Prot};
 use super::{MemObject, oom};
 use crate::prelude::*;
@@ -89,12 +90,11 @@ pub fn user_copy_fault(addr: UserAddr, access: Access) -> bool {
 
 impl Inner {
     fn fault(&mut self, addr: u64, access: Access) -> Result<(), FaultError> {
-        let index = match self.map.find(addr) {
-            Some(index) => index,
-            None => self.grow_stack(addr)?,
-        };
+        if self.map.find_mut(addr).is_none() {
+            self.grow_stack(addr)?;
+        }
         let Inner { table, map, wanted_page, .. } = self;
-        let area = &map.areas()[index];
+        let area = map.find_mut(addr).ok_or(FaultError::NotMapped)?;
         let prot = area.data.prot;
         let allowed = match access {
             Access::Read => !prot.is_empty(),
@@ -129,16 +129,16 @@ impl Inner {
             },
         };
         if copied {
-            map.data_mut(index).flags |= AreaFlags::HAS_COPIES;
+            area.data.flags |= AreaFlags::HAS_COPIES;
         }
         Ok(())
     }
 
     /// Extends the stack area above `addr` down to it: SIGSEGV when there is none, it would pass RLIMIT_STACK or RLIMIT_AS, or
     /// come too near what lies below.
-    fn grow_stack(&mut self, addr: u64) -> Result<usize, FaultError> {
-        let index = self.map.index_from(addr);
-        let area = self.map.areas().get(index).filter(|area| area.data.is_stack()).ok_or(FaultError::NotMapped)?;
+    fn grow_stack(&mut self, addr: u64) -> Result<(), FaultError> {
+        let (below, area) = self.map.around(addr);
+        let area = area.filter(|area| area.data.is_stack()).ok_or(FaultError::NotMapped)?;
         let start = page_down(addr);
         let grow = area.start - start;
         let process = &current().process;
@@ -153,19 +153,28 @@ impl Inner {
         {
             return Err(FaultError::NotMapped);
         }
-        if let Some(below) = index.checked_sub(1).map(|below| &self.map.areas()[below])
+        if let Some(below) = below
             && !below.data.prot.is_empty()
             && !below.data.is_stack()
             && start.saturating_sub(below.end) < STACK_GUARD
         {
             return Err(FaultError::NotMapped);
         }
-        let data = area.data.clone();
+        let (data, from) = (area.data.clone(), area.start);
+        let offset = data.offset.wrapping_sub(grow);
+        let attachment = match &data.attachment {
+            Some(attachment) => {
+                let cover = Cover { addr: start, offset, len: area.end - start };
+                Some(attachment.moved_to(cover).map_err(|_| FaultError::OutOfMemory)?)
+            }
+            None => None,
+        };
         self.account(&data, grow, 1);
-        self.map.grow_down(index, start);
-        let data = self.map.data_mut(index);
-        data.offset = data.offset.wrapping_sub(grow);
-        Ok(index)
+        self.map.grow_down(from, start, |data| {
+            data.offset = offset;
+            data.attachment = attachment;
+        });
+        Ok(())
     }
 }
 

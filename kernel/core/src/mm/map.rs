@@ -5,7 +5,7 @@
 
 use super::MemObject;
 use super::area::{Area, AreaFlags, MappedFile};
-use super::mapping::Attachment;
+use super::mapping::{Attachment, Cover};
 use super::space::{AddressSpace, Inner, MapFlags, Prot, Removed, Tally};
 use crate::prelude::*;
 use crate::task::credentials::cap;
@@ -76,8 +76,7 @@ impl Inner {
     }
 
     pub fn is_free_with_guard(&self, addr: u64, len: u64) -> bool {
-        let index = self.map.index_from(addr);
-        self.map.areas().get(index).is_none_or(|next| {
+        self.map.first_from(addr).is_none_or(|next| {
             let guard = if next.data.is_stack() { super::area::STACK_GUARD } else { 0 };
             next.start.saturating_sub(guard) >= addr + len
         })
@@ -91,13 +90,16 @@ impl Inner {
         gather.finish();
     }
 
-    /// Counts and inserts a new area where nothing is.
-    fn add_area(&mut self, range: Range<u64>, mut area: Area) {
+    /// Counts and inserts a new area where nothing is: ENOMEM.
+    fn add_area(&mut self, range: Range<u64>, mut area: Area) -> Result<(), Errno> {
         if area.wants_commit() {
             area.flags |= AreaFlags::COMMITTED;
         }
-        self.account(&area, range.end - range.start, 1);
-        self.map.insert(range, area);
+        let counted = area.clone();
+        let len = range.end - range.start;
+        self.map.insert(range, area)?;
+        self.account(&counted, len, 1);
+        Ok(())
     }
 }
 
@@ -219,29 +221,25 @@ impl AddressSpace {
             return Err(Errno::EAGAIN);
         }
         let replaced = if fixed { inner.map.covered(addr..addr + len) } else { 0 };
-        // Room for the new area, and for those it cuts.
-        inner.map.try_room(3)?;
-        if replaced > 0 {
-            inner.prepare_removal(addr..addr + len, &mut removed)?;
-        }
         inner.check_limits((len - replaced) / PAGE, area.is_data())?;
         if area.wants_commit() || (shared && source.object.is_none()) {
             check_commit(len / PAGE)?;
         }
         if let Some((object, _)) = source.object {
             let writable = shared && area.flags.contains(AreaFlags::MAY_WRITE);
-            area.attachment = Some(Attachment::new(object, &self.this, writable)?);
+            area.attachment = Some(Attachment::new(object, &self.this, Cover { addr, offset, len }, writable)?);
         } else if shared {
-            area.attachment = Some(Attachment::new(MemObject::anonymous(len), &self.this, true)?);
+            let cover = Cover { addr, offset: 0, len };
+            area.attachment = Some(Attachment::new(MemObject::anonymous(len), &self.this, cover, true)?);
             area.offset = 0;
         }
         if replaced > 0 {
-            inner.remove_range(addr..addr + len, &mut removed);
+            inner.remove_range(addr..addr + len, &mut removed)?;
         }
         let populate = area.flags.contains(AreaFlags::LOCKED) && !area.flags.contains(AreaFlags::LOCK_ON_FAULT)
             || flags.contains(MapFlags::POPULATE) && !flags.contains(MapFlags::NONBLOCK);
         let access = if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
-        inner.add_area(addr..addr + len, area);
+        inner.add_area(addr..addr + len, area)?;
         drop(inner);
         drop(removed);
         if populate && !prot.is_empty() {
@@ -267,8 +265,7 @@ impl AddressSpace {
             if inner.map.count() + inner.map.extra_after_cut(range.clone()) > MAX_MAP_COUNT {
                 return Err(Errno::ENOMEM);
             }
-            inner.prepare_removal(range.clone(), &mut removed)?;
-            inner.remove_range(range, &mut removed);
+            inner.remove_range(range, &mut removed)?;
         }
         Ok(())
     }
@@ -284,7 +281,7 @@ impl AddressSpace {
         let mut inner = self.lock();
         let mut first: Option<Arc<Attachment>> = None;
         let mut spans: Vec<Range<u64>> = Vec::new();
-        for area in &inner.map.areas()[inner.map.index_from(addr)..] {
+        for area in inner.map.iter_from(addr) {
             let Some(attachment) = &area.data.attachment else { continue };
             // Parts of one attachment keep their distance from its start.
             let is_part = area.start >= addr && area.data.offset == area.start - addr;
@@ -297,10 +294,7 @@ impl AddressSpace {
             spans.try_push(area.range())?;
         }
         for span in &spans {
-            inner.prepare_removal(span.clone(), &mut removed)?;
-        }
-        for span in &spans {
-            inner.remove_range(span.clone(), &mut removed);
+            inner.remove_range(span.clone(), &mut removed)?;
         }
         drop(inner);
         drop(removed);
@@ -314,7 +308,6 @@ impl AddressSpace {
         if inner.map.count() + 2 > MAX_MAP_COUNT {
             return Err(Errno::ENOMEM);
         }
-        inner.map.try_room(2)?;
         let mut may_needed = AreaFlags::empty();
         may_needed.set(AreaFlags::MAY_READ, prot.contains(Prot::READ));
         may_needed.set(AreaFlags::MAY_WRITE, prot.contains(Prot::WRITE));
@@ -350,15 +343,15 @@ impl AddressSpace {
         }
         let range = range.start..end;
         if !range.is_empty() {
-            inner.protect_areas(range, prot);
+            inner.protect_areas(range, prot)?;
         }
         result
     }
 }
 
 impl Inner {
-    /// Sets the protection of fully mapped `range` and of its pages.
-    fn protect_areas(&mut self, range: Range<u64>, prot: Prot) {
+    /// Sets the protection of fully mapped `range` and of its pages: ENOMEM.
+    fn protect_areas(&mut self, range: Range<u64>, prot: Prot) -> Result<(), Errno> {
         let mut tally = Tally::default();
         let table = &mut self.table;
         self.map.update(range, |span, area| {
@@ -388,8 +381,9 @@ impl Inner {
             });
             tally.add(&before, span.end - span.start, -1);
             tally.add(area, span.end - span.start, 1);
-        });
+        })?;
         self.settle(&tally);
+        Ok(())
     }
 }
 
@@ -412,14 +406,10 @@ impl AddressSpace {
             return old;
         }
         if new_end <= old_end {
-            inner.brk = addr;
-            if new_end < old_end {
-                if inner.prepare_removal(new_end..old_end, &mut removed).is_err() {
-                    inner.brk = old;
-                    return old;
-                }
-                inner.remove_range(new_end..old_end, &mut removed);
+            if new_end < old_end && inner.remove_range(new_end..old_end, &mut removed).is_err() {
+                return old;
             }
+            inner.brk = addr;
             return addr;
         }
         let grow = new_end - old_end;
@@ -428,7 +418,6 @@ impl AddressSpace {
             || inner.check_limits(grow / PAGE, true).is_err()
             || check_commit(grow / PAGE).is_err()
             || inner.map.count() >= MAX_MAP_COUNT
-            || inner.map.try_room(1).is_err()
         {
             return old;
         }
@@ -438,7 +427,9 @@ impl AddressSpace {
         }
         let area =
             Area { prot: Prot::READ | Prot::WRITE, flags, attachment: None, offset: old_end, file: None, name: None };
-        inner.add_area(old_end..new_end, area);
+        if inner.add_area(old_end..new_end, area).is_err() {
+            return old;
+        }
         inner.brk = addr;
         drop(guard);
         if flags.contains(AreaFlags::LOCKED) && !flags.contains(AreaFlags::LOCK_ON_FAULT) {

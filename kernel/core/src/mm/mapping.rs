@@ -1,24 +1,31 @@
 //! Who maps a [`MemObject`]: the reverse direction that truncation, hole punching and write-back need.
 //!
-//! An [`Attachment`] is one registration (address space, object); areas share it by reference count, so splitting, merging
-//! and unmapping keep the list right by themselves. Each area of an object with an observer has one of its own. Lock order: address-space mutex, then `MappingList`; the walks copy the list
-//! and let go of it before they lock an address space.
+//! An [`Attachment`] is one registration: pages of the object at an address of one address space. Areas share it by reference count,
+//! so splitting and unmapping keep the list right by themselves; an area that takes in another, or grows, covers more. Each area of an
+//! object with an observer has one of its own. A walk visits only the registrations that may show the pages in question, some at a time.
+//! Lock order: address-space mutex, then `MappingList`; the walks let go of the list before they lock an address space.
 
 use super::{AddressSpace, MemObject};
 use crate::prelude::*;
-use core::ops::Range;
+use base::slab::NONE;
+use base::tree::Tree;
+use core::ops::{ControlFlow, Range};
 use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use hal::frame::Frame;
 
-enum Entry {
-    Used(Weak<AddressSpace>),
-    /// Index of the next free entry.
-    Free(Option<usize>),
+/// Part of an object in an address space.
+struct Registration {
+    space: Weak<AddressSpace>,
+    /// Where the object's first byte would be.
+    base: u64,
 }
 
 struct List {
-    entries: Vec<Entry>,
-    free: Option<usize>,
+    /// Registrations with the first page they may show, and a number of each one's own, for a key and the page behind the last for a weight.
+    /// In order once somebody asked, or there are many: most files that programs are run from are never cut while they run.
+    tree: Tree<Registration>,
+    /// The last registration's number.
+    made: u64,
 }
 
 /// The address spaces that map one object.
@@ -28,80 +35,58 @@ pub struct MappingList {
     writable: AtomicI64,
 }
 
+/// So many registrations may stand in no order.
+const FEW: usize = 64;
+/// Registrations that a walk takes out of the list at once.
+const BATCH: usize = 16;
+
 impl MappingList {
     pub const fn new() -> Self {
-        Self { list: SpinLock::new(List { entries: Vec::new(), free: None }), writable: AtomicI64::new(0) }
+        Self { list: SpinLock::new(List { tree: Tree::unordered(), made: 0 }), writable: AtomicI64::new(0) }
     }
 
-    /// Makes room for one registration more.
-    pub(super) fn try_room(&self) -> Result<(), NoMemory> {
-        let mut list = self.list.lock();
-        if list.free.is_some() { Ok(()) } else { list.entries.try_room(1) }
-    }
-
-    fn add(&self, space: Weak<AddressSpace>) -> usize {
-        let mut list = self.list.lock();
-        match list.free {
-            Some(index) => {
-                if let Entry::Free(next) = core::mem::replace(&mut list.entries[index], Entry::Used(space)) {
-                    list.free = next;
+    /// Runs `f(space, addresses)` for every living registration that may show pages `range`.
+    fn for_each(&self, range: &Range<u64>, mut f: impl FnMut(&AddressSpace, Range<u64>)) {
+        let page = PAGE_SIZE as u64;
+        let mut from = (0, 0);
+        loop {
+            let mut batch: smallvec::SmallVec<[(Arc<AddressSpace>, Range<u64>); BATCH]> = smallvec::SmallVec::new();
+            let mut list = self.list.lock();
+            if list.tree.is_empty() {
+                return;
+            }
+            list.tree.order();
+            let more = list.tree.visit(from..(range.end, 0), range.start + 1, &mut |index, registration| {
+                if batch.len() == BATCH {
+                    // Equal keys are told apart by the number that makes the second half.
+                    from = list.tree.place(index).map_or((u64::MAX, 0), |place| place.0);
+                    return ControlFlow::Break(());
                 }
-                index
+                if let (Some(space), Some(((first, _), end))) = (registration.space.upgrade(), list.tree.place(index)) {
+                    let at = |index: u64| registration.base.wrapping_add(index * page);
+                    batch.push((space, at(range.start.max(first))..at(range.end.min(end))));
+                }
+                ControlFlow::Continue(())
+            });
+            drop(list);
+            for (space, span) in batch {
+                f(&space, span);
             }
-            None => {
-                list.entries.push(Entry::Used(space));
-                list.entries.len() - 1
+            if !more {
+                return;
             }
         }
-    }
-
-    /// The address space that registration `index` is of.
-    fn space(&self, index: usize) -> Weak<AddressSpace> {
-        match &self.list.lock().entries[index] {
-            Entry::Used(space) => space.clone(),
-            Entry::Free(_) => Weak::new(),
-        }
-    }
-
-    fn remove(&self, index: usize) {
-        let mut list = self.list.lock();
-        let next = list.free;
-        let gone = core::mem::replace(&mut list.entries[index], Entry::Free(next));
-        list.free = Some(index);
-        drop(list);
-        drop(gone);
-    }
-
-    /// The distinct living address spaces.
-    fn spaces(&self) -> Vec<Arc<AddressSpace>> {
-        let mut spaces: Vec<Arc<AddressSpace>> = self
-            .list
-            .lock()
-            .entries
-            .iter()
-            .filter_map(|entry| match entry {
-                Entry::Used(space) => space.upgrade(),
-                Entry::Free(_) => None,
-            })
-            .collect();
-        spaces.sort_unstable_by_key(|space| space.id());
-        spaces.dedup_by_key(|space| space.id());
-        spaces
     }
 
     /// Unmaps object pages `range` everywhere. With `punched` (the pages just taken out) private copies stay; without
     /// (truncation) they go too.
     pub fn unmap(&self, object: &MemObject, range: Range<u64>, punched: Option<&[(u64, Frame)]>) {
-        for space in self.spaces() {
-            space.unmap_object(object, range.clone(), punched);
-        }
+        self.for_each(&range, |space, span| space.unmap_object(object, span, range.clone(), punched));
     }
 
     /// Makes the shared mappings of object pages `range` read-only, so that the next write is noticed.
     pub fn write_protect(&self, object: &MemObject, range: Range<u64>) {
-        for space in self.spaces() {
-            space.write_protect_object(object, range.clone());
-        }
+        self.for_each(&range, |space, span| space.write_protect_object(object, span, range.clone()));
     }
 
     pub fn writable(&self) -> usize {
@@ -125,10 +110,10 @@ impl MappingList {
     }
 }
 
-/// One address space's registration with one object.
+/// One address space's registration with one object. It covers the areas that refer to it, and maybe what they covered once.
 pub struct Attachment {
     pub object: Arc<MemObject>,
-    index: usize,
+    index: u32,
     writable: bool,
     /// What those made by splitting or forking it have in common; 0 without an observer.
     origin: u64,
@@ -137,42 +122,104 @@ pub struct Attachment {
 /// The last `origin`.
 static ORIGINS: AtomicU64 = AtomicU64::new(0);
 
+/// What an attachment covers: `len` bytes of the object from byte `offset` on, at `addr`.
+#[derive(Clone, Copy)]
+pub struct Cover {
+    pub addr: u64,
+    pub offset: u64,
+    pub len: u64,
+}
+
+impl Cover {
+    /// Pages of the object.
+    fn pages(&self) -> Range<u64> {
+        let page = PAGE_SIZE as u64;
+        self.offset / page..self.offset.saturating_add(self.len).div_ceil(page)
+    }
+}
+
 impl Attachment {
-    /// Registers `space`; `writable` is a shared mapping that may write (EPERM by seal).
-    pub fn new(object: Arc<MemObject>, space: &Weak<AddressSpace>, writable: bool) -> Result<Arc<Self>, Errno> {
+    /// Registers `space`; `writable` is a shared mapping that may write (EPERM by seal). ENOMEM.
+    pub fn new(
+        object: Arc<MemObject>,
+        space: &Weak<AddressSpace>,
+        cover: Cover,
+        writable: bool,
+    ) -> Result<Arc<Self>, Errno> {
         if writable {
             object.mappings.allow_writable()?;
         }
-        if let Err(error) = object.mappings.try_room() {
-            if writable {
-                object.mappings.writable.fetch_sub(1, Ordering::AcqRel);
-            }
-            return Err(error.into());
-        }
         let origin = if object.has_observer() { ORIGINS.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
-        Ok(Self::register(object, space.clone(), writable, origin))
+        let registration = Registration { space: space.clone(), base: cover.addr.wrapping_sub(cover.offset) };
+        Self::register(object, registration, cover.pages(), writable, origin)
     }
 
-    /// One more of the same origin, for one more area.
-    pub fn another(&self) -> Arc<Self> {
-        self.copy_to(&self.object.mappings.space(self.index))
+    /// One of the same origin that covers the same, in `space` (a child's) or for one more area of its own: ENOMEM.
+    pub fn copy_to(&self, space: Option<&Weak<AddressSpace>>) -> Result<Arc<Self>, Errno> {
+        let list = self.object.mappings.list.lock();
+        let (Some(((first, _), end)), Some(own)) = (list.tree.place(self.index), list.tree.get(self.index)) else {
+            return Err(Errno::ENOMEM);
+        };
+        let registration = Registration { space: space.unwrap_or(&own.space).clone(), base: own.base };
+        drop(list);
+        self.like(registration, first..end)
     }
 
-    /// One of the same origin in `space`, a child's.
-    pub fn copy_to(&self, space: &Weak<AddressSpace>) -> Arc<Self> {
+    /// One of the same origin for an area elsewhere in the same address space: ENOMEM.
+    pub fn moved_to(&self, cover: Cover) -> Result<Arc<Self>, Errno> {
+        let space = self.object.mappings.list.lock().tree.get(self.index).map(|own| own.space.clone());
+        let base = cover.addr.wrapping_sub(cover.offset);
+        self.like(Registration { space: space.unwrap_or_default(), base }, cover.pages())
+    }
+
+    fn like(&self, registration: Registration, pages: Range<u64>) -> Result<Arc<Self>, Errno> {
         if self.writable {
             // As this one is writable, no seal forbids it.
             self.object.mappings.writable.fetch_add(1, Ordering::AcqRel);
         }
-        Self::register(self.object.clone(), space.clone(), self.writable, self.origin)
+        Self::register(self.object.clone(), registration, pages, self.writable, self.origin)
     }
 
-    fn register(object: Arc<MemObject>, space: Weak<AddressSpace>, writable: bool, origin: u64) -> Arc<Self> {
-        let index = object.mappings.add(space);
+    /// Makes one whose writable mapping is counted already.
+    fn register(
+        object: Arc<MemObject>,
+        registration: Registration,
+        pages: Range<u64>,
+        writable: bool,
+        origin: u64,
+    ) -> Result<Arc<Self>, Errno> {
         if let Some(observer) = object.observer() {
             observer.attached();
         }
-        Arc::new(Self { object, index, writable, origin })
+        let mut list = object.mappings.list.lock();
+        list.made += 1;
+        let key = (pages.start, list.made);
+        let index = list.tree.insert(key, pages.end, registration);
+        if list.tree.len() > FEW {
+            list.tree.order();
+        }
+        drop(list);
+        // A number of none until there is one: dropping it undoes the rest.
+        let attachment = Self { object, index: index.unwrap_or(NONE), writable, origin };
+        index?;
+        Arc::try_new(attachment).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Covers the pages that `next` does, directly above its own, as well.
+    pub fn cover(&self, next: &Self) {
+        if self.index != next.index && Arc::ptr_eq(&self.object, &next.object) {
+            let end = self.object.mappings.list.lock().tree.place(next.index).map_or(0, |(_, end)| end);
+            self.cover_to(end * PAGE_SIZE as u64);
+        }
+    }
+
+    /// Covers the object up to byte `end` as well.
+    pub fn cover_to(&self, end: u64) {
+        let end = end.div_ceil(PAGE_SIZE as u64);
+        let mut list = self.object.mappings.list.lock();
+        if list.tree.place(self.index).is_some_and(|(_, old)| old < end) {
+            list.tree.set_weight(self.index, end);
+        }
     }
 
     pub fn is_of_origin(&self, other: &Self) -> bool {
@@ -182,7 +229,8 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.object.mappings.remove(self.index);
+        let gone = self.object.mappings.list.lock().tree.remove(self.index);
+        drop(gone);
         if let Some(observer) = self.object.observer() {
             observer.detached();
         }

@@ -2,6 +2,7 @@
 
 use super::area::{Area, AreaFlags};
 use super::map::{MAX_MAP_COUNT, check_commit, check_fixed};
+use super::mapping::Cover;
 use super::space::{AddressSpace, FaultError, Inner, Removed, Tally};
 use crate::prelude::*;
 use base::addr::{USER_END, page_up};
@@ -55,44 +56,43 @@ impl AddressSpace {
             }
             if fixed {
                 check_fixed(to, new_len)?;
-                inner.prepare_removal(to..to + new_len, &mut removed)?;
-                inner.remove_range(to..to + new_len, &mut removed);
+                inner.remove_range(to..to + new_len, &mut removed)?;
             }
             let mut old_len = old_len;
             if old_len > new_len {
-                inner.prepare_removal(old + new_len..old + old_len, &mut removed)?;
-                inner.remove_range(old + new_len..old + old_len, &mut removed);
+                inner.remove_range(old + new_len..old + old_len, &mut removed)?;
                 old_len = new_len;
             }
-            let (area, index) = inner.area_for_remap(old, old_len, new_len, dont_unmap)?;
+            let (area, _) = inner.area_for_remap(old, old_len, new_len, dont_unmap)?;
             let to = if fixed { to } else { inner.find_place(to, new_len)? };
             let locked = area.flags.contains(AreaFlags::LOCKED);
-            self.move_area(inner, index, area, old..old + old_len, to, new_len, dont_unmap, &mut removed)?;
+            self.move_area(inner, area, old..old + old_len, to, new_len, dont_unmap, &mut removed)?;
             drop(guard);
             self.populate_if(locked && !dont_unmap, to + old_len, to + new_len);
             return Ok(to);
         }
         if old_len >= new_len {
-            let index = inner.map.find(old).ok_or(Errno::EFAULT)?;
-            if old_len == 0 || inner.map.areas()[index].end < old + new_len {
+            let area = inner.map.get(old).ok_or(Errno::EFAULT)?;
+            if old_len == 0 || area.end < old + new_len {
                 return Err(Errno::EFAULT);
             }
             if old_len > new_len {
-                inner.prepare_removal(old + new_len..old + old_len, &mut removed)?;
-                inner.remove_range(old + new_len..old + old_len, &mut removed);
+                inner.remove_range(old + new_len..old + old_len, &mut removed)?;
             }
             return Ok(old);
         }
-        let (area, index) = inner.area_for_remap(old, old_len, new_len, false)?;
+        let (area, vma_end) = inner.area_for_remap(old, old_len, new_len, false)?;
         let locked = area.flags.contains(AreaFlags::LOCKED);
-        let vma_end = inner.map.areas()[index].end;
         if old_len != 0
             && old + old_len == vma_end
             && old + new_len <= USER_END
             && inner.is_free_with_guard(vma_end, new_len - old_len)
         {
             inner.account(&area, new_len - old_len, 1);
-            inner.map.grow_up(index, old + new_len);
+            if let Some(attachment) = &area.attachment {
+                attachment.cover_to(area.offset + new_len);
+            }
+            inner.map.grow_up(old, old + new_len);
             drop(guard);
             self.populate_if(locked, old + old_len, old + new_len);
             return Ok(old);
@@ -101,7 +101,7 @@ impl AddressSpace {
             return Err(Errno::ENOMEM);
         }
         let to = inner.find_place(0, new_len)?;
-        self.move_area(inner, index, area, old..old + old_len, to, new_len, false, &mut removed)?;
+        self.move_area(inner, area, old..old + old_len, to, new_len, false, &mut removed)?;
         drop(guard);
         self.populate_if(locked, to + old_len, to + new_len);
         Ok(to)
@@ -116,12 +116,11 @@ impl AddressSpace {
         }
     }
 
-    /// Moves `from` (inside area `index`, whose data at `from.start` is `area`) to `to`, `new_len` bytes long.
+    /// Moves `from` (inside one area, whose data at `from.start` is `area`) to `to`, `new_len` bytes long: ENOMEM.
     #[expect(clippy::too_many_arguments, reason = "one mremap has that many facts")]
     fn move_area(
         &self,
         inner: &mut Inner,
-        index: usize,
         mut area: Area,
         from: Range<u64>,
         to: u64,
@@ -129,24 +128,21 @@ impl AddressSpace {
         dont_unmap: bool,
         removed: &mut Removed,
     ) -> Result<(), Errno> {
-        let vma = &inner.map.areas()[index];
         let duplicate = from.is_empty();
-        area.attachment = area.another().attachment;
-        debug_assert!(vma.start <= from.start && (duplicate || from.end <= vma.end));
-        if area.attachment.is_none() {
-            area.offset = to;
-        }
-        // Room for the new area and for what the old one is cut into.
-        inner.map.try_room(3)?;
-        if !duplicate && !dont_unmap {
-            inner.prepare_removal(from.clone(), removed)?;
-        }
-        if !duplicate {
-            inner.table.move_range(from.clone(), to)?;
+        match &area.attachment {
+            None => area.offset = to,
+            Some(attachment) => {
+                let cover = Cover { addr: to, offset: area.offset, len: new_len };
+                area.attachment = Some(attachment.moved_to(cover)?);
+            }
         }
         // The new area is there before the old one goes: a removal frees the tables around it that no area needs.
+        inner.map.insert(to..to + new_len, area.clone())?;
         inner.account(&area, new_len, 1);
-        inner.map.insert(to..to + new_len, area);
+        if !duplicate && let Err(error) = inner.table.move_range(from.clone(), to) {
+            inner.remove_range(to..to + new_len, removed)?;
+            return Err(error.into());
+        }
         if dont_unmap {
             // The old area stays, empty; it is no longer locked.
             let mut tally = Tally::default();
@@ -156,26 +152,19 @@ impl AddressSpace {
                     data.flags.remove(AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT);
                     tally.add(data, span.end - span.start, 1);
                 }
-            });
+            })?;
             inner.settle(&tally);
         } else if !duplicate {
-            inner.remove_range(from, removed);
+            inner.remove_range(from, removed)?;
         }
         Ok(())
     }
 }
 
 impl Inner {
-    /// The area mremap works on, its data at `old`: EFAULT, EINVAL, EAGAIN, ENOMEM.
-    fn area_for_remap(
-        &mut self,
-        old: u64,
-        old_len: u64,
-        new_len: u64,
-        dont_unmap: bool,
-    ) -> Result<(Area, usize), Errno> {
-        let index = self.map.find(old).ok_or(Errno::EFAULT)?;
-        let vma = &self.map.areas()[index];
+    /// The area mremap works on, its data at `old`, and its end: EFAULT, EINVAL, EAGAIN, ENOMEM.
+    fn area_for_remap(&mut self, old: u64, old_len: u64, new_len: u64, dont_unmap: bool) -> Result<(Area, u64), Errno> {
+        let vma = self.map.get(old).ok_or(Errno::EFAULT)?;
         // A length of 0 duplicates a shared mapping; of a private one there is nothing to show twice.
         if old_len == 0 && !vma.data.is_shared() {
             return Err(Errno::EINVAL);
@@ -186,7 +175,7 @@ impl Inner {
         if old_len > vma.end - old {
             return Err(Errno::EFAULT);
         }
-        let area = data_at(vma, old);
+        let (area, end) = (data_at(vma, old), vma.end);
         let grow = new_len.saturating_sub(if dont_unmap { 0 } else { old_len });
         if grow > 0 {
             area.offset.checked_add(new_len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EINVAL)?;
@@ -198,7 +187,7 @@ impl Inner {
                 check_commit(grow / PAGE)?;
             }
         }
-        Ok((area, index))
+        Ok((area, end))
     }
 }
 

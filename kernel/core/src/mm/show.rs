@@ -1,10 +1,10 @@
 //! What /proc shows of an address space: maps, smaps, statm numbers.
 
 use super::area::{Area, AreaFlags};
-use super::space::{AddressSpace, Inner, Prot};
+use super::space::{AddressSpace, Inner, Layout, Prot};
 use crate::prelude::*;
+use base::text::{Line, Text};
 use base::vma::Vma;
-use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -31,7 +31,7 @@ impl AddressSpace {
         let inner = self.lock();
         let resident = inner.table.resident() as u64;
         let mut shared = 0;
-        for area in inner.map.areas().iter().filter(|area| area.data.attachment.is_some()) {
+        for area in inner.map.iter().filter(|area| area.data.attachment.is_some()) {
             inner
                 .table
                 .for_each(area.range(), &mut |_, _, flags| shared += u64::from(area.data.is_shared() || flags.cow));
@@ -57,6 +57,12 @@ impl AddressSpace {
         (inner.total_pages, resident, inner.peak_resident.max(resident))
     }
 
+    /// [`AddressSpace::sizes`] without the peak, and where the program's parts are.
+    pub fn sizes_and_layout(&self) -> (u64, u64, Layout) {
+        let inner = self.lock();
+        (inner.total_pages, inner.table.resident() as u64, inner.layout)
+    }
+
     /// Resident pages, without waiting: the OOM killer must not sleep on a victim's lock.
     pub fn resident_pages_hint(&self) -> u64 {
         if let Some(inner) = self.inner.try_lock() {
@@ -70,99 +76,89 @@ impl AddressSpace {
         self.inner.try_lock().map_or(0, |inner| inner.table.table_frames() as u64)
     }
 
-    /// /proc/PID/maps text; with `smaps` also what each area holds.
-    pub fn format_maps(&self, smaps: bool) -> Result<String, Errno> {
+    /// /proc/PID/maps text; with `smaps` also what each area holds: ENOMEM.
+    pub fn format_maps(&self, smaps: bool) -> Result<Vec<u8>, Errno> {
         // Names may take file-system locks: the areas are copied first, and printed with no lock held.
-        let (areas, layout, brk, residents) = {
+        let mut areas: Vec<Vma<Area>> = Vec::new();
+        let mut residents: Vec<Resident> = Vec::new();
+        let (layout, brk) = {
             let inner = self.lock();
-            let mut areas: Vec<Vma<Area>> = Vec::new();
-            areas.try_append_slice(inner.map.areas())?;
-            let residents: Vec<Resident> =
-                if smaps { Vec::try_collect(areas.iter().map(|area| Resident::of(&inner, area)))? } else { Vec::new() };
-            (areas, inner.layout, inner.brk, residents)
+            let count = inner.map.count();
+            areas.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+            areas.extend(inner.map.iter().cloned());
+            if smaps {
+                residents.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+                residents.extend(areas.iter().map(|area| Resident::of(&inner, area)));
+            }
+            (inner.layout, inner.brk)
         };
-        let mut out = String::new();
+        let mut out = Text::new();
+        let mut line = Line::new();
         for (index, area) in areas.iter().enumerate() {
-            // As much as an area's lines may take.
-            const MOST: usize = 4096 + 1024;
-            if out.capacity() - out.len() < MOST {
-                admit(2 * out.len() + MOST)?;
-                out.try_reserve(MOST).map_err(|_| Errno::ENOMEM)?;
-            }
-            let data = &area.data;
-            let letter = |right, letter| if data.prot.contains(right) { letter } else { '-' };
-            let shown = data.object().and_then(|object| object.observer()).and_then(|observer| observer.name());
-            let (dev, ino) = match data.file.as_ref() {
-                Some(file) => file.identity(),
-                None if shown.is_some() => (1, shown.as_ref().map_or(0, |shown| shown.1)),
-                None => (0, data.object().filter(|_| data.name.is_none()).map_or(0, |object| object.id())),
-            };
-            let offset = if data.attachment.is_some() && data.name.is_none() { data.offset } else { 0 };
-            let mut line = String::new();
-            let _ = write!(
-                line,
-                "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
-                area.start,
-                area.end,
-                letter(Prot::READ, 'r'),
-                letter(Prot::WRITE, 'w'),
-                letter(Prot::EXEC, 'x'),
-                if data.is_shared() && data.name.is_none() { 's' } else { 'p' },
-                offset,
-                dev >> 8 & 0xfff,
-                dev & 0xff,
-                ino
-            );
-            let name: Option<String> = if let Some(name) = data.name {
-                Some(name.into())
-            } else if let Some(file) = &data.file {
-                Some(file.shown_name())
-            } else if let Some((name, _)) = shown {
-                Some(name)
-            } else if data.attachment.is_some() {
-                Some("/dev/zero (deleted)".into())
-            } else if layout.stack_top > area.start && layout.stack_top <= area.end {
-                Some("[stack]".into())
-            } else if area.start < brk && area.end > layout.brk_start {
-                Some("[heap]".into())
-            } else {
-                None
-            };
-            match name {
-                Some(name) => {
-                    let _ = writeln!(out, "{line:<72} {name}");
-                }
-                None => {
-                    let _ = writeln!(out, "{line}");
-                }
-            }
+            put_area(&mut out, line.clear(), area, &layout, brk);
             if let Some(resident) = residents.get(index) {
                 resident.print(area, &mut out);
             }
         }
-        Ok(out)
+        out.finish()
     }
 }
 
-/// "Name:       value kB" with the value's last digit in the 24th column: by hand, as there are twenty of them for each area.
-fn put_row(out: &mut String, name: &str, value: u64) {
-    const SPACES: &str = "                       ";
-    let mut digits = [0u8; 20];
-    let (mut at, mut rest) = (digits.len(), value);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+/// One line of /proc/PID/maps; `line` is room for what stands before the name.
+fn put_area(out: &mut Text, line: &mut Line<128>, area: &Vma<Area>, layout: &Layout, brk: u64) {
+    let data = &area.data;
+    let letter = |right, letter| if data.prot.contains(right) { letter } else { b'-' };
+    let shown = data.object().and_then(|object| object.observer()).and_then(|observer| observer.name());
+    let (dev, ino) = match data.file.as_ref() {
+        Some(file) => file.identity(),
+        None if shown.is_some() => (1, shown.as_ref().map_or(0, |shown| shown.1)),
+        None => (0, data.object().filter(|_| data.name.is_none()).map_or(0, |object| object.id())),
+    };
+    let rights = [
+        b' ',
+        letter(Prot::READ, b'r'),
+        letter(Prot::WRITE, b'w'),
+        letter(Prot::EXEC, b'x'),
+        if data.is_shared() && data.name.is_none() { b's' } else { b'p' },
+        b' ',
+    ];
+    let offset = if data.attachment.is_some() && data.name.is_none() { data.offset } else { 0 };
+    let start = out.len();
+    line.hexadecimal(area.start, 8).byte(b'-').hexadecimal(area.end, 8).put(&rights).hexadecimal(offset, 8).byte(b' ');
+    line.hexadecimal(dev >> 8 & 0xfff, 2).byte(b':').hexadecimal(dev & 0xff, 2).byte(b' ').decimal(ino).byte(b' ');
+    let is_named = data.name.is_some() || data.attachment.is_some() || data.file.is_some();
+    let is_stack = layout.stack_top > area.start && layout.stack_top <= area.end;
+    let is_heap = area.start < brk && area.end > layout.brk_start;
+    if !is_named && !is_stack && !is_heap {
+        out.put(line.byte(b'\n').as_bytes());
+        return;
     }
-    let digits = &digits[at..];
-    out.push_str(name);
-    out.push(':');
-    out.push_str(SPACES.get(name.len() + digits.len()..).unwrap_or(" "));
-    out.push_str(core::str::from_utf8(digits).unwrap_or("0"));
-    out.push_str(" kB\n");
+    out.put(line.as_bytes());
+    let name = |out: &mut Text, name: &[u8]| {
+        out.pad(start, 73).put(name);
+    };
+    if let Some(special) = data.name {
+        name(out, special.as_bytes());
+    } else if let Some(file) = &data.file {
+        name(out, file.shown_name().as_bytes());
+    } else if let Some((object, _)) = shown {
+        name(out, object.as_bytes());
+    } else if data.attachment.is_some() {
+        name(out, b"/dev/zero (deleted)");
+    } else if is_stack {
+        name(out, b"[stack]");
+    } else {
+        name(out, b"[heap]");
+    }
+    out.put(b"\n");
+}
+
+/// "Name:       value kB" with the value's last digit in the 24th column.
+fn put_row(out: &mut Text, name: &str, value: u64) {
+    let start = out.len();
+    let mut number: Line<20> = Line::new();
+    let digits = number.decimal(value).as_bytes();
+    out.put(name.as_bytes()).put(b":").pad(start, 24 - digits.len()).put(digits).put(b" kB\n");
 }
 
 /// What smaps says of one area, in pages.
@@ -201,7 +197,7 @@ impl Resident {
         sum
     }
 
-    fn print(&self, area: &Vma<Area>, out: &mut String) {
+    fn print(&self, area: &Vma<Area>, out: &mut Text) {
         let kib = |pages: u64| pages * 4;
         let locked = if area.data.flags.contains(AreaFlags::LOCKED) { kib(self.resident) } else { 0 };
         let rows = [
@@ -229,7 +225,7 @@ impl Resident {
         for (name, value) in rows {
             put_row(out, name, value);
         }
-        out.push_str("THPeligible:           0\n");
+        out.put(b"THPeligible:           0\n");
         let flags = [
             (area.data.prot.contains(Prot::READ), "rd"),
             (area.data.prot.contains(Prot::WRITE), "wr"),
@@ -245,11 +241,10 @@ impl Resident {
             (area.data.flags.contains(AreaFlags::NO_RESERVE), "nr"),
             (area.data.flags.contains(AreaFlags::COMMITTED), "ac"),
         ];
-        out.push_str("VmFlags:");
+        out.put(b"VmFlags:");
         for (_, name) in flags.iter().filter(|(on, _)| *on) {
-            out.push(' ');
-            out.push_str(name);
+            out.put(b" ").put(name.as_bytes());
         }
-        out.push_str(" \n");
+        out.put(b" \n");
     }
 }

@@ -208,13 +208,12 @@ impl AddressSpace {
         copy.brk = parent.brk;
         copy.mmap_base = parent.mmap_base;
         copy.auxv = try_bytes(&parent.auxv)?;
-        copy.map.try_room(parent.map.count() + 4)?;
-        let mut result = Ok(());
-        for area in parent.map.areas() {
+        let mut result = copy.map.reserve(parent.map.count() + 4);
+        for area in parent.map.iter() {
             if area.data.flags.contains(AreaFlags::DONT_FORK) {
                 continue;
             }
-            result = copy.fork_area(area, &child.this, &mut parent.table);
+            result = result.and_then(|()| copy.fork_area(area, &child.this, &mut parent.table));
             if result.is_err() {
                 break;
             }
@@ -298,8 +297,7 @@ impl AddressSpace {
             return Ok(private);
         }
         let mut inner = self.lock();
-        let index = inner.map.find(addr).ok_or(Errno::EFAULT)?;
-        let area = &inner.map.areas()[index];
+        let area = inner.map.find_mut(addr).ok_or(Errno::EFAULT)?;
         let data = &area.data;
         if data.prot.is_empty() {
             return Err(Errno::EFAULT);
@@ -316,12 +314,18 @@ impl AddressSpace {
         }
     }
 
-    /// Unmaps what shows pages `range` of `object`: see [`super::mapping::MappingList::unmap`].
-    pub(super) fn unmap_object(&self, object: &MemObject, range: Range<u64>, punched: Option<&[(u64, Frame)]>) {
+    /// Unmaps what shows pages `range` of `object` at addresses `within`: see [`super::mapping::MappingList::unmap`].
+    pub(super) fn unmap_object(
+        &self,
+        object: &MemObject,
+        within: Range<u64>,
+        range: Range<u64>,
+        punched: Option<&[(u64, Frame)]>,
+    ) {
         let mut inner = self.lock();
         let Inner { table, map, .. } = &mut *inner;
         let mut gather = TlbGather::new();
-        for area in map.areas() {
+        for area in map.overlapping(within) {
             let Some(span) = pages_shown(area, object, &range) else { continue };
             match punched {
                 Some(pages) if !area.data.is_shared() => {
@@ -349,11 +353,11 @@ impl AddressSpace {
         gather.finish();
     }
 
-    /// Takes write permission from shared mappings of pages `range` of `object`.
-    pub(super) fn write_protect_object(&self, object: &MemObject, range: Range<u64>) {
+    /// Takes write permission from shared mappings of pages `range` of `object` at addresses `within`.
+    pub(super) fn write_protect_object(&self, object: &MemObject, within: Range<u64>, range: Range<u64>) {
         let mut inner = self.lock();
         let Inner { table, map, .. } = &mut *inner;
-        for area in map.areas().iter().filter(|area| area.data.is_shared()) {
+        for area in map.overlapping(within).filter(|area| area.data.is_shared()) {
             if let Some(span) = pages_shown(area, object, &range) {
                 table.protect_range(span, &mut |_, flags| PageFlags { write: false, dirty: false, ..flags });
             }
@@ -432,60 +436,53 @@ impl Inner {
         let mut data = area.data.clone();
         data.flags.remove(AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT);
         if let Some(attachment) = &area.data.attachment {
-            attachment.object.mappings.try_room()?;
-            data.attachment = Some(attachment.copy_to(this));
+            data.attachment = Some(attachment.copy_to(Some(this))?);
         }
         let private = !data.is_shared();
         let wiped = data.flags.contains(AreaFlags::WIPE_ON_FORK);
         // Object pages without private copies come back by cheap faults; copying their entries would cost more.
         let must_copy = data.attachment.is_none() || data.flags.contains(AreaFlags::HAS_COPIES);
         self.account(&data, area.len(), 1);
-        self.map.push(Vma { start: area.start, end: area.end, data });
+        self.map.push(Vma { start: area.start, end: area.end, data })?;
         if private && must_copy && !wiped {
             parent.fork_range(&mut self.table, area.range(), true)?;
         }
         Ok(())
     }
 
-    /// Makes room for what taking `range` out needs, after which [`Inner::remove_range`] cannot fail: ENOMEM.
-    pub fn prepare_removal(&mut self, range: Range<u64>, removed: &mut Removed) -> Result<(), Errno> {
-        // The areas at both ends may be split.
-        self.map.try_room(2)?;
-        let pieces = self.map.overlapping(range).len();
-        if removed.capacity() - removed.len() < pieces {
+    /// Unmaps `range`: areas go to `removed`, pages to the gather. ENOMEM, with nothing unmapped.
+    pub fn remove_range(&mut self, range: Range<u64>, removed: &mut Removed) -> Result<(), Errno> {
+        let before = removed.len();
+        let pieces = self.map.overlapping(range.clone()).count();
+        if removed.capacity() - before < pieces {
             admit(pieces * size_of::<Vma<Area>>())?;
             removed.try_reserve(pieces).map_err(|_| Errno::ENOMEM)?;
         }
-        Ok(())
-    }
-
-    /// Unmaps `range`: areas go to `removed`, pages to the gather.
-    pub fn remove_range(&mut self, range: Range<u64>, removed: &mut Removed) {
-        let before = removed.len();
-        self.map.remove(range.clone(), |area| removed.push(area));
+        self.map.remove(range.clone(), |area| removed.push(area))?;
         if removed.len() == before {
-            return;
+            return Ok(());
         }
         for index in before..removed.len() {
             let (data, len) = (removed[index].data.clone(), removed[index].len());
             self.account(&data, len, -1);
         }
         self.note_resident();
-        let above = self.map.index_from(range.end);
-        let floor = above.checked_sub(1).map_or(0, |below| self.map.areas()[below].end);
-        let ceiling = self.map.areas().get(above).map_or(USER_END, |area| area.start);
+        let (below, above) = self.map.around(range.end);
+        let floor = below.map_or(0, |area| area.end);
+        let ceiling = above.map_or(USER_END, |area| area.start);
         let mut gather = TlbGather::new();
         self.table.unmap_area(range, floor..ceiling, &mut gather);
         gather.finish();
+        Ok(())
     }
 
     /// Unmaps the pages of all areas, visiting only what areas cover.
     fn unmap_pages(&mut self) {
         let mut gather = TlbGather::new();
-        let areas = self.map.areas();
-        for (index, area) in areas.iter().enumerate() {
+        let mut areas = self.map.iter().peekable();
+        while let Some(area) = areas.next() {
             // Everything below is empty by then: tables go with the last area in them.
-            let ceiling = areas.get(index + 1).map_or(USER_END, |next| next.start);
+            let ceiling = areas.peek().map_or(USER_END, |next| next.start);
             self.table.unmap_area(area.range(), 0..ceiling, &mut gather);
         }
         gather.finish();

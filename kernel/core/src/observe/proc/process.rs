@@ -78,7 +78,7 @@ const TEXTS: &[(&str, u32, bool, Text)] = &[
     ("sched", 0o444, false, |subject| Ok(status::sched(&*subject.task()?).into_bytes())),
     ("schedstat", 0o444, false, |subject| Ok(status::schedstat(&*subject.task()?).into_bytes())),
     ("stack", 0o400, true, |subject| Ok(status::stack(&*subject.task()?).into_bytes())),
-    ("stat", 0o444, false, |subject| Ok(status::stat(subject).into_bytes())),
+    ("stat", 0o444, false, status::stat),
     ("statm", 0o444, false, |subject| Ok(status::statm(subject).into_bytes())),
     ("status", 0o444, false, |subject| Ok(status::status(subject).into_bytes())),
     ("syscall", 0o400, true, |subject| Ok(status::syscall(&*subject.task()?).into_bytes())),
@@ -91,8 +91,8 @@ const TEXTS: &[(&str, u32, bool, Text)] = &[
 const OF_MEMORY: &[(&str, u32, fn(&AddressSpace) -> Result<Vec<u8>, Errno>)] = &[
     ("auxv", 0o400, |space| Ok(space.auxv())),
     ("environ", 0o400, |space| memory(space, space.layout().env)),
-    ("maps", 0o444, |space| Ok(space.format_maps(false)?.into_bytes())),
-    ("smaps", 0o444, |space| Ok(space.format_maps(true)?.into_bytes())),
+    ("maps", 0o444, |space| space.format_maps(false)),
+    ("smaps", 0o444, |space| space.format_maps(true)),
 ];
 
 /// Binds a file of [`OF_MEMORY`]: EACCES. A zombie or kernel thread has nothing to show.
@@ -320,7 +320,7 @@ struct Threads {
 impl Directory for Threads {
     fn lookup(&self, name: &str) -> Option<Arc<Node>> {
         let tid: u32 = name.parse().ok()?;
-        let task = self.process.threads.lock().iter().find(|task| task.tid() == tid).cloned()?;
+        let task = crate::task::find_task(tid).filter(|task| Arc::ptr_eq(&task.process, &self.process))?;
         let ino = number(self.ino, name);
         let directory = ProcessDirectory { ino, process: self.process.clone(), task: Some(task), options: None };
         Some(Node::directory(ino, 0o555, user_of(&self.process), directory))

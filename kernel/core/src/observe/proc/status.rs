@@ -3,9 +3,10 @@
 use super::process::Subject;
 use super::system::TICK_NS;
 use crate::mm::show::Usage;
+use crate::mm::space::Layout;
 use crate::prelude::*;
-use crate::process::signal::state::{SIG_DFL, SIG_IGN};
 use crate::task::process::rlimit;
+use base::text::{Line, Text};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,14 +50,7 @@ fn signals(subject: &Subject) -> Signals {
     let (thread_pending, blocked) =
         subject.task().map_or((0, 0), |task| (task.signal.pending.set(), task.signal.mask()));
     let process = &subject.process.signal;
-    let (mut ignored, mut caught) = (0, 0);
-    for signal in 1..=64 {
-        match process.action(signal).handler {
-            SIG_DFL => {}
-            SIG_IGN => ignored |= 1 << (signal - 1),
-            _ => caught |= 1 << (signal - 1),
-        }
-    }
+    let (ignored, caught) = process.ignored_and_caught();
     Signals { thread_pending, shared_pending: process.pending.set(), blocked, ignored, caught }
 }
 
@@ -68,89 +62,73 @@ fn priority(task: &Task) -> i64 {
     }
 }
 
-pub fn stat(subject: &Subject) -> String {
+/// The fields of proc(5)'s /proc/PID/stat: ENOMEM.
+pub fn stat(subject: &Subject) -> Result<Vec<u8>, Errno> {
     let process = &subject.process;
     let task = subject.task().ok();
-    let relations = {
+    let (parent, pgid, sid) = {
         let relations = process.relations.lock();
         (relations.parent.upgrade().map_or(0, |parent| parent.pid), relations.pgid, relations.sid)
     };
     let (tty, foreground) = crate::file::tty::of_process(process)
         .map_or((0, -1), |(device, group)| (device, if group == 0 { -1 } else { group as i64 }));
     let life = &process.life;
-    let (user, system) = match (&subject.thread, &task) {
-        (Some(thread), _) => thread.cpu_times(),
-        _ => process.cpu_times(),
+    let (user, system) = match &subject.thread {
+        Some(thread) => thread.cpu_times(),
+        None => process.cpu_times(),
     };
-    let usage = usage(subject);
-    let layout = subject.space().map(|space| space.layout());
+    let space = task.as_ref().and_then(|task| task.mm.get());
+    let (virtual_pages, resident_pages, layout) = space.map(|space| space.sizes_and_layout()).unwrap_or_default();
     let may_see = crate::process::may_inspect(process);
-    let field = |value: Option<u64>| if may_see { value.unwrap_or(0) } else { 0 };
-    let signals = signals(subject);
+    let layout = if may_see { layout } else { Layout::default() };
+    let (pending, blocked) = task.as_ref().map_or((0, 0), |task| (task.signal.pending.set(), task.signal.mask()));
+    let (ignored, caught) = process.signal.ignored_and_caught();
     let id = subject.thread.as_ref().map_or(process.pid, |thread| thread.tid());
-    let rss_limit = process.limit(rlimit::RSS);
-    let mut out = String::new();
-    let _ = write!(
-        out,
-        "{id} ({}) {} {} {} {} {tty} {foreground} 4194304 ",
-        name(subject),
-        letter(subject),
-        relations.0,
-        relations.1,
-        relations.2
-    );
-    let _ = write!(out, "{} 0 {} 0 ", load(&life.minor_faults), load(&life.major_faults));
-    let _ = write!(
-        out,
-        "{} {} {} {} ",
-        user / TICK_NS,
-        system / TICK_NS,
-        load(&life.children_user_ns) / TICK_NS,
-        load(&life.children_system_ns) / TICK_NS
-    );
-    let _ = write!(
-        out,
-        "{} {} {} 0 {} {} {} {rss_limit} ",
-        task.as_ref().map_or(20, |task| priority(task)),
-        task.as_ref().map_or(0, |task| task.sched.nice()),
-        process.nr_threads().max(1),
-        process.start_time_ns / TICK_NS,
-        usage.virtual_pages * PAGE_SIZE as u64,
-        usage.resident_pages
-    );
-    let _ = write!(
-        out,
-        "{} {} {} 0 0 {} {} {} {} {} 0 0 ",
-        field(layout.map(|layout| layout.code.0)),
-        field(layout.map(|layout| layout.code.1)),
-        field(layout.map(|layout| layout.stack_top)),
-        signals.thread_pending & 0x7fff_ffff,
-        signals.blocked & 0x7fff_ffff,
-        signals.ignored & 0x7fff_ffff,
-        signals.caught & 0x7fff_ffff,
-        u64::from(task.as_ref().is_some_and(|task| task.wait_record().is_some()))
-    );
-    let _ = write!(
-        out,
-        "{} {} {} {} 0 0 0 ",
-        life.exit_signal.load(Ordering::Relaxed),
-        task.as_ref().map_or(0, |task| task.sched.last_cpu()),
-        task.as_ref().map_or(0, |task| task.sched.rt_priority()),
-        task.as_ref().map_or(0, |task| task.sched.policy())
-    );
-    let _ = writeln!(
-        out,
-        "{} {} {} {} {} {} {} {}",
-        field(layout.map(|layout| layout.data.0)),
-        field(layout.map(|layout| layout.data.1)),
-        field(layout.map(|layout| layout.brk_start)),
-        field(layout.map(|layout| layout.args.0)),
-        field(layout.map(|layout| layout.args.1)),
-        field(layout.map(|layout| layout.env.0)),
-        field(layout.map(|layout| layout.env.1)),
-        if may_see && life.is_zombie() { life.status() } else { 0 }
-    );
-    out
+    let sched = task.as_ref().map(|task| &task.sched);
+    // 52 numbers of at most 20 digits, and a name of 15 bytes.
+    let mut out: Line<1152> = Line::new();
+    out.decimal(u64::from(id)).put(b" (");
+    match &task {
+        Some(task) => out.put(task.name.lock().split(|byte| *byte == 0).next().unwrap_or_default()),
+        None => out.put(name(subject).as_bytes()),
+    };
+    let letter = match &task {
+        Some(task) if !life.is_zombie() => task.state_letter(),
+        _ => 'Z',
+    };
+    out.put(b") ").byte(letter as u8).byte(b' ');
+    out.row(&[u64::from(parent), u64::from(pgid), u64::from(sid), tty]).signed(foreground).put(b" 4194304 ");
+    out.row(&[load(&life.minor_faults), 0, load(&life.major_faults), 0, user / TICK_NS, system / TICK_NS]);
+    out.row(&[load(&life.children_user_ns) / TICK_NS, load(&life.children_system_ns) / TICK_NS]);
+    out.signed(task.as_ref().map_or(20, |task| priority(task))).put(b" ");
+    out.signed(sched.map_or(0, |sched| sched.nice() as i64)).put(b" ");
+    out.row(&[process.nr_threads().max(1) as u64, 0, process.start_time_ns / TICK_NS]);
+    out.row(&[virtual_pages * PAGE_SIZE as u64, resident_pages, process.limit(rlimit::RSS)]);
+    out.row(&[layout.code.0, layout.code.1, layout.stack_top, 0, 0]);
+    out.row(&[pending, blocked, ignored, caught].map(|set| set & 0x7fff_ffff));
+    let waits = task.as_ref().is_some_and(|task| task.wait_record().is_some());
+    out.row(&[u64::from(waits), 0, 0, u64::from(life.exit_signal.load(Ordering::Relaxed))]);
+    out.row(&[
+        sched.map_or(0, |sched| sched.last_cpu() as u64),
+        sched.map_or(0, |sched| sched.rt_priority() as u64),
+        sched.map_or(0, |sched| sched.policy() as u64),
+        0,
+        0,
+        0,
+    ]);
+    out.row(&[
+        layout.data.0,
+        layout.data.1,
+        layout.brk_start,
+        layout.args.0,
+        layout.args.1,
+        layout.env.0,
+        layout.env.1,
+    ]);
+    out.decimal(if may_see && life.is_zombie() { u64::from(life.status()) } else { 0 }).byte(b'\n');
+    let mut text = Text::new();
+    text.put(out.as_bytes());
+    text.finish()
 }
 
 pub fn statm(subject: &Subject) -> String {

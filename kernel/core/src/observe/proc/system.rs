@@ -273,7 +273,7 @@ fn stat() -> String {
     let interrupts: u64 = crate::irq::interrupt_counts().iter().map(|(_, counts, _)| counts.iter().sum::<u64>()).sum();
     let switches: u64 = all_processes()
         .iter()
-        .flat_map(|process| process.threads.lock().clone())
+        .flat_map(|process| process.threads.lock().to_vec())
         .map(|task| {
             let load = |counter: &core::sync::atomic::AtomicU64| counter.load(core::sync::atomic::Ordering::Relaxed);
             load(&task.sched.voluntary_switches) + load(&task.sched.involuntary_switches)

@@ -293,6 +293,17 @@ impl ProcessSignal {
         let actions = self.actions.leaf(&irq);
         actions.0.leaf(&irq)[signal as usize - 1]
     }
+    /// The signals that are ignored and those that have handlers, as sets.
+    pub fn ignored_and_caught(&self) -> (u64, u64) {
+        let irq = IrqGuard::new();
+        let actions = self.actions.leaf(&irq);
+        let actions = actions.0.leaf(&irq);
+        actions.iter().enumerate().fold((0, 0), |(ignored, caught), (at, action)| match action.handler {
+            SIG_DFL => (ignored, caught),
+            SIG_IGN => (ignored | 1 << at, caught),
+            _ => (ignored, caught | 1 << at),
+        })
+    }
     pub fn set_action(&self, signal: u32, action: Action) -> Action {
         core::mem::replace(&mut self.actions.lock().0.lock()[signal as usize - 1], action)
     }
