@@ -4,7 +4,10 @@
 //! `W` names a thread that waits, `M` is a message's text. What became of waiting threads is told in the `ended` lists.
 
 use crate::errno::Errno;
+use crate::tree::{Key, Tree};
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::ops::{ControlFlow, Range};
 
 /// A message and its type, which is above 0.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -87,15 +90,32 @@ struct Sender<W, M> {
 pub struct Queue<W, M> {
     /// msg_qbytes: the most bytes, and the most messages.
     max_bytes: u64,
-    messages: VecDeque<Message<M>>,
+    /// By type and age; the oldest is the heaviest.
+    messages: Tree<Message<M>>,
+    /// Messages there have been.
+    made: u64,
     bytes: u64,
     receivers: VecDeque<Receiver<W>>,
     senders: VecDeque<Sender<W, M>>,
 }
 
+/// The messages of types in `kinds`.
+fn of_kinds(kinds: Range<i64>) -> Range<Key> {
+    (kinds.start as u64, 0)..(kinds.end as u64, 0)
+}
+
+const ANY: Range<Key> = (0, 0)..(u64::MAX, 0);
+
 impl<W: PartialEq, M: AsRef<[u8]>> Queue<W, M> {
     pub const fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, messages: VecDeque::new(), bytes: 0, receivers: VecDeque::new(), senders: VecDeque::new() }
+        Self {
+            max_bytes,
+            messages: Tree::new(),
+            made: 0,
+            bytes: 0,
+            receivers: VecDeque::new(),
+            senders: VecDeque::new(),
+        }
     }
 
     /// Messages in the queue.
@@ -117,7 +137,13 @@ impl<W: PartialEq, M: AsRef<[u8]>> Queue<W, M> {
         self.bytes + len as u64 <= self.max_bytes && (self.messages.len() as u64) < self.max_bytes
     }
 
-    /// Sends a message, past senders that wait with longer ones; gives it back when it does not fit.
+    /// Makes room in memory for one message: ENOMEM. For who is about to send one.
+    pub fn reserve(&mut self) -> Result<(), Errno> {
+        self.messages.reserve()
+    }
+
+    /// Sends a message, for which there is memory ([`Queue::reserve`]), past senders that wait with longer ones; gives it back when it
+    /// does not fit.
     pub fn send(&mut self, message: Message<M>, ended: &mut impl Ended<W, M>) -> Result<(), Message<M>> {
         if !self.has_room(message.text.as_ref().len()) {
             return Err(message);
@@ -136,33 +162,51 @@ impl<W: PartialEq, M: AsRef<[u8]>> Queue<W, M> {
                 Err(errno) => ended.push(receiver.waiter, End::Failed(errno)),
             }
         }
-        self.bytes += len as u64;
-        self.messages.push_back(message);
+        self.made += 1;
+        let key = (message.kind as u64, self.made);
+        if self.messages.insert(key, !self.made, message).is_ok() {
+            self.bytes += len as u64;
+        }
     }
 
-    fn find(&self, wanted: Wanted) -> Option<usize> {
+    /// The number of the message that is asked for.
+    fn find(&self, wanted: Wanted) -> Option<u32> {
+        let weight = |index: &u32| self.messages.place(*index).map(|place| place.1);
         match wanted {
-            Wanted::UpTo(limit) => {
-                let candidates = self.messages.iter().enumerate().filter(|(_, message)| message.kind <= limit);
-                candidates.min_by_key(|(at, message)| (message.kind, *at)).map(|(at, _)| at)
+            Wanted::Any => self.messages.heaviest(ANY),
+            Wanted::Type(kind) => self.messages.first((kind as u64, 0)..(kind as u64 + 1, 0), 0),
+            Wanted::NotType(kind) => {
+                let below = self.messages.heaviest(of_kinds(0..kind));
+                let above = self.messages.heaviest((kind as u64 + 1, 0)..ANY.end);
+                below.into_iter().chain(above).max_by_key(weight)
             }
-            _ => self.messages.iter().position(|message| wanted.matches(message.kind)),
+            Wanted::UpTo(limit) => self.messages.first((0, 0)..(limit as u64 + 1, 0), 0),
         }
     }
 
     /// Takes the message that is asked for, `None` when there is none: E2BIG, and it stays.
     pub fn receive(&mut self, request: &Request, ended: &mut impl Ended<W, M>) -> Result<Option<Message<M>>, Errno> {
-        let Some(at) = self.find(request.wanted) else { return Ok(None) };
-        request.takes(self.messages[at].text.as_ref().len())?;
-        let message = self.messages.remove(at);
+        let Some(index) = self.find(request.wanted) else { return Ok(None) };
+        request.takes(self.messages.get(index).map_or(0, |message| message.text.as_ref().len()))?;
+        let message = self.messages.remove(index);
         self.bytes -= message.as_ref().map_or(0, |message| message.text.as_ref().len() as u64);
         self.room_was_made(ended);
         Ok(message)
     }
 
-    /// The message at a place, which stays (MSG_COPY).
-    pub fn peek(&self, at: usize) -> Option<&Message<M>> {
-        self.messages.get(at)
+    /// The message at a place in the order of arrival, which stays (MSG_COPY): ENOMEM.
+    pub fn peek(&self, at: usize) -> Result<Option<&Message<M>>, Errno> {
+        if at >= self.messages.len() {
+            return Ok(None);
+        }
+        let mut ages = Vec::new();
+        ages.try_reserve_exact(self.messages.len()).map_err(|_| Errno::ENOMEM)?;
+        self.messages.visit(ANY, 0, &mut |index, _| {
+            ages.extend(self.messages.place(index).map(|((_, made), _)| (made, index)));
+            ControlFlow::Continue(())
+        });
+        let (_, &mut (_, index), _) = ages.select_nth_unstable(at);
+        Ok(self.messages.get(index))
     }
 
     /// Completes the senders whose messages fit now, in their order; one that does not fit holds up nobody.
@@ -172,6 +216,10 @@ impl<W: PartialEq, M: AsRef<[u8]>> Queue<W, M> {
             if !self.has_room(sender.message.text.as_ref().len()) {
                 at += 1;
                 continue;
+            }
+            // Whoever makes room next tries again.
+            if self.messages.reserve().is_err() {
+                break;
             }
             let Some(sender) = self.senders.remove(at) else { break };
             self.put(sender.message, ended);
@@ -207,7 +255,7 @@ impl<W: PartialEq, M: AsRef<[u8]>> Queue<W, M> {
     }
 
     /// The queue is removed: every waiter fails, every message is given back to be freed.
-    pub fn remove(&mut self, ended: &mut impl Ended<W, M>) -> VecDeque<Message<M>> {
+    pub fn remove(&mut self, ended: &mut impl Ended<W, M>) -> Tree<Message<M>> {
         for receiver in self.receivers.drain(..) {
             ended.push(receiver.waiter, End::Failed(Errno::EIDRM));
         }

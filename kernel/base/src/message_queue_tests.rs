@@ -72,6 +72,35 @@ fn the_limit_counts_bytes_and_messages() {
     assert_eq!(ends, [(2, End::Sent), (3, End::Sent)]);
 }
 
+/// However many lie before it, the message is the one that a look at all of them finds.
+#[test]
+fn many_messages_of_many_types() {
+    let mut queue: Queue<u32, Vec<u8>> = Queue::new(1 << 20);
+    let mut list: Vec<(i64, u8)> = Vec::new();
+    let mut random = 7u32;
+    for step in 0..2000u32 {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let kind = i64::from(random >> 16) % 9 + 1;
+        if random >> 30 != 0 {
+            assert_eq!(queue.send(message(kind, &[step as u8]), &mut Ends::new()), Ok(()));
+            list.push((kind, step as u8));
+            continue;
+        }
+        let at = (random >> 20) as usize % 40;
+        assert_eq!(queue.peek(at).unwrap().map(|message| (message.kind, message.text[0])), list.get(at).copied());
+        let wanted = [Wanted::Any, Wanted::Type(kind), Wanted::NotType(kind), Wanted::UpTo(kind)][step as usize % 4];
+        let matching = || list.iter().enumerate().filter(|(_, one)| wanted.matches(one.0));
+        let at = match wanted {
+            Wanted::UpTo(_) => matching().min_by_key(|(at, one)| (one.0, *at)).map(|(at, _)| at),
+            _ => matching().next().map(|(at, _)| at),
+        };
+        let request = Request { wanted, size: 1, truncate: false };
+        let got = queue.receive(&request, &mut Ends::new()).unwrap().map(|message| (message.kind, message.text[0]));
+        assert_eq!(got, at.map(|at| list.remove(at)));
+    }
+    assert_eq!(queue.len(), list.len());
+}
+
 /// Every history of five operations on two types and two lengths.
 #[test]
 fn all_short_histories() {
@@ -124,7 +153,7 @@ fn all_short_histories() {
             assert!(queue.senders.iter().all(|sender| !queue.has_room(sender.message.text.len())));
             assert_eq!(sent - got, queue.len() as u32);
             assert_eq!(queue.receivers.len() + queue.senders.len(), asleep as usize);
-            assert_eq!(queue.bytes(), queue.messages.iter().map(|message| message.text.len() as u64).sum::<u64>());
+            assert_eq!(queue.bytes(), queue.messages.iter().map(|(_, message)| message.text.len() as u64).sum::<u64>());
             assert!(queue.bytes() <= 4);
         }
         let mut ends = Ends::new();

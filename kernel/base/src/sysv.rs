@@ -2,9 +2,9 @@
 //! message queues.
 
 use crate::errno::Errno;
-use crate::heap::TryGrow;
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
+use crate::numbers::NumberMap;
+use crate::slab::NONE;
+use crate::tree::Tree;
 
 /// Bits of an identifier that are the table index; the rest is the sequence number.
 const INDEX_BITS: u32 = 15;
@@ -73,18 +73,24 @@ impl Permissions {
 struct Slot<T> {
     id: i32,
     key: i32,
+    /// The key's place in [`IdTable::keys`].
+    key_node: u32,
     object: T,
 }
 
 /// The objects of one kind, by identifier and by key.
 pub struct IdTable<T> {
-    slots: Vec<Option<Slot<T>>>,
-    keys: BTreeMap<i32, usize>,
-    used: usize,
+    slots: NumberMap<Option<Slot<T>>>,
+    /// The index of each key's object.
+    keys: Tree<u32>,
     sequence: u32,
-    last_index: Option<usize>,
+    last_index: Option<u32>,
     /// The identifier that the next object is to have, if its index is free.
     next_id: Option<i32>,
+}
+
+fn key_of(key: i32) -> crate::tree::Key {
+    (u64::from(key as u32), 0)
 }
 
 impl<T> Default for IdTable<T> {
@@ -95,17 +101,17 @@ impl<T> Default for IdTable<T> {
 
 impl<T> IdTable<T> {
     pub const fn new() -> Self {
-        Self { slots: Vec::new(), keys: BTreeMap::new(), used: 0, sequence: 0, last_index: None, next_id: None }
+        Self { slots: NumberMap::new(), keys: Tree::new(), sequence: 0, last_index: None, next_id: None }
     }
 
     /// Objects in existence.
     pub fn used(&self) -> usize {
-        self.used
+        self.slots.len()
     }
 
     /// Highest index in use (what IPC_INFO and friends answer), 0 when empty.
     pub fn max_index(&self) -> usize {
-        self.slots.iter().rposition(Option::is_some).unwrap_or(0)
+        self.slots.highest().unwrap_or(0) as usize
     }
 
     /// Asks for the identifier of the next object (kernel.*_next_id): its sequence number is kept, its index is the lowest free one
@@ -118,15 +124,20 @@ impl<T> IdTable<T> {
         self.next_id
     }
 
-    /// The index and the sequence number of a new object: ENOSPC.
-    fn new_id(&mut self) -> Result<(usize, u32), Errno> {
-        let slots = &self.slots;
-        let free_from = |from: usize| (from..1 << INDEX_BITS).find(|at| slots.get(*at).is_none_or(Option::is_none));
+    /// Takes an index for a new object; it and its sequence number: ENOSPC, ENOMEM.
+    fn new_id(&mut self) -> Result<(u32, u32), Errno> {
+        let slots = &mut self.slots;
+        let mut take_from = |from: u32| {
+            slots.take(&[from..1 << INDEX_BITS]).map_err(|error| match error {
+                Errno::EAGAIN => Errno::ENOSPC,
+                error => error,
+            })
+        };
         if let Some(id) = self.next_id.take() {
-            let index = free_from(id as usize & ((1 << INDEX_BITS) - 1)).ok_or(Errno::ENOSPC)?;
+            let index = take_from(id as u32 & ((1 << INDEX_BITS) - 1))?;
             return Ok((index, id as u32 >> INDEX_BITS));
         }
-        let index = free_from(0).ok_or(Errno::ENOSPC)?;
+        let index = take_from(0)?;
         // A reused index gets a new sequence number, so that stale identifiers miss.
         if self.last_index.is_some_and(|last| index <= last) {
             self.sequence = if self.sequence >= SEQUENCE_MAX { 0 } else { self.sequence + 1 };
@@ -135,34 +146,35 @@ impl<T> IdTable<T> {
         Ok((index, self.sequence))
     }
 
-    /// Adds an object under `key` (IPC_PRIVATE: none) at the lowest free index: ENOSPC at `limit` objects.
+    /// Adds an object under `key` (IPC_PRIVATE: none) at the lowest free index: ENOSPC at `limit` objects, ENOMEM.
     pub fn add(&mut self, key: i32, limit: usize, make: impl FnOnce(i32) -> T) -> Result<i32, Errno> {
-        if self.used >= limit.min(1 << INDEX_BITS) {
+        if self.used() >= limit.min(1 << INDEX_BITS) {
             return Err(Errno::ENOSPC);
         }
+        self.keys.reserve()?;
         let (index, sequence) = self.new_id()?;
-        if index >= self.slots.len() {
-            self.slots.try_room(index + 1 - self.slots.len())?;
-            self.slots.resize_with(index + 1, || None);
+        let id = ((sequence << INDEX_BITS) | index) as i32;
+        let key_node = match key {
+            IPC_PRIVATE => NONE,
+            key => self.keys.insert(key_of(key), 0, index)?,
+        };
+        if let Some(slot) = self.slots.get_mut(index) {
+            *slot = Some(Slot { id, key, key_node, object: make(id) });
         }
-        let id = ((sequence << INDEX_BITS) | index as u32) as i32;
-        self.slots[index] = Some(Slot { id, key, object: make(id) });
-        if key != IPC_PRIVATE {
-            self.keys.insert(key, index);
-        }
-        self.used += 1;
         Ok(id)
     }
 
     /// The identifier and object under `key`.
     pub fn by_key(&self, key: i32) -> Option<(i32, &T)> {
-        let slot = self.slots.get(*self.keys.get(&key)?)?.as_ref()?;
+        let (first, node) = key_of(key);
+        let index = *self.keys.get(self.keys.first((first, node)..(first, node + 1), 0)?)?;
+        let slot = self.slots.get(index)?.as_ref()?;
         Some((slot.id, &slot.object))
     }
 
     fn slot(&self, id: i32) -> Result<&Slot<T>, Errno> {
         let index = u32::try_from(id).map_err(|_| Errno::EINVAL)? & ((1 << INDEX_BITS) - 1);
-        self.slots.get(index as usize).and_then(Option::as_ref).filter(|slot| slot.id == id).ok_or(Errno::EINVAL)
+        self.slots.get(index).and_then(Option::as_ref).filter(|slot| slot.id == id).ok_or(Errno::EINVAL)
     }
 
     /// The object `id`: EINVAL.
@@ -183,20 +195,17 @@ impl<T> IdTable<T> {
     /// The object at `index` (the *_STAT commands), sequence number ignored: EINVAL.
     pub fn at_index(&self, index: i32) -> Result<(i32, &T), Errno> {
         let index = u32::try_from(index).map_err(|_| Errno::EINVAL)? & ((1 << INDEX_BITS) - 1);
-        let slot = self.slots.get(index as usize).and_then(Option::as_ref).ok_or(Errno::EINVAL)?;
+        let slot = self.slots.get(index).and_then(Option::as_ref).ok_or(Errno::EINVAL)?;
         Ok((slot.id, &slot.object))
     }
 
     /// Takes away the key of `id`, so that it can be found by identifier only (a removed segment still attached).
     pub fn forget_key(&mut self, id: i32) {
-        if let Ok(key) = self.key(id) {
-            if key != IPC_PRIVATE {
-                self.keys.remove(&key);
-            }
-            let index = (id as u32 & ((1 << INDEX_BITS) - 1)) as usize;
-            if let Some(Some(slot)) = self.slots.get_mut(index) {
-                slot.key = IPC_PRIVATE;
-            }
+        if self.slot(id).is_ok()
+            && let Some(Some(slot)) = self.slots.get_mut(id as u32 & ((1 << INDEX_BITS) - 1))
+        {
+            slot.key = IPC_PRIVATE;
+            self.keys.remove(core::mem::replace(&mut slot.key_node, NONE));
         }
     }
 
@@ -204,15 +213,13 @@ impl<T> IdTable<T> {
     pub fn remove(&mut self, id: i32) -> Result<T, Errno> {
         self.slot(id)?;
         self.forget_key(id);
-        let index = (id as u32 & ((1 << INDEX_BITS) - 1)) as usize;
-        let slot = self.slots.get_mut(index).and_then(Option::take).ok_or(Errno::EINVAL)?;
-        self.used -= 1;
+        let slot = self.slots.release(id as u32 & ((1 << INDEX_BITS) - 1)).flatten().ok_or(Errno::EINVAL)?;
         Ok(slot.object)
     }
 
     /// All objects with identifier and key, by index.
     pub fn iter(&self) -> impl Iterator<Item = (i32, i32, &T)> {
-        self.slots.iter().flatten().map(|slot| (slot.id, slot.key, &slot.object))
+        self.slots.values().flatten().map(|slot| (slot.id, slot.key, &slot.object))
     }
 }
 

@@ -188,6 +188,7 @@ pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult
     if state.removed {
         return Err(Errno::EIDRM);
     }
+    state.queue.reserve()?;
     let message = match state.queue.send(Message { kind, text }, &mut effects) {
         Ok(()) => {
             effects.sender = Some(pid);
@@ -276,7 +277,7 @@ fn copy(id: i32, msgp: UserAddr, size: usize, place: usize, truncate: bool) -> S
     let queue = find(id)?;
     let state = queue.state.lock();
     with_caller(|caller| state.permissions.check(caller, 0o444))?;
-    let message = match state.queue.peek(place) {
+    let message = match state.queue.peek(place)? {
         None => return Err(Errno::ENOMSG),
         Some(message) if message.text.len() > size => {
             return Err(if truncate { Errno::EINVAL } else { Errno::E2BIG });
