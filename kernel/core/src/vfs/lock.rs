@@ -6,6 +6,7 @@
 use crate::prelude::*;
 use crate::sync::WaitReason;
 use crate::vfs::OpenFile;
+use base::record_locks::{LockOwner, LockedRange, RecordLocks};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use hashbrown::HashMap;
@@ -44,27 +45,20 @@ pub enum Owner {
     Description(u64),
 }
 
-/// A locked range, both ends included.
-#[derive(Clone, Copy)]
-struct Range {
-    owner: Owner,
-    start: u64,
-    end: u64,
-    exclusive: bool,
+impl LockOwner for Owner {
+    fn number(&self) -> (u64, u64) {
+        match *self {
+            Owner::Process(pid) => (0, u64::from(pid)),
+            Owner::Description(id) => (1, id),
+        }
+    }
 }
 
-impl Range {
-    fn overlaps(&self, other: &Range) -> bool {
-        self.start <= other.end && other.start <= self.end
-    }
-    fn conflicts(&self, other: &Range) -> bool {
-        self.owner != other.owner && (self.exclusive || other.exclusive) && self.overlaps(other)
-    }
-}
+type Range = LockedRange<Owner>;
 
 #[derive(Default)]
 struct State {
-    ranges: Vec<Range>,
+    ranges: RecordLocks<Owner>,
     /// flock: description and whether it is exclusive.
     flocks: Vec<(u64, bool)>,
     /// st_dev and st_ino, for /proc/locks.
@@ -88,13 +82,14 @@ impl Locks {
         WAITING.lock().retain(|edge| edge.locks != id);
     }
 
-    /// Takes byte ranges away by `take`, and lets the waiters look again.
-    fn take_ranges(&self, take: impl FnOnce(&mut State)) {
+    /// Takes byte ranges away by `take`, and lets the waiters look again: ENOLCK, with nothing taken away.
+    fn take_ranges(&self, take: impl FnOnce(&mut RecordLocks<Owner>) -> Result<(), Errno>) -> Result<(), Errno> {
         let mut state = self.state.lock();
-        take(&mut state);
+        take(&mut state.ranges).map_err(|_| Errno::ENOLCK)?;
         self.forget_edges();
         drop(state);
         self.changed.wake_all();
+        Ok(())
     }
 }
 
@@ -155,17 +150,16 @@ pub fn blockers_of(tid: u32) -> Vec<Blocker> {
     let state = locks.state.lock();
     let inode = state.place.1;
     match wanted {
-        Wanted::Range(wanted) => state
-            .ranges
-            .iter()
-            .filter(|range| range.conflicts(&wanted))
-            .map(|range| {
+        Wanted::Range(wanted) => {
+            let mut blockers = Vec::new();
+            state.ranges.blockers(&wanted, &mut |range| {
                 let kind = if matches!(range.owner, Owner::Process(_)) { "POSIX" } else { "OFD" };
                 let end = if range.end == TO_END { String::from("end") } else { alloc::format!("{}", range.end) };
                 let what = alloc::format!("the {kind} lock of bytes {} to {end} of inode {inode}", range.start);
-                Blocker { owner: range.owner, what }
-            })
-            .collect(),
+                blockers.push(Blocker { owner: range.owner, what });
+            });
+            blockers
+        }
         Wanted::Flock { file, exclusive } => state
             .flocks
             .iter()
@@ -187,6 +181,9 @@ fn key(file: &OpenFile) -> usize {
 }
 
 fn locks_of(file: &OpenFile) -> Arc<Locks> {
+    if let Some(locks) = find_locks(file) {
+        return locks;
+    }
     let place = file.inode().map(|inode| inode.stat()).map_or((0, 0), |stat| (stat.dev, stat.ino));
     let fresh =
         Arc::new(Locks { state: SpinLock::new(State { place, ..State::default() }), changed: WaitQueue::new() });
@@ -217,50 +214,6 @@ fn forget_unused(file: &OpenFile, locks: Arc<Locks>) {
     NR_LOCKED.store(table.len(), Ordering::Release);
     drop(guard);
     drop(gone);
-}
-
-impl State {
-    /// The first lock in the way: of the owner that came first, the lowest.
-    fn conflict(&self, wanted: &Range) -> Option<Range> {
-        let first = self.ranges.iter().find(|range| range.conflicts(wanted))?;
-        let same_owner = self.ranges.iter().filter(|range| range.owner == first.owner && range.conflicts(wanted));
-        same_owner.min_by_key(|range| range.start).copied()
-    }
-
-    /// Cuts `cut` out of what its owner holds.
-    fn remove(&mut self, cut: &Range) {
-        let mut tails: Vec<Range> = Vec::new();
-        self.ranges.retain_mut(|range| {
-            if range.owner != cut.owner || !range.overlaps(cut) {
-                return true;
-            }
-            if range.end > cut.end {
-                tails.push(Range { start: cut.end + 1, ..*range });
-            }
-            if range.start >= cut.start {
-                return false;
-            }
-            range.end = cut.start - 1;
-            true
-        });
-        self.ranges.append(&mut tails);
-    }
-
-    /// Gives `new` to its owner, joined with what it holds next to it.
-    fn insert(&mut self, mut new: Range) {
-        self.remove(&new);
-        self.ranges.retain(|range| {
-            let joins = range.owner == new.owner
-                && range.exclusive == new.exclusive
-                && (range.end.checked_add(1) == Some(new.start) || new.end.checked_add(1) == Some(range.start));
-            if joins {
-                new.start = new.start.min(range.start);
-                new.end = new.end.max(range.end);
-            }
-            !joins
-        });
-        self.ranges.push(new);
-    }
 }
 
 /// Start and end of what `lock` names: EINVAL, EOVERFLOW.
@@ -310,8 +263,9 @@ pub fn fcntl_lock(file: &Arc<OpenFile>, cmd: u32, arg: UserAddr) -> SysResult {
     }
     if lock.kind == F_UNLCK {
         if let Some(locks) = find_locks(file) {
-            locks.take_ranges(|state| state.remove(&wanted));
+            let result = locks.take_ranges(|ranges| ranges.remove(&wanted));
             forget_unused(file, locks);
+            result?;
         }
         return Ok(0);
     }
@@ -332,7 +286,7 @@ pub fn fcntl_lock(file: &Arc<OpenFile>, cmd: u32, arg: UserAddr) -> SysResult {
 
 /// F_GETLK: the first lock in the way, or F_UNLCK.
 fn test(file: &OpenFile, pointer: UserPtr<UserLock>, mut lock: UserLock, wanted: &Range) -> SysResult {
-    let found = find_locks(file).and_then(|locks| locks.state.lock().conflict(wanted));
+    let found = find_locks(file).and_then(|locks| locks.state.lock().ranges.blocker(wanted));
     match found {
         None => lock.kind = F_UNLCK,
         Some(range) => {
@@ -372,18 +326,17 @@ fn acquire(locks: &Arc<Locks>, wanted: Range, waits: bool) -> SysResult {
     let tid = current().tid();
     let attempt = || -> Option<SysResult> {
         let mut state = locks.state.lock();
-        let Some(blocker) = state.conflict(&wanted) else {
-            // For the lock, and what it cuts.
-            if state.ranges.try_room(3).is_err() {
+        if !state.ranges.is_blocked(&wanted) {
+            if state.ranges.insert(wanted).is_err() {
                 return Some(Err(Errno::ENOLCK));
             }
-            state.insert(wanted);
             locks.forget_edges();
             return Some(Ok(0));
-        };
+        }
         if !waits {
             return Some(Err(Errno::EAGAIN));
         }
+        let blocker = state.ranges.blocker(&wanted)?;
         if let (Owner::Process(waiter), Owner::Process(holder)) = (wanted.owner, blocker.owner)
             && let Err(error) = note_wait(Edge { tid, waiter, holder, locks: locks.id() })
         {
@@ -489,7 +442,11 @@ pub fn release_description(file: &OpenFile) {
 
 fn release(file: &OpenFile, owner: Owner) {
     let Some(locks) = find_locks(file) else { return };
-    locks.take_ranges(|state| state.ranges.retain(|range| range.owner != owner));
+    let taken = locks.take_ranges(|ranges| {
+        ranges.release(owner);
+        Ok(())
+    });
+    debug_assert!(taken.is_ok());
     forget_unused(file, locks);
 }
 
@@ -516,10 +473,12 @@ pub fn format_locks() -> String {
     for locks in all {
         let (ranges, flocks, place) = {
             let state = locks.state.lock();
-            let ranges = Vec::try_collect(state.ranges.iter().copied()).unwrap_or_default();
+            let mut ranges = Vec::new();
+            state.ranges.for_each(&mut |since, range| ranges.push((since, *range)));
+            ranges.sort_unstable_by_key(|(since, range)| (*since, range.start));
             (ranges, state.flocks.clone(), state.place)
         };
-        for range in ranges {
+        for (_, range) in ranges {
             let (kind, pid) = match range.owner {
                 Owner::Process(pid) => ("POSIX", pid as i64),
                 Owner::Description(_) => ("OFDLCK", -1),
