@@ -1,17 +1,16 @@
-//! Lists over slot numbers, for epoll's ready list and poll sets: every operation is O(1) and only growing allocates.
-//!
-//! [`Slab`] hands out small numbers for values; [`IndexList`] is a doubly linked list of such numbers.
+//! [`IndexList`]: a doubly linked list of small numbers (a [`crate::slab::Slab`]'s), for epoll's ready list and poll sets: every operation
+//! is O(1) and only [`IndexList::cover`] allocates.
 
-use alloc::vec::Vec;
+use crate::errno::Errno;
+use crate::slab::{Chunks, NONE};
 
-const NONE: u32 = u32::MAX;
 /// In `prev` of a number that is in no list.
 const OUT: u32 = u32::MAX - 1;
 
 /// A doubly linked list of slot numbers; a number is in it at most once.
 pub struct IndexList {
     /// (previous, next) of each number.
-    links: Vec<(u32, u32)>,
+    links: Chunks<(u32, u32)>,
     head: u32,
     tail: u32,
     len: usize,
@@ -25,20 +24,14 @@ impl Default for IndexList {
 
 impl IndexList {
     pub const fn new() -> Self {
-        Self { links: Vec::new(), head: NONE, tail: NONE, len: 0 }
+        Self { links: Chunks::new(), head: NONE, tail: NONE, len: 0 }
     }
-    /// How many numbers it can hold without allocating.
-    pub fn capacity(&self) -> usize {
-        self.links.capacity()
-    }
-    /// Takes over a larger backing vector (made without a lock held) and gives back the old one to drop.
-    pub fn grow(&mut self, mut larger: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
-        if larger.capacity() <= self.links.capacity() {
-            return larger;
+    /// Makes room for `index`, one that follows those covered before or is one of them: ENOMEM.
+    pub fn cover(&mut self, index: u32) -> Result<(), Errno> {
+        while self.links.len() <= index as usize {
+            self.links.push((OUT, NONE))?;
         }
-        larger.clear();
-        larger.extend_from_slice(&self.links);
-        core::mem::replace(&mut self.links, larger)
+        Ok(())
     }
     pub fn len(&self) -> usize {
         self.len
@@ -47,22 +40,18 @@ impl IndexList {
         self.len == 0
     }
     pub fn contains(&self, index: u32) -> bool {
-        self.links.get(index as usize).is_some_and(|link| link.0 != OUT)
+        self.links.get(index).is_some_and(|link| link.0 != OUT)
     }
-    /// Appends `index`; answers false when it is already in the list.
+    /// Appends `index`, which is covered; answers false when it is already in the list.
     #[inline]
     pub fn push_back(&mut self, index: u32) -> bool {
-        let at = index as usize;
-        while self.links.len() <= at {
-            self.links.push((OUT, NONE));
+        match self.links.get_mut(index) {
+            Some(link) if link.0 == OUT => *link = (self.tail, NONE),
+            _ => return false,
         }
-        if self.links[at].0 != OUT {
-            return false;
-        }
-        self.links[at] = (self.tail, NONE);
-        match self.tail {
-            NONE => self.head = index,
-            tail => self.links[tail as usize].1 = index,
+        match self.links.get_mut(self.tail) {
+            None => self.head = index,
+            Some(tail) => tail.1 = index,
         }
         self.tail = index;
         self.len += 1;
@@ -71,17 +60,15 @@ impl IndexList {
     /// Takes `index` out; answers whether it was in the list.
     #[inline]
     pub fn remove(&mut self, index: u32) -> bool {
-        if !self.contains(index) {
-            return false;
+        let Some(link) = self.links.get_mut(index).filter(|link| link.0 != OUT) else { return false };
+        let (previous, next) = core::mem::replace(link, (OUT, NONE));
+        match self.links.get_mut(previous) {
+            None => self.head = next,
+            Some(link) => link.1 = next,
         }
-        let (prev, next) = core::mem::replace(&mut self.links[index as usize], (OUT, NONE));
-        match prev {
-            NONE => self.head = next,
-            prev => self.links[prev as usize].1 = next,
-        }
-        match next {
-            NONE => self.tail = prev,
-            next => self.links[next as usize].0 = prev,
+        match self.links.get_mut(next) {
+            None => self.tail = previous,
+            Some(link) => link.0 = previous,
         }
         self.len -= 1;
         true
@@ -103,80 +90,14 @@ impl IndexList {
     }
     /// The number behind `index`.
     pub fn next(&self, index: u32) -> Option<u32> {
-        self.links.get(index as usize).map(|link| link.1).filter(|&next| next != NONE)
-    }
-}
-
-/// Values under small numbers that are used again.
-pub struct Slab<T> {
-    slots: Vec<Option<T>>,
-    free: Vec<u32>,
-}
-
-impl<T> Slab<T> {
-    pub const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
-    }
-    /// Whether `insert` would have to allocate.
-    pub fn is_full(&self) -> bool {
-        self.free.is_empty() && self.slots.len() == self.slots.capacity()
-    }
-    pub fn capacity(&self) -> usize {
-        self.slots.capacity()
-    }
-    pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Takes over larger vectors (made without a lock held); gives the old ones back to drop.
-    pub fn grow(&mut self, mut slots: Vec<Option<T>>, mut free: Vec<u32>) -> (Vec<Option<T>>, Vec<u32>) {
-        if slots.capacity() <= self.slots.capacity() || free.capacity() < slots.capacity() {
-            return (slots, free);
-        }
-        slots.clear();
-        free.clear();
-        slots.append(&mut self.slots);
-        free.append(&mut self.free);
-        (core::mem::replace(&mut self.slots, slots), core::mem::replace(&mut self.free, free))
-    }
-    pub fn insert(&mut self, value: T) -> u32 {
-        match self.free.pop() {
-            Some(index) => {
-                self.slots[index as usize] = Some(value);
-                index
-            }
-            None => {
-                self.slots.push(Some(value));
-                (self.slots.len() - 1) as u32
-            }
-        }
-    }
-    pub fn remove(&mut self, index: u32) -> Option<T> {
-        let value = self.slots.get_mut(index as usize)?.take();
-        if value.is_some() {
-            self.free.push(index);
-        }
-        value
-    }
-    pub fn get(&self, index: u32) -> Option<&T> {
-        self.slots.get(index as usize)?.as_ref()
-    }
-    pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        self.slots.get_mut(index as usize)?.as_mut()
-    }
-}
-
-impl<T> Default for Slab<T> {
-    fn default() -> Self {
-        Self::new()
+        self.links.get(index).map(|link| link.1).filter(|&next| next != NONE)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     fn all(list: &IndexList) -> Vec<u32> {
         let mut out = Vec::new();
@@ -191,6 +112,8 @@ mod tests {
     #[test]
     fn order_is_kept_and_nothing_is_twice_in_the_list() {
         let mut list = IndexList::new();
+        assert!(!list.push_back(3));
+        list.cover(7).unwrap();
         for index in [3, 0, 7] {
             assert!(list.push_back(index));
         }
@@ -209,27 +132,5 @@ mod tests {
         assert_eq!(list.pop_front(), None);
         assert_eq!(list.sole(), None);
         assert!(list.is_empty());
-    }
-
-    #[test]
-    fn growing_keeps_the_content() {
-        let mut list = IndexList::new();
-        list.push_back(2);
-        list.push_back(1);
-        drop(list.grow(Vec::with_capacity(64)));
-        assert!(list.capacity() >= 64);
-        assert_eq!(all(&list), [2, 1]);
-    }
-
-    #[test]
-    fn slab_numbers_are_used_again() {
-        let mut slab = Slab::new();
-        let a = slab.insert("a");
-        let b = slab.insert("b");
-        assert_eq!(slab.remove(a), Some("a"));
-        assert_eq!(slab.remove(a), None);
-        assert_eq!(slab.insert("c"), a);
-        assert_eq!(slab.get(b), Some(&"b"));
-        assert_eq!(slab.len(), 2);
     }
 }

@@ -15,9 +15,11 @@ use crate::sync::{Deadline, WaitError, WaitReason};
 use crate::task::user::User;
 use crate::vfs::poll::{Listen, Listener, Registrations};
 use crate::vfs::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
-use alloc::collections::BTreeMap;
-use base::epoll::{IndexList, Slab};
+use base::epoll::IndexList;
+use base::slab::Slab;
+use base::tree::Tree;
 use core::any::Any;
+use core::ops::{ControlFlow, Range};
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use spin::Once;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -83,6 +85,15 @@ pub struct Item {
 /// Description id and descriptor number: the same file may be added under several numbers.
 type Key = (u64, i32);
 
+/// Every place in the tree.
+const ALL: Range<base::tree::Key> = (0, 0)..(u64::MAX, 0);
+
+/// The number of an item in the tree of its epoll's.
+fn find(items: &Tree<Arc<Item>>, key: Key) -> Option<u32> {
+    let (id, fd) = (key.0, u64::from(key.1 as u32));
+    items.first((id, fd)..(id, fd + 1), 0)
+}
+
 struct Ready {
     slab: Slab<Option<Arc<Item>>>,
     list: IndexList,
@@ -91,7 +102,8 @@ struct Ready {
 pub struct Epoll {
     /// Who made it, and is charged for what it watches.
     user: Arc<User>,
-    items: Mutex<BTreeMap<Key, Arc<Item>>>,
+    /// By description and descriptor.
+    items: Mutex<Tree<Arc<Item>>>,
     ready: IrqSpinLock<Ready>,
     waiters: WaitQueue,
     poll_set: PollSet,
@@ -116,7 +128,7 @@ impl Listen for Item {
 
     /// The description goes away.
     fn file_is_gone(&self) {
-        self.epoll.remove_item(self.key, self.index);
+        self.epoll.remove_item(self.key, Some(self.index));
     }
 }
 
@@ -138,7 +150,7 @@ impl Epoll {
     pub fn create(flags: crate::vfs::OpenFlags) -> Arc<OpenFile> {
         let epoll = Arc::new(Self {
             user: User::current(),
-            items: Mutex::new(BTreeMap::new()),
+            items: Mutex::new(Tree::new()),
             ready: IrqSpinLock::new(Ready { slab: Slab::new(), list: IndexList::new() }),
             waiters: WaitQueue::new(),
             poll_set: PollSet::new(),
@@ -157,27 +169,15 @@ impl Epoll {
         woken
     }
 
-    /// Reserves a number for a new item.
-    fn reserve_index(&self) -> Result<u32, NoMemory> {
-        let mut spare = None;
-        loop {
-            let mut ready = self.ready.lock();
-            if !ready.slab.is_full() {
-                return Ok(ready.slab.insert(None));
-            }
-            let capacity = (ready.slab.capacity() * 2).max(4);
-            match spare.take() {
-                Some((slots, free, links)) => {
-                    let old = (ready.slab.grow(slots, free), ready.list.grow(links));
-                    drop(ready);
-                    drop(old);
-                }
-                None => {
-                    drop(ready);
-                    spare = Some((Vec::with_room(capacity)?, Vec::with_room(capacity)?, Vec::with_room(capacity)?));
-                }
-            }
+    /// Reserves a number for a new item: ENOMEM.
+    fn reserve_index(&self) -> Result<u32, Errno> {
+        let mut ready = self.ready.lock();
+        let index = ready.slab.insert(None)?;
+        let covered = ready.list.cover(index);
+        if covered.is_err() {
+            ready.slab.remove(index);
         }
+        covered.map(|()| index)
     }
 
     fn forget_index(&self, index: u32) {
@@ -188,13 +188,15 @@ impl Epoll {
         drop(item);
     }
 
-    /// Takes an item out of everything. No effect when `key` has another item by now.
-    fn remove_item(&self, key: Key, index: u32) -> Option<Arc<Item>> {
+    /// Takes an item out of everything. No effect when `key` has another item than `wanted` by now.
+    fn remove_item(&self, key: Key, wanted: Option<u32>) -> Option<Arc<Item>> {
         let mut items = self.items.lock();
-        if items.get(&key)?.index != index {
+        let place = find(&items, key)?;
+        let index = items.get(place)?.index;
+        if wanted.is_some_and(|wanted| wanted != index) {
             return None;
         }
-        let item = items.remove(&key)?;
+        let item = items.remove(place)?;
         let registrations = core::mem::take(&mut *item.registrations.lock());
         drop(registrations); // no event can come from here on
         self.user.epoll_watches.fetch_sub(1, Ordering::Relaxed);
@@ -202,7 +204,7 @@ impl Epoll {
         Some(item)
     }
 
-    /// EPOLL_CTL_ADD. EEXIST, ELOOP, EPERM, EINVAL, ENOSPC (fs.epoll.max_user_watches).
+    /// EPOLL_CTL_ADD. EEXIST, ELOOP, EPERM, EINVAL, ENOSPC (fs.epoll.max_user_watches), ENOMEM.
     pub fn add(self: &Arc<Self>, file: &Arc<OpenFile>, fd: i32, event: EpollEvent) -> Result<(), Errno> {
         let nested = file.downcast::<EpollFile>();
         let _nesting = nested.map(|_| NESTING.lock());
@@ -215,9 +217,10 @@ impl Epoll {
         }
         let key = (file.id, fd);
         let mut items = self.items.lock();
-        if items.contains_key(&key) {
+        if find(&items, key).is_some() {
             return Err(Errno::EEXIST);
         }
+        items.reserve()?;
         if self.user.epoll_watches.fetch_add(1, Ordering::Relaxed) >= max_watches() {
             self.user.epoll_watches.fetch_sub(1, Ordering::Relaxed);
             return Err(Errno::ENOSPC);
@@ -240,13 +243,19 @@ impl Epoll {
                 *slot = Some(item.clone());
             }
         }
-        items.insert(key, item.clone());
+        items.insert((key.0, u64::from(fd as u32)), 0, item.clone())?;
         file.watchers.lock().push(item.clone());
         let listener = Listener::Object(item.clone());
         let mut table = PollTable::new(&listener);
         table.set_exclusive(event.events & EPOLLEXCLUSIVE != 0);
         let holds = file.poll(Some(&mut table)).bits();
+        let heard = table.check();
         *item.registrations.lock() = table.into_registrations();
+        if heard.is_err() {
+            drop(items);
+            self.delete(file, fd)?;
+            return heard;
+        }
         if holds & (event.events | ALWAYS) != 0 {
             self.make_ready(index);
         }
@@ -256,7 +265,7 @@ impl Epoll {
     /// EPOLL_CTL_MOD. ENOENT, EINVAL.
     pub fn modify(&self, file: &Arc<OpenFile>, fd: i32, event: EpollEvent) -> Result<(), Errno> {
         let items = self.items.lock();
-        let item = items.get(&(file.id, fd)).ok_or(Errno::ENOENT)?;
+        let item = find(&items, (file.id, fd)).and_then(|place| items.get(place)).ok_or(Errno::ENOENT)?;
         if item.mask.load(Ordering::Relaxed) & EPOLLEXCLUSIVE != 0 {
             return Err(Errno::EINVAL);
         }
@@ -270,9 +279,7 @@ impl Epoll {
 
     /// EPOLL_CTL_DEL. ENOENT.
     pub fn delete(&self, file: &Arc<OpenFile>, fd: i32) -> Result<(), Errno> {
-        let key = (file.id, fd);
-        let index = self.items.lock().get(&key).ok_or(Errno::ENOENT)?.index;
-        let item = self.remove_item(key, index).ok_or(Errno::ENOENT)?;
+        let item = self.remove_item((file.id, fd), None).ok_or(Errno::ENOENT)?;
         file.watchers.lock().retain(|other| !core::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(&item)));
         Ok(())
     }
@@ -298,7 +305,7 @@ impl Epoll {
             return Err(Errno::ELOOP);
         }
         // The files are let go only after the lock: the last reference to one would come back here.
-        let files: Vec<_> = self.items.lock().values().filter_map(|item| item.file.upgrade()).collect();
+        let files: Vec<_> = self.items.lock().iter().filter_map(|(_, item)| item.file.upgrade()).collect();
         let below: Vec<_> =
             files.iter().filter_map(|file| file.downcast::<EpollFile>().map(|nested| nested.0.clone())).collect();
         let mut depth = 0;
@@ -452,9 +459,12 @@ impl FileOps for EpollFile {
     /// Breaks the circle of items and epoll.
     fn release(&self, _file: &OpenFile) {
         loop {
-            let first = self.0.items.lock().values().next().map(|item| (item.key, item.index));
+            let first = {
+                let items = self.0.items.lock();
+                items.first(ALL, 0).and_then(|place| items.get(place)).map(|item| (item.key, item.index))
+            };
             let Some((key, index)) = first else { return };
-            if let Some(item) = self.0.remove_item(key, index)
+            if let Some(item) = self.0.remove_item(key, Some(index))
                 && let Some(file) = item.file.upgrade()
             {
                 file.watchers.lock().retain(|other| !core::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(&item)));
@@ -468,7 +478,7 @@ impl FileOps for EpollFile {
 
     fn fdinfo(&self, _file: &OpenFile) -> String {
         let mut out = String::new();
-        for item in self.0.items.lock().values() {
+        self.0.items.lock().visit(ALL, 0, &mut |_, item| {
             let _ = core::fmt::Write::write_fmt(
                 &mut out,
                 format_args!(
@@ -478,7 +488,8 @@ impl FileOps for EpollFile {
                     item.data.load(Ordering::Relaxed)
                 ),
             );
-        }
+            ControlFlow::Continue(())
+        });
         out
     }
 

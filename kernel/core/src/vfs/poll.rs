@@ -5,7 +5,8 @@
 
 use crate::prelude::*;
 use crate::sync::{Deadline, Park, WaitError, WaitReason};
-use base::epoll::{IndexList, Slab};
+use base::epoll::IndexList;
+use base::slab::Slab;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use smallvec::SmallVec;
@@ -96,6 +97,7 @@ pub fn wait_for<R>(
     if let Some(result) = scan(Some(&mut table)) {
         return Ok(Some(result));
     }
+    table.check()?;
     loop {
         let ended = waiter.wait(deadline, reason);
         if let Some(result) = scan(None) {
@@ -202,45 +204,22 @@ impl Listeners {
         }
     }
 
-    fn insert(&self, entry: Entry, is_exclusive: bool) -> u32 {
-        let mut spare = None;
-        loop {
-            let mut entries = self.entries.lock();
-            if !entries.slab.is_full() {
-                let index = entries.slab.insert(entry);
-                if is_exclusive {
-                    entries.exclusive.push_back(index)
-                } else {
-                    entries.all.push_back(index)
-                };
-                self.count.fetch_add(1, Ordering::Relaxed);
-                drop(entries);
-                fence(Ordering::SeqCst);
-                return index;
-            }
-            let capacity = (entries.slab.capacity() * 2).max(2);
-            match spare.take() {
-                Some((slots, free, links, more_links)) => {
-                    let old_slots = entries.slab.grow(slots, free);
-                    let old_links = (entries.all.grow(links), entries.exclusive.grow(more_links));
-                    drop(entries);
-                    drop((old_slots, old_links));
-                }
-                None => {
-                    drop(entries);
-                    spare = Some((
-                        // Infallible: a place for each waiter, who has a kernel stack, or epoll item, which was admitted.
-                        Vec::with_capacity(capacity),
-                        // Infallible: a place for each waiter, who has a kernel stack, or epoll item, which was admitted.
-                        Vec::with_capacity(capacity),
-                        // Infallible: a place for each waiter, who has a kernel stack, or epoll item, which was admitted.
-                        Vec::with_capacity(capacity),
-                        // Infallible: a place for each waiter, who has a kernel stack, or epoll item, which was admitted.
-                        Vec::with_capacity(capacity),
-                    ));
-                }
-            }
+    /// ENOMEM.
+    fn insert(&self, entry: Entry, is_exclusive: bool) -> Result<u32, Errno> {
+        let mut entries = self.entries.lock();
+        let index = entries.slab.insert(entry)?;
+        let list = if is_exclusive { &mut entries.exclusive } else { &mut entries.all };
+        if let Err(error) = list.cover(index) {
+            let entry = entries.slab.remove(index);
+            drop(entries);
+            drop(entry);
+            return Err(error);
         }
+        list.push_back(index);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        drop(entries);
+        fence(Ordering::SeqCst);
+        Ok(index)
     }
 
     fn remove(&self, index: u32) {
@@ -275,13 +254,14 @@ pub struct PollTable<'a> {
     listener: &'a Listener,
     interest: PollEvents,
     exclusive: bool,
+    failed: bool,
     registrations: Registrations,
 }
 
 impl<'a> PollTable<'a> {
     /// An empty list for `listener`, interested in every event.
     pub fn new(listener: &'a Listener) -> Self {
-        Self { listener, interest: PollEvents::all(), exclusive: false, registrations: SmallVec::new() }
+        Self { listener, interest: PollEvents::all(), exclusive: false, failed: false, registrations: SmallVec::new() }
     }
     /// Registrations from now on are for these events (and for errors) only.
     pub fn set_interest(&mut self, interest: PollEvents) {
@@ -293,9 +273,15 @@ impl<'a> PollTable<'a> {
     }
     pub fn register(&mut self, set: &PollSet) {
         let listeners = set.listeners.call_once(Listeners::new).clone();
-        let index =
-            listeners.insert(Entry { listener: self.listener.clone(), interest: self.interest }, self.exclusive);
-        self.registrations.push(Registration { listeners, index });
+        let entry = Entry { listener: self.listener.clone(), interest: self.interest };
+        match listeners.insert(entry, self.exclusive) {
+            Ok(index) => self.registrations.push(Registration { listeners, index }),
+            Err(_) => self.failed = true,
+        }
+    }
+    /// ENOMEM when there was no memory for a registration: what happens could go unheard.
+    pub fn check(&self) -> Result<(), Errno> {
+        if self.failed { Err(Errno::ENOMEM) } else { Ok(()) }
     }
     /// The registrations, to be kept beyond the call.
     pub fn into_registrations(self) -> Registrations {
