@@ -67,7 +67,7 @@ impl TmpFs {
         });
         let root = TmpInode::new(&instance, FileType::Directory, 0o1777, 0, 0, 0)?;
         if name != "tmpfs" {
-            root.attr.lock().mode = 0o755;
+            root.access.set_mode(0o755);
         }
         root.attr.lock().nlink = 2;
         let fs = Arc::new(Self { instance, root });
@@ -93,10 +93,16 @@ impl TmpFs {
                 "nr_inodes" => self.instance.set_max_inodes(parse_size(value)?)?,
                 "mode" => {
                     let mode = u32::from_str_radix(value, 8).map_err(|_| Errno::EINVAL)?;
-                    self.root.attr.lock().mode = mode & 0o7777;
+                    self.root.access.set_mode(mode & 0o7777);
                 }
-                "uid" => self.root.attr.lock().uid = value.parse().map_err(|_| Errno::EINVAL)?,
-                "gid" => self.root.attr.lock().gid = value.parse().map_err(|_| Errno::EINVAL)?,
+                "uid" => {
+                    let uid = value.parse().map_err(|_| Errno::EINVAL)?;
+                    self.root.access.set_owner(uid, self.root.access.owner().1);
+                }
+                "gid" => {
+                    let gid = value.parse().map_err(|_| Errno::EINVAL)?;
+                    self.root.access.set_owner(self.root.access.owner().0, gid);
+                }
                 "huge" | "mpol" | "inode64" | "inode32" | "noswap" | "ptmxmode" | "newinstance" | "gid5" => {}
                 _ => return Err(Errno::EINVAL),
             }

@@ -18,13 +18,37 @@ use crate::vfs::{FileOps, OpenFile, OpenFlags};
 use crate::vfs::{FileType, Inode, Stat, attributes};
 use alloc::collections::BTreeMap;
 use core::any::Any;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hashbrown::HashMap;
 
+/// What permission checks ask for, without a lock: changed under `attr`'s alone.
+pub(super) struct Access {
+    mode: AtomicU32,
+    /// The user in the lower half, the group in the upper one: both change together.
+    owner: AtomicU64,
+}
+
+impl Access {
+    fn new(mode: u32, uid: u32, gid: u32) -> Self {
+        Self { mode: AtomicU32::new(mode), owner: AtomicU64::new(u64::from(gid) << 32 | u64::from(uid)) }
+    }
+    pub(super) fn mode(&self) -> u32 {
+        self.mode.load(Ordering::Relaxed)
+    }
+    pub(super) fn set_mode(&self, mode: u32) {
+        self.mode.store(mode, Ordering::Relaxed);
+    }
+    /// User and group.
+    pub(super) fn owner(&self) -> (u32, u32) {
+        let owner = self.owner.load(Ordering::Relaxed);
+        (owner as u32, (owner >> 32) as u32)
+    }
+    pub(super) fn set_owner(&self, uid: u32, gid: u32) {
+        self.owner.store(u64::from(gid) << 32 | u64::from(uid), Ordering::Relaxed);
+    }
+}
+
 pub(super) struct Attr {
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
     pub(super) nlink: u32,
     atime: Timespec,
     mtime: Timespec,
@@ -67,6 +91,9 @@ pub(super) enum Body {
 pub struct TmpInode {
     instance: Arc<Instance>,
     pub(super) ino: u64,
+    pub(super) access: Access,
+    /// The access time is later than every change: a read does not move it. Changed under `attr`'s lock.
+    was_read: AtomicBool,
     pub(super) attr: SpinLock<Attr>,
     pub(super) body: Body,
     /// Held by writes and changes of length, so that appends go behind each other.
@@ -105,20 +132,12 @@ impl TmpInode {
         }
         let now = file_time();
         let nlink = if matches!(body, Body::Directory(_)) { 2 } else { 1 };
-        let attr = Attr {
-            mode: mode & 0o7777,
-            uid,
-            gid,
-            nlink,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            btime: now,
-            has_capability: false,
-        };
+        let attr = Attr { nlink, atime: now, mtime: now, ctime: now, btime: now, has_capability: false };
         Ok(Arc::new(Self {
             instance: instance.clone(),
             ino: instance.next_ino.fetch_add(1, Ordering::Relaxed),
+            access: Access::new(mode & 0o7777, uid, gid),
+            was_read: AtomicBool::new(false),
             attr: SpinLock::new(attr),
             body,
             order: Mutex::new(()),
@@ -133,11 +152,22 @@ impl TmpInode {
         {
             return;
         }
+        if self.was_read.load(Ordering::Relaxed) {
+            return;
+        }
         let mut attr = self.attr.lock();
         let at = |time: &Timespec| (time.sec, time.nsec);
-        if at(&attr.atime) <= at(&attr.mtime) || at(&attr.atime) <= at(&attr.ctime) {
+        let is_later = |attr: &Attr| at(&attr.atime) > at(&attr.mtime) && at(&attr.atime) > at(&attr.ctime);
+        if !is_later(&attr) {
             attr.atime = file_time();
         }
+        self.was_read.store(is_later(&attr), Ordering::Relaxed);
+    }
+
+    /// A change happened: the next read moves the access time.
+    fn changed(&self, attr: &mut Attr) {
+        attr.ctime = file_time();
+        self.was_read.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn directory(&self) -> Result<&SpinLock<Directory>, Errno> {
@@ -162,14 +192,13 @@ impl TmpInode {
     }
 
     fn touch_modified(&self) {
-        let now = file_time();
         let mut attr = self.attr.lock();
-        attr.mtime = now;
-        attr.ctime = now;
+        self.changed(&mut attr);
+        attr.mtime = attr.ctime;
     }
 
     fn touch_changed(&self) {
-        self.attr.lock().ctime = file_time();
+        self.changed(&mut self.attr.lock());
     }
 
     fn insert(&self, name: &[u8], inode: Arc<TmpInode>) -> Result<Arc<dyn Inode>, Errno> {
@@ -193,12 +222,13 @@ impl TmpInode {
 
     /// The attributes of a write: set-user-id bits fall, times move.
     pub(super) fn wrote(&self) {
-        let now = file_time();
         let mut attr = self.attr.lock();
-        attr.mtime = now;
-        attr.ctime = now;
-        if attr.mode & 0o6000 != 0 {
-            attributes::drop_suid(&mut attr.mode);
+        self.changed(&mut attr);
+        attr.mtime = attr.ctime;
+        let mut mode = self.access.mode();
+        if mode & 0o6000 != 0 {
+            attributes::drop_suid(&mut mode);
+            self.access.set_mode(mode);
         }
         let has_capability = core::mem::take(&mut attr.has_capability);
         drop(attr);
@@ -230,13 +260,14 @@ impl Inode for TmpInode {
             Body::Fifo(_) | Body::Socket => (0, 0, 0),
         };
         let attr = self.attr.lock();
+        let (uid, gid) = self.access.owner();
         Stat {
             dev: self.instance.device,
             ino: self.ino,
-            mode: attr.mode | self.file_type().mode_bits(),
+            mode: self.access.mode() | self.file_type().mode_bits(),
             nlink: attr.nlink,
-            uid: attr.uid,
-            gid: attr.gid,
+            uid,
+            gid,
             rdev,
             size,
             block_size: PAGE_SIZE as u32,
@@ -248,8 +279,8 @@ impl Inode for TmpInode {
         }
     }
     fn access(&self) -> (u32, u32, u32) {
-        let attr = self.attr.leaf();
-        (attr.mode | self.file_type().mode_bits(), attr.uid, attr.gid)
+        let (uid, gid) = self.access.owner();
+        (self.access.mode() | self.file_type().mode_bits(), uid, gid)
     }
     fn file_type(&self) -> FileType {
         match &self.body {
@@ -269,12 +300,14 @@ impl Inode for TmpInode {
             self.wrote();
         }
         let mut attr = self.attr.lock();
-        attr.mode = set.mode.map_or(attr.mode, |mode| mode & 0o7777);
-        attr.uid = set.uid.unwrap_or(attr.uid);
-        attr.gid = set.gid.unwrap_or(attr.gid);
+        if let Some(mode) = set.mode {
+            self.access.set_mode(mode & 0o7777);
+        }
+        let (uid, gid) = self.access.owner();
+        self.access.set_owner(set.uid.unwrap_or(uid), set.gid.unwrap_or(gid));
         attr.atime = set.atime.unwrap_or(attr.atime);
         attr.mtime = set.mtime.unwrap_or(attr.mtime);
-        attr.ctime = file_time();
+        self.changed(&mut attr);
         let is_given = set.uid.is_some() || set.gid.is_some();
         let has_capability = is_given && core::mem::take(&mut attr.has_capability);
         drop(attr);
@@ -307,7 +340,7 @@ impl Inode for TmpInode {
         {
             let mut attr = target.attr.lock();
             attr.nlink += 1;
-            attr.ctime = file_time();
+            target.changed(&mut attr);
         }
         let undo = target.clone();
         self.insert(name, target).map(drop).inspect_err(|_| undo.attr.lock().nlink -= 1)
