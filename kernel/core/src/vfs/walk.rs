@@ -1,10 +1,11 @@
 //! The path walk.
 
-use super::path::Path;
-use super::{AT_FDCWD, FileType, anonymous};
+use super::path::{Dentry, Path};
+use super::{AT_FDCWD, FileType, Inode, anonymous};
 use super::{permission, protected};
 use crate::prelude::*;
 use crate::vfs::table;
+use core::sync::atomic::Ordering;
 
 /// Symbolic links followed in one walk, at most.
 const MAX_LINKS: usize = 40;
@@ -71,6 +72,29 @@ fn start(dirfd: i32, path: &[u8], flags: Walk) -> Result<Path, Errno> {
     Ok(base)
 }
 
+/// Where one component leads.
+enum Step {
+    /// To an entry of the same mount: nothing of the mount is counted for it.
+    Below(Arc<Dentry>),
+    To(Path),
+}
+
+impl Step {
+    fn inode(&self) -> &Arc<dyn Inode> {
+        match self {
+            Step::Below(dentry) => &dentry.inode,
+            Step::To(path) => path.inode(),
+        }
+    }
+    /// The place itself, `from` the one the step began at.
+    fn into_path(self, from: &Path) -> Path {
+        match self {
+            Step::Below(dentry) => Path { mount: from.mount.clone(), dentry },
+            Step::To(path) => path,
+        }
+    }
+}
+
 struct Walker {
     at: Path,
     /// Where BENEATH and IN_ROOT begin; `None` without them.
@@ -81,27 +105,27 @@ struct Walker {
 
 impl Walker {
     /// One component that is not the last, or the last one to be resolved.
-    fn step(&mut self, name: &[u8]) -> Result<Path, Errno> {
+    fn step(&mut self, name: &[u8]) -> Result<Step, Errno> {
         permission::check_search(&**self.at.inode())?;
         if name.len() > NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
         if name == b".." {
             return match &self.base {
-                Some(base) if self.flags.contains(Walk::IN_ROOT) => Ok(self.at.parent(base)),
+                Some(base) if self.flags.contains(Walk::IN_ROOT) => Ok(Step::To(self.at.parent(base))),
                 Some(base) if self.flags.contains(Walk::BENEATH) && self.at == *base => Err(Errno::EXDEV),
-                _ => Ok(self.at.parent(&root()?)),
+                _ => Ok(Step::To(self.at.parent(&root()?))),
             };
         }
         let dentry = self.at.dentry.child(name)?;
-        let mut next = Path { mount: self.at.mount.clone(), dentry };
-        if next.is_mount_point() {
-            next = next.cross_down();
+        if dentry.mounted.load(Ordering::Acquire) == 0 {
+            return Ok(Step::Below(dentry));
         }
+        let next = Path { mount: self.at.mount.clone(), dentry }.cross_down();
         if self.flags.contains(Walk::NO_XDEV) && !Arc::ptr_eq(&next.mount, &self.at.mount) {
             return Err(Errno::EXDEV);
         }
-        Ok(next)
+        Ok(Step::To(next))
     }
 
     /// What a symbolic link leads to: a place (magic links), or text to walk on from here.
@@ -136,16 +160,24 @@ impl Walker {
 /// Walks `path` up to its last component, which need not exist.
 pub fn walk(dirfd: i32, path: &[u8], flags: Walk) -> Result<Found, Errno> {
     walk_with(dirfd, path, flags, |parent, name, target, wants_directory| Found {
+        target: target.map(|target| target.into_path(&parent)),
         parent,
         name: name.to_vec(),
-        target,
         wants_directory,
     })
 }
 
 /// Walks to something that exists: ENOENT.
 pub fn find(dirfd: i32, path: &[u8], flags: Walk) -> Result<Path, Errno> {
-    walk_with(dirfd, path, flags, |_, _, target, _| target)?.ok_or(Errno::ENOENT)
+    let place = |mut parent: Path, target: Step| match target {
+        Step::Below(dentry) => {
+            parent.dentry = dentry;
+            parent
+        }
+        Step::To(path) => path,
+    };
+    walk_with(dirfd, path, flags, |parent, _, target, _| target.map(|target| place(parent, target)))?
+        .ok_or(Errno::ENOENT)
 }
 
 /// The walk itself; `found` makes the answer of what [`Found`] holds.
@@ -154,7 +186,7 @@ fn walk_with<R>(
     dirfd: i32,
     path: &[u8],
     flags: Walk,
-    found: impl FnOnce(Path, &[u8], Option<Path>, bool) -> R,
+    found: impl FnOnce(Path, &[u8], Option<Step>, bool) -> R,
 ) -> Result<R, Errno> {
     if path.len() >= PATH_MAX {
         return Err(Errno::ENAMETOOLONG);
@@ -164,7 +196,7 @@ fn walk_with<R>(
         if !flags.contains(Walk::EMPTY) {
             return Err(Errno::ENOENT);
         }
-        return Ok(found(base.clone(), b"", Some(base), false));
+        return Ok(found(base.clone(), b"", Some(Step::To(base)), false));
     }
     let bound = flags.intersects(Walk::BENEATH | Walk::IN_ROOT).then(|| base.clone());
     let mut walker = Walker { at: base, base: bound, flags, links: 0 };
@@ -186,7 +218,7 @@ fn walk_with<R>(
                 }
                 None => {
                     let at = walker.at;
-                    return Ok(found(at.clone(), b"", Some(at), true));
+                    return Ok(found(at.clone(), b"", Some(Step::To(at)), true));
                 }
             }
         };
@@ -199,7 +231,7 @@ fn walk_with<R>(
             position = end;
             if last {
                 let at = walker.at;
-                return Ok(found(at.clone(), b"", Some(at), true));
+                return Ok(found(at.clone(), b"", Some(Step::To(at)), true));
             }
             continue;
         }
@@ -216,13 +248,14 @@ fn walk_with<R>(
             if last {
                 protected::may_follow(&**walker.at.inode(), &**next.inode())?;
             }
-            match walker.read_link(&next)? {
+            let link = next.into_path(&walker.at);
+            match walker.read_link(&link)? {
                 Ok(place) => {
                     walker.at = place;
                     position = end;
                     if last {
                         let at = walker.at;
-                        return Ok(found(at.clone(), b"", Some(at), wants_directory));
+                        return Ok(found(at.clone(), b"", Some(Step::To(at)), wants_directory));
                     }
                 }
                 Err(target) => {
@@ -240,9 +273,13 @@ fn walk_with<R>(
             if wants_directory && next.inode().file_type() != FileType::Directory {
                 return Err(Errno::ENOTDIR);
             }
-            return Ok(found(walker.at, name, Some(next), wants_directory));
+            let Walker { at, .. } = walker;
+            return Ok(found(at, name, Some(next), wants_directory));
         }
-        walker.at = next;
+        match next {
+            Step::Below(dentry) => walker.at.dentry = dentry,
+            Step::To(path) => walker.at = path,
+        }
         position = end;
     }
 }
