@@ -276,6 +276,13 @@ impl<T: Send + Sync + 'static> Current<T> {
     }
 }
 
+/// Whether `field` lies within the calling CPU's current object, which is an `O`.
+#[inline(always)]
+pub(crate) fn is_in_current<O, T>(field: &T) -> bool {
+    let object = block().current.load(Ordering::Relaxed).addr();
+    (&raw const *field).addr().wrapping_sub(object) < size_of::<O>() && object != 0
+}
+
 #[cold]
 #[inline(never)]
 fn no_current() -> ! {

@@ -3,6 +3,7 @@
 //! Map of the crate (each module's page says more):
 //! - [`boot`]: `Image` header, EL2 to EL1, MMU on, what the boot loader and device tree said
 //! - [`cpu`]: CPU numbers, per-CPU data, interrupt masking, idle;  [`smp`]: starting the other CPUs
+//! - [`owner`]: fields that a thread reads of its own object without a lock
 //! - [`trap`]: vectors, running user code until it traps;  [`context`]: kernel stacks and the context switch, FP state
 //! - [`frame`]: reference-counted page frames;  [`heap`]: the kernel's global allocator, `vmap` its large blocks when memory is in pieces
 //! - [`cache`]: cache maintenance;  [`mmu`]: user page tables, ASIDs, TLB;  [`mmio`]: mapping device registers, [`dma`]: memory devices share;  [`user`]: copies to and from user memory
@@ -24,6 +25,7 @@ mod kmap;
 mod layout;
 pub mod mmio;
 pub mod mmu;
+pub mod owner;
 pub mod power;
 pub mod rng;
 pub mod smp;

@@ -59,8 +59,12 @@ fn helpers(task: &Arc<Task>, record: &WaitRecord, descriptors: &mut Descriptors)
         Some(need) => (need.holders, Some(need.what)),
         None if record.reason.owner != 0 => (alloc::vec![record.reason.owner], None),
         None if record.reason.kind == "wait" => {
-            let children = task.process.relations.lock().children.clone();
-            (children.iter().map(|child| child.pid).collect(), None)
+            let mut children = Vec::new();
+            crate::task::tree::TREE.lock().visit_children(task.process.pid, &mut |child| {
+                children.push(child.pid);
+                core::ops::ControlFlow::Continue(())
+            });
+            (children, None)
         }
         None => (Vec::new(), None),
     }
@@ -132,7 +136,7 @@ pub fn json() -> String {
     let mut out = alloc::format!("{{\"now_ns\":{now},\"threads\":[");
     let mut first = true;
     for process in crate::task::all_processes() {
-        let threads = process.threads.lock().clone();
+        let threads = process.threads.lock().to_vec();
         for task in threads {
             let activity = Activity::of(&task);
             let (user, system) = task.cpu_times();

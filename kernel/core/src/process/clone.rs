@@ -15,6 +15,7 @@ use crate::task::siginfo::SIGCHLD;
 use crate::task::task::Parts;
 use crate::task::{Credentials, Process, tree};
 use crate::time;
+use base::slab::List;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, Ordering};
 use hal::context::KernelThread;
 use hal::trap::UserContext;
@@ -122,8 +123,8 @@ fn new_process(args: &CloneArgs, pid: u32, parent: &Arc<Process>) -> Arc<Process
     Arc::new(Process {
         pid,
         ppid: AtomicU32::new(0),
-        relations: IrqSpinLock::new(Relations { parent: Weak::new(), children: Vec::new(), pgid, sid }),
-        threads: IrqSpinLock::new(Vec::new()),
+        relations: IrqSpinLock::new(Relations::new(pgid, sid)),
+        threads: IrqSpinLock::new(List::new()),
         signal: ProcessSignal::fork(&parent.signal, args.flags),
         timers: ProcessTimers::new(),
         limits: SpinLock::new(limits),
@@ -193,10 +194,7 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
         .then(|| Arc::new(VforkDone { done: AtomicBool::new(false), queue: WaitQueue::new() }));
     *process.life.vfork.lock() = vfork.clone().or_else(|| process.life.vfork.lock().take());
 
-    if !join(&task, args, is_thread) {
-        tree::release_id(tid);
-        return Err(Errno::ERESTARTNOINTR);
-    }
+    join(&task, args, is_thread)?;
     sched::start(task);
     if let Some(vfork) = vfork {
         let done = || vfork.done.load(Ordering::Acquire).then_some(());
@@ -219,33 +217,46 @@ fn tell_parent_of(args: &CloneArgs, tid: u32, process: &Arc<Process>) -> Result<
     Ok(())
 }
 
-/// Makes the child known. False when the group is ending: the child must not come into being.
-fn join(task: &Arc<Task>, args: &CloneArgs, is_thread: bool) -> bool {
+/// Makes the child known. Otherwise its number is free again: ERESTARTNOINTR when the group is ending, and the child must not come into
+/// being; ENOMEM.
+fn join(task: &Arc<Task>, args: &CloneArgs, is_thread: bool) -> Result<(), Errno> {
     let process = &task.process;
-    {
+    let entered = {
         let mut threads = process.threads.lock();
-        if is_thread && (process.life.is_ending() || current().is_dying()) {
-            return false;
+        match is_thread && (process.life.is_ending() || current().is_dying()) {
+            true => Err(Errno::ERESTARTNOINTR),
+            false => task.enter(&mut threads),
         }
-        threads.push(task.clone());
+    };
+    if let Err(error) = entered {
+        tree::release_id(task.tid());
+        return Err(error);
     }
     tree::register_task(task);
-    if !is_thread {
-        let cpu_limit = process.limits.lock()[rlimit::CPU];
-        timers::set_cpu_limit(process, cpu_limit);
-        tree::register_process(process);
-        let own = &current().process;
-        let tree = tree::TREE.lock();
-        let real_parent = if args.flags & flag::PARENT != 0 { own.parent() } else { None };
-        tree::adopt(real_parent.as_ref().unwrap_or(own), process);
-        drop(tree);
-        let program = if args.flags & flag::PARENT != 0 { &own.life.parent_exec_id } else { &own.life.exec_id };
-        process.life.parent_exec_id.store(program.load(Ordering::Relaxed), Ordering::Relaxed);
-        if args.flags & flag::PARENT != 0 {
-            process.life.exit_signal.store(own.life.exit_signal.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+    if is_thread {
+        return Ok(());
     }
-    true
+    let cpu_limit = process.limits.lock()[rlimit::CPU];
+    timers::set_cpu_limit(process, cpu_limit);
+    let own = &current().process;
+    let is_sibling = args.flags & flag::PARENT != 0;
+    let known = tree::register_process(process).and_then(|()| {
+        let mut family = tree::TREE.lock();
+        let real_parent = if is_sibling { own.parent() } else { None };
+        family.adopt(real_parent.as_ref().unwrap_or(own), process)
+    });
+    if known.is_err() {
+        tree::unregister_process(process.pid);
+        task.leave();
+        tree::unregister_task(task);
+        return known;
+    }
+    let program = if is_sibling { &own.life.parent_exec_id } else { &own.life.exec_id };
+    process.life.parent_exec_id.store(program.load(Ordering::Relaxed), Ordering::Relaxed);
+    if is_sibling {
+        process.life.exit_signal.store(own.life.exit_signal.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// The exit signal of fork(2).

@@ -64,11 +64,7 @@ pub fn exit_thread(status: Status) -> ! {
         *process.life.last_sched.lock() = task.sched.remember();
     }
     signal::on_thread_exit(task);
-    let last = {
-        let mut threads = process.threads.lock();
-        threads.retain(|other| other.tid() != task.tid());
-        threads.is_empty()
-    };
+    let last = task.leave();
     tree::unregister_task(task);
     // Nobody takes what is pending any more; its user has the places back before anybody hears of the end.
     task.signal.pending.discard(u64::MAX);
@@ -131,21 +127,21 @@ fn exit_process(process: &Arc<Process>) {
     signal::check_orphaned_groups(process);
     // A child that nobody is to wait for is none by the time a waiting parent could see it.
     let leaves_zombie = !process.parent().is_some_and(|parent| reaps_at_once(process, &parent));
-    let tree = tree::TREE.lock();
-    let children = core::mem::take(&mut process.relations.lock().children);
-    let heir = if children.is_empty() { None } else { tree::heir(process) };
-    let mut hear = Vec::new();
-    for child in children {
-        if let Some(heir) = &heir {
-            tree::adopt(heir, &child);
-            // Whoever inherits a child is told as usual, and only with SIGCHLD.
-            child.life.exit_signal.store(SIGCHLD, Ordering::Relaxed);
-            hear.push(child);
+    // One by one: there may be many, and interrupts are masked meanwhile.
+    loop {
+        let mut family = tree::TREE.lock();
+        let Some(child) = family.first_child(process.pid) else {
+            process.life.state.store(if leaves_zombie { ZOMBIE } else { REAPED }, Ordering::Release);
+            break;
+        };
+        family.disown(&child);
+        // There is room for it: it was a child just now.
+        if !tree::heir(process).is_some_and(|heir| family.adopt(&heir, &child).is_ok()) {
+            continue;
         }
-    }
-    process.life.state.store(if leaves_zombie { ZOMBIE } else { REAPED }, Ordering::Release);
-    drop(tree);
-    for child in hear {
+        // Whoever inherits a child is told as usual, and only with SIGCHLD.
+        child.life.exit_signal.store(SIGCHLD, Ordering::Relaxed);
+        drop(family);
         let death_signal = child.life.parent_death_signal.load(Ordering::Relaxed);
         // As if the parent had sent it: whom it may not signal, it does not end by dying.
         if death_signal != 0 && signal::may_signal(&child, death_signal).is_ok() {
@@ -155,6 +151,7 @@ fn exit_process(process: &Arc<Process>) {
             tell_parent(&child);
         }
     }
+    tree::note_report(process);
     process.life.exit_poll.notify(crate::vfs::PollEvents::IN);
     tell_parent(process);
 }

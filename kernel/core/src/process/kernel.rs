@@ -21,8 +21,8 @@ fn new_process(pid: u32) -> Arc<Process> {
     Arc::new(Process {
         pid,
         ppid: AtomicU32::new(0),
-        relations: IrqSpinLock::new(Relations { parent: Weak::new(), children: Vec::new(), pgid: pid, sid: pid }),
-        threads: IrqSpinLock::new(Vec::new()),
+        relations: IrqSpinLock::new(Relations::new(pid, pid)),
+        threads: IrqSpinLock::new(base::slab::List::new()),
         signal: signal::ProcessSignal::new(),
         timers: process::timers::ProcessTimers::new(),
         limits: SpinLock::new(initial_limits()),
@@ -73,13 +73,15 @@ fn enter(_argument: usize) -> ! {
     }
     let task = current();
     tree::unregister_task(task);
-    task.process.threads.lock().retain(|other| other.tid() != task.tid());
+    task.leave();
     sched::exit_current()
 }
 
 fn start(task: &Arc<Task>, body: fn()) {
     *task.body.lock() = Some(body);
-    task.process.threads.lock().push(task.clone());
+    if task.enter(&mut task.process.threads.lock()).is_err() {
+        panic!("no memory for a kernel thread");
+    }
     tree::register_task(task);
     sched::start(task.clone());
 }
@@ -105,7 +107,9 @@ pub fn spawn_kernel_thread(name: &str, body: fn()) -> Arc<Task> {
 pub fn start_init_task(body: fn()) {
     let Ok(pid) = tree::allocate_id() else { panic!("no process number") };
     let process = new_process(pid);
-    tree::register_process(&process);
+    if tree::register_process(&process).is_err() {
+        panic!("no memory for the first process");
+    }
     let task = new_task(pid, process, "init", new_thread());
     start(&task, body);
 }

@@ -4,6 +4,7 @@ use crate::prelude::*;
 use crate::sync::WaitReason;
 use crate::task::life::{REAPED, ZOMBIE};
 use crate::task::{Process, tree};
+use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
 
 bitflags! {
@@ -133,43 +134,67 @@ pub fn reap(child: &Arc<Process>) {
 }
 
 fn forget(child: &Arc<Process>) {
-    let tree = tree::TREE.lock();
-    if let Some(parent) = child.parent() {
-        tree::disown(&parent, child);
-    }
-    drop(tree);
+    tree::TREE.lock().disown(child);
     tree::unregister_process(child.pid);
 }
 
-/// Whether the exit signal fits __WCLONE/__WALL.
+/// Whether the child is there to be waited for still, and its exit signal fits __WCLONE/__WALL.
 fn kind_matches(child: &Process, options: Options) -> bool {
+    if child.life.state.load(Ordering::Acquire) == REAPED {
+        return false;
+    }
     let is_clone = child.life.exit_signal.load(Ordering::Relaxed) != crate::task::siginfo::SIGCHLD;
     options.contains(Options::ALL) || is_clone == options.contains(Options::CLONE)
+}
+
+/// What the oldest child of many that has something to report reports: ECHILD when none is meant. Children with nothing to report are
+/// not looked at, but to see whether there is any.
+fn find_report(process: &Process, which: Which, options: Options) -> Result<Option<(Arc<Process>, Event)>, Errno> {
+    let is_meant = |child: &Arc<Process>| which.includes(child) && kind_matches(child, options);
+    let mut after = 0;
+    loop {
+        let next = tree::TREE.lock().next_report(process.pid, after);
+        let Some((child, place)) = next else { break };
+        if is_meant(&child)
+            && let Some(event) = look(&child, options)
+        {
+            return Ok(Some((child, event)));
+        }
+        after = place;
+    }
+    let any = tree::TREE.lock().visit_children(process.pid, &mut |child| match is_meant(child) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    if any { Ok(None) } else { Err(Errno::ECHILD) }
 }
 
 /// Waits for an event of a child: ECHILD when there is none to wait for, ERESTARTSYS, `None` with NOHANG.
 pub fn wait(which: Which, options: Options) -> Result<Option<Event>, Errno> {
     let process = &current().process;
     let attempt = || -> Option<Result<Option<Event>, Errno>> {
-        let children: Vec<_> = process.relations.lock().children.clone();
-        let mut any = false;
-        for child in children.iter().filter(|child| which.includes(child) && kind_matches(child, options)) {
-            any = true;
-            if let Some(event) = look(child, options) {
-                if child.life.state.load(Ordering::Acquire) == REAPED {
-                    let life = &process.life;
-                    life.children_user_ns.fetch_add(event.usage.user_ns, Ordering::Relaxed);
-                    life.children_system_ns.fetch_add(event.usage.system_ns, Ordering::Relaxed);
-                    life.children_peak_resident_pages.fetch_max(event.usage.peak_resident_pages, Ordering::Relaxed);
-                    forget(child);
+        let found = match which {
+            Which::Pid(pid) => {
+                let child = tree::find_process(pid).filter(|child| child.ppid() == process.pid);
+                match child.filter(|child| kind_matches(child, options)) {
+                    Some(child) => look(&child, options).map(|event| (child, event)),
+                    None => return Some(Err(Errno::ECHILD)),
                 }
-                return Some(Ok(Some(event)));
             }
+            Which::Any | Which::Group(_) => match find_report(process, which, options) {
+                Ok(found) => found,
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let Some((child, event)) = found else { return options.contains(Options::NOHANG).then_some(Ok(None)) };
+        if child.life.state.load(Ordering::Acquire) == REAPED {
+            let life = &process.life;
+            life.children_user_ns.fetch_add(event.usage.user_ns, Ordering::Relaxed);
+            life.children_system_ns.fetch_add(event.usage.system_ns, Ordering::Relaxed);
+            life.children_peak_resident_pages.fetch_max(event.usage.peak_resident_pages, Ordering::Relaxed);
+            forget(&child);
         }
-        if !any {
-            return Some(Err(Errno::ECHILD));
-        }
-        options.contains(Options::NOHANG).then_some(Ok(None))
+        Some(Ok(Some(event)))
     };
     let reason = match which {
         Which::Any => WaitReason::new("wait"),

@@ -1,7 +1,7 @@
 //! Process groups and sessions: setpgid(2), setsid(2) and the calls that ask.
 
 use crate::prelude::*;
-use crate::task::{find_process, find_task, process_group};
+use crate::task::{find_process, find_task, process_group, tree};
 use core::sync::atomic::Ordering;
 
 fn target(pid: i32) -> Result<Arc<Process>, Errno> {
@@ -51,7 +51,7 @@ pub fn sys_setpgid(pid: i32, pgid: i32) -> SysResult {
     if pgid != process.pid && !process_group(pgid).iter().any(|member| member.sid() == own.sid()) {
         return Err(Errno::EPERM);
     }
-    process.relations.lock().pgid = pgid;
+    tree::set_group(&process, pgid, None)?;
     Ok(0)
 }
 
@@ -68,9 +68,7 @@ pub fn sys_setsid() -> SysResult {
     if process.pid != 1 && (process.pgid() == process.pid || !process_group(process.pid).is_empty()) {
         return Err(Errno::EPERM);
     }
-    let mut relations = process.relations.lock();
-    relations.pgid = process.pid;
-    relations.sid = process.pid;
+    tree::set_group(process, process.pid, Some(process.pid))?;
     process.life.gave_terminal_up.store(false, Ordering::Relaxed);
     Ok(process.pid as usize)
 }

@@ -216,7 +216,7 @@ pub fn sys_sched_rr_get_interval(pid: i32, interval: UserAddr) -> SysResult {
 fn for_each_named(kind: Named, who: i32, mut f: impl FnMut(&Arc<Task>)) {
     let each_thread = |processes: Vec<Arc<Process>>, f: &mut dyn FnMut(&Arc<Task>)| {
         for process in processes {
-            let threads = process.threads.lock().clone();
+            let threads = process.threads.lock().to_vec();
             threads.iter().for_each(&mut *f);
         }
     };

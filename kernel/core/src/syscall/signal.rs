@@ -179,7 +179,7 @@ pub fn sys_rt_sigaction(sig: i32, act: UserAddr, oldact: UserAddr, sigsetsize: u
                 // What is ignored from now on is not pending either.
                 let set = crate::process::signal::state::bit(signal);
                 process.signal.pending.discard(set);
-                let threads: Vec<_> = process.threads.lock().clone();
+                let threads = process.threads.lock().to_vec();
                 for task in &threads {
                     task.signal.pending.discard(set);
                 }

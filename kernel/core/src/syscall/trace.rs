@@ -201,7 +201,7 @@ impl Session {
         if !may_inspect(&process) {
             return Err(Errno::EPERM);
         }
-        let threads = process.threads.lock().clone();
+        let threads = process.threads.lock().to_vec();
         for task in threads {
             set(&task, Some(Traced::new(self)));
             exit::nudge(&task);

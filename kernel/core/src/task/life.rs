@@ -136,6 +136,11 @@ impl Life {
     pub fn status(&self) -> Status {
         self.status.load(Ordering::Acquire)
     }
+    /// Whether wait(2) may find something to report.
+    pub fn has_report(&self) -> bool {
+        let stop = self.stop.lock();
+        stop.report_stop || stop.report_continue || self.is_zombie()
+    }
     pub fn is_zombie(&self) -> bool {
         self.state.load(Ordering::Acquire) == ZOMBIE
     }

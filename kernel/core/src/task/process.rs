@@ -5,6 +5,7 @@ use super::{Credentials, Task};
 use crate::prelude::*;
 use crate::process;
 use crate::process::signal;
+use base::slab::{List, NONE};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, Ordering};
 
 /// Resource indexes of getrlimit(2) as on arm64.
@@ -59,10 +60,10 @@ pub struct Process {
     pub pid: u32,
     /// The parent's pid for getppid(2), changed with `relations.parent`; 0 is none.
     pub ppid: AtomicU32,
-    /// Parent, children, group, session. Callable in IRQ context (terminal signals look at groups).
+    /// Parent, group, session. Callable in IRQ context (terminal signals look at groups).
     pub relations: IrqSpinLock<Relations>,
     /// Living threads, the leader first while it lives.
-    pub threads: IrqSpinLock<Vec<Arc<Task>>>,
+    pub threads: IrqSpinLock<List<Arc<Task>>>,
     pub signal: signal::ProcessSignal,
     pub timers: process::timers::ProcessTimers,
     pub limits: SpinLock<[Rlimit; rlimit::COUNT]>,
@@ -78,12 +79,21 @@ pub struct Process {
     pub makes_fail: AtomicBool,
 }
 
-/// Parent, children, group, session.
+/// Parent, group, session.
 pub struct Relations {
     pub parent: Weak<Process>,
-    pub children: Vec<Arc<Process>>,
+    /// Its number among all children: see [`super::tree::Family`].
+    pub child_slot: u32,
     pub pgid: u32,
+    /// Its number among the members of all groups: see [`super::tree::set_group`].
+    pub group_slot: u32,
     pub sid: u32,
+}
+
+impl Relations {
+    pub fn new(pgid: u32, sid: u32) -> Self {
+        Self { parent: Weak::new(), child_slot: NONE, pgid, group_slot: NONE, sid }
+    }
 }
 
 impl Process {

@@ -11,6 +11,7 @@ use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hal::context::KernelThread;
 use hal::cpu::Current;
+use hal::owner::Owned;
 use hal::trap::UserContext;
 
 /// The task each CPU runs.
@@ -32,7 +33,7 @@ pub fn current_arc() -> Arc<Task> {
 /// One thread: a kernel stack, a scheduling state, and references to what it shares with others.
 ///
 /// Fields that only the owner thread changes but others read are atomics or short-lock cells; `Shared<T>` is a cell holding
-/// an `Arc` that the owner replaces (unshare, exec) and others may clone.
+/// an `Arc` that the owner replaces (unshare, exec) and reads without a lock, and others may clone.
 pub struct Task {
     /// Changes once at most: execve from another thread than the leader makes the caller the leader.
     tid: AtomicU32,
@@ -48,6 +49,8 @@ pub struct Task {
     pub ipc: ipc::TaskIpc,
     /// `comm`: at most 15 bytes and a NUL.
     pub name: SpinLock<[u8; 16]>,
+    /// Its number in its process's list of threads.
+    pub thread_slot: AtomicU32,
     /// clear_child_tid (CLONE_CHILD_CLEARTID, set_tid_address); 0 is none.
     pub clear_child_tid: AtomicU64,
     /// Where a new thread writes its own number first (CLONE_CHILD_SETTID); 0 is none.
@@ -122,6 +125,7 @@ impl Task {
             credentials: Shared::new(parts.credentials),
             ipc: parts.ipc,
             name: SpinLock::new(parts.name),
+            thread_slot: AtomicU32::new(base::slab::NONE),
             clear_child_tid: AtomicU64::new(0),
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
@@ -143,6 +147,20 @@ impl Task {
     /// For `tree::take_leader_id` alone, which keeps the table of numbers true.
     pub(super) fn set_tid(&self, tid: u32) {
         self.tid.store(tid, Ordering::Relaxed);
+    }
+    /// Becomes one of its process's threads; `threads` is their list: ENOMEM.
+    pub fn enter(self: &Arc<Self>, threads: &mut base::slab::List<Arc<Task>>) -> Result<(), Errno> {
+        self.thread_slot.store(threads.push(self.clone())?, Ordering::Relaxed);
+        Ok(())
+    }
+    /// Is none of its process's threads any more; answers whether it was the last.
+    pub fn leave(&self) -> bool {
+        let mut threads = self.process.threads.lock();
+        let own = threads.remove(self.thread_slot.load(Ordering::Relaxed));
+        let is_last = threads.is_empty();
+        drop(threads);
+        drop(own);
+        is_last
     }
     pub fn is_kernel_thread(&self) -> bool {
         self.mm.get().is_none()
@@ -198,48 +216,50 @@ pub fn comm_bytes(name: &[u8]) -> [u8; 16] {
     comm
 }
 
-/// An `Arc` that can be replaced.
-pub struct Shared<T: ?Sized>(SpinLock<Arc<T>>);
+/// An `Arc` that its task may replace.
+pub struct Shared<T>(Owned<Arc<T>>);
 
-impl<T: ?Sized> Shared<T> {
+impl<T: Send + Sync> Shared<T> {
     pub fn new(value: Arc<T>) -> Self {
-        Self(SpinLock::new(value))
+        Self(Owned::new(value))
     }
     #[inline]
     pub fn get(&self) -> Arc<T> {
-        self.0.leaf().clone()
+        self.0.with(&CURRENT, Arc::clone)
     }
+    /// For the task's own thread alone.
     pub fn replace(&self, value: Arc<T>) -> Arc<T> {
-        core::mem::replace(&mut *self.0.leaf(), value)
+        self.0.replace(&CURRENT, value)
     }
     /// Whether nobody else holds a reference now.
     pub fn is_unshared(&self) -> bool {
-        Arc::strong_count(&self.0.leaf()) == 1
+        self.0.with(&CURRENT, |value| Arc::strong_count(value) == 1)
     }
     /// Runs `f` on the object without counting a reference; `f` must not sleep.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        f(&self.0.leaf())
+        self.0.with(&CURRENT, |value| f(value))
     }
 }
 
-/// An optional `Arc` that can be replaced.
-pub struct SharedOption<T: ?Sized>(SpinLock<Option<Arc<T>>>);
+/// An optional `Arc` that its task may replace.
+pub struct SharedOption<T>(Owned<Option<Arc<T>>>);
 
-impl<T: ?Sized> SharedOption<T> {
+impl<T: Send + Sync> SharedOption<T> {
     pub fn new(value: Option<Arc<T>>) -> Self {
-        Self(SpinLock::new(value))
+        Self(Owned::new(value))
     }
     #[inline]
     pub fn get(&self) -> Option<Arc<T>> {
-        self.0.leaf().clone()
+        self.0.with(&CURRENT, Option::clone)
     }
+    /// For the task's own thread alone.
     pub fn replace(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
-        core::mem::replace(&mut *self.0.leaf(), value)
+        self.0.replace(&CURRENT, value)
     }
     /// Runs `f` on the object without counting a reference; `f` must not sleep.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(Option<&Arc<T>>) -> R) -> R {
-        f(self.0.leaf().as_ref())
+        self.0.with(&CURRENT, |value| f(value.as_ref()))
     }
 }

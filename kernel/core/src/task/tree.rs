@@ -1,11 +1,15 @@
-//! All processes and threads: numbers, look-up, parentage.
+//! All processes and threads: numbers, look-up, groups, parentage.
 //!
-//! One table maps numbers to threads and processes; its lock is short and interrupt-safe. Parent and child links change
-//! under `TREE`, which comes before any process's `relations`.
+//! One table maps numbers to threads and processes, and knows the members of each group; its lock is short and interrupt-safe. Parent
+//! and child links change under `TREE`, which knows every process's children. Both come before any process's `relations`.
 
 use super::{Process, Task};
 use crate::prelude::*;
-use hashbrown::HashMap;
+use base::numbers::NumberMap;
+use base::slab::NONE;
+use base::tree::{Key, Tree};
+use core::ops::{ControlFlow, Range};
+use core::sync::atomic::Ordering;
 
 /// Numbers are handed out in rising order and start anew here (kernel.pid_max).
 const PID_MAX: u32 = 32_768;
@@ -19,84 +23,48 @@ struct Slot {
 }
 
 struct Table {
-    slots: Option<HashMap<u32, Slot>>,
+    slots: NumberMap<Slot>,
     last: u32,
-    processes: Numbers,
     nr_tasks: usize,
+    /// The processes by group and pid; each knows its number here ([`super::process::Relations::group_slot`]).
+    groups: Tree<Arc<Process>>,
 }
 
 static TABLE: IrqSpinLock<Table> =
-    IrqSpinLock::new(Table { slots: None, last: 0, processes: Numbers::new(), nr_tasks: 0 });
+    IrqSpinLock::new(Table { slots: NumberMap::new(), last: 0, nr_tasks: 0, groups: Tree::new() });
 
-/// A set of process numbers: a bit for each, and a bit for each word of them.
-struct Numbers {
-    words: [u64; PID_MAX as usize / 64],
-    used: [u64; PID_MAX as usize / 64 / 64],
-}
-
-impl Numbers {
-    const fn new() -> Self {
-        Self { words: [0; PID_MAX as usize / 64], used: [0; PID_MAX as usize / 64 / 64] }
-    }
-    fn insert(&mut self, number: u32) {
-        let word = number as usize / 64;
-        self.words[word] |= 1 << (number % 64);
-        self.used[word / 64] |= 1 << (word % 64);
-    }
-    fn remove(&mut self, number: u32) {
-        let word = number as usize / 64;
-        self.words[word] &= !(1 << (number % 64));
-        if self.words[word] == 0 {
-            self.used[word / 64] &= !(1 << (word % 64));
-        }
-    }
-    /// The lowest one not below `from`.
-    fn next(&self, from: u32) -> Option<u32> {
-        let at = from as usize / 64;
-        let rest = self.words.get(at)? >> (from % 64);
-        if rest != 0 {
-            return Some(from + rest.trailing_zeros());
-        }
-        let mut index = (at + 1) / 64;
-        let mut bits = self.used.get(index)? & (!0 << ((at + 1) % 64));
-        while bits == 0 {
-            index += 1;
-            bits = *self.used.get(index)?;
-        }
-        let word = index * 64 + bits.trailing_zeros() as usize;
-        Some((word * 64) as u32 + self.words[word].trailing_zeros())
-    }
+/// Who is whose child.
+pub struct Family {
+    /// The children of all processes, by parent and age; a weight of 1 is one with something to report to wait(2). Each child knows its
+    /// number here ([`super::process::Relations::child_slot`]).
+    children: Tree<Arc<Process>>,
+    /// Children there have been.
+    made: u64,
 }
 
 /// Serialises changes of parentage.
-pub static TREE: SpinLock<()> = SpinLock::new(());
+pub static TREE: IrqSpinLock<Family> = IrqSpinLock::new(Family { children: Tree::new(), made: 0 });
+
+/// The keys that begin with `number`.
+fn all_of(number: u32) -> Range<Key> {
+    (u64::from(number), 0)..(u64::from(number) + 1, 0)
+}
 
 impl Table {
-    fn slots(&mut self) -> &mut HashMap<u32, Slot> {
-        self.slots.get_or_insert_with(HashMap::new)
-    }
     fn forget_if_empty(&mut self, id: u32) {
-        let slots = self.slots();
-        if slots.get(&id).is_some_and(|slot| slot.task.is_none() && slot.process.is_none()) {
-            slots.remove(&id);
+        if self.slots.get(id).is_some_and(|slot| slot.task.is_none() && slot.process.is_none()) {
+            self.slots.release(id);
         }
     }
 }
 
-/// Reserves a number: EAGAIN when all are in use.
+/// Reserves a number: EAGAIN when all are in use, ENOMEM.
 pub fn allocate_id() -> Result<u32, Errno> {
     let mut table = TABLE.lock();
-    for _ in 0..PID_MAX {
-        let next = if table.last + 1 >= PID_MAX { RESERVED } else { table.last + 1 };
-        table.last = next;
-        if !table.slots().contains_key(&next) {
-            admit(size_of::<(u32, Slot)>()).map_err(|_| Errno::EAGAIN)?;
-            table.slots().try_reserve(1).map_err(|_| Errno::EAGAIN)?;
-            table.slots().insert(next, Slot::default());
-            return Ok(next);
-        }
-    }
-    Err(Errno::EAGAIN)
+    let next = table.last + 1;
+    let first = if next < RESERVED { next } else { RESERVED };
+    table.last = table.slots.take(&[next..PID_MAX, first..next.max(first)])?;
+    Ok(table.last)
 }
 
 /// Gives back a number that nothing was registered under.
@@ -104,23 +72,48 @@ pub fn release_id(id: u32) {
     TABLE.lock().forget_if_empty(id);
 }
 
+/// Registers a thread under its number, which is reserved.
 pub fn register_task(task: &Arc<Task>) {
     let mut table = TABLE.lock();
-    table.nr_tasks += 1;
-    table.slots().entry(task.tid()).or_default().task = Some(task.clone());
+    if let Some(slot) = table.slots.get_mut(task.tid()) {
+        slot.task = Some(task.clone());
+        table.nr_tasks += 1;
+    }
 }
 
-pub fn register_process(process: &Arc<Process>) {
+/// Registers a process under its number, which is reserved, and in its group: ENOMEM.
+pub fn register_process(process: &Arc<Process>) -> Result<(), Errno> {
     let mut table = TABLE.lock();
-    table.processes.insert(process.pid);
-    table.slots().entry(process.pid).or_default().process = Some(process.clone());
+    let mut relations = process.relations.lock();
+    let key = (u64::from(relations.pgid), u64::from(process.pid));
+    relations.group_slot = table.groups.insert(key, 0, process.clone())?;
+    drop(relations);
+    if let Some(slot) = table.slots.get_mut(process.pid) {
+        slot.process = Some(process.clone());
+    }
+    Ok(())
+}
+
+/// Puts a process into group `pgid`, and into session `sid` if there is one: ENOMEM.
+pub fn set_group(process: &Arc<Process>, pgid: u32, sid: Option<u32>) -> Result<(), Errno> {
+    let mut table = TABLE.lock();
+    let mut relations = process.relations.lock();
+    let slot = table.groups.insert((u64::from(pgid), u64::from(process.pid)), 0, process.clone())?;
+    let old = table.groups.remove(relations.group_slot);
+    relations.group_slot = slot;
+    relations.pgid = pgid;
+    relations.sid = sid.unwrap_or(relations.sid);
+    drop(relations);
+    drop(table);
+    drop(old);
+    Ok(())
 }
 
 /// The thread's number is free, unless an execve has given it to another ([`take_leader_id`]).
 pub fn unregister_task(task: &Task) {
     let tid = task.tid();
     let mut table = TABLE.lock();
-    let slot = table.slots().get_mut(&tid);
+    let slot = table.slots.get_mut(tid);
     let own = slot.and_then(|slot| slot.task.take_if(|registered| core::ptr::eq(&raw const **registered, task)));
     if own.is_some() {
         table.nr_tasks -= 1;
@@ -132,11 +125,12 @@ pub fn unregister_task(task: &Task) {
 
 pub fn unregister_process(pid: u32) {
     let mut table = TABLE.lock();
-    let process = table.slots().get_mut(&pid).and_then(|slot| slot.process.take());
-    table.processes.remove(pid);
+    let process = table.slots.get_mut(pid).and_then(|slot| slot.process.take());
+    let slot = process.as_ref().map_or(NONE, |process| process.relations.lock().group_slot);
+    let member = table.groups.remove(slot);
     table.forget_if_empty(pid);
     drop(table);
-    drop(process);
+    drop((process, member));
 }
 
 /// Gives the only thread of a process the leader's number (execve from another thread): its own is free again. The leader that was may
@@ -144,9 +138,9 @@ pub fn unregister_process(pid: u32) {
 pub fn take_leader_id(task: &Task) {
     let (old, new) = (task.tid(), task.process.pid);
     let mut table = TABLE.lock();
-    let slots = table.slots();
-    let entry = slots.get_mut(&old).and_then(|slot| slot.task.take());
-    let leader = core::mem::replace(&mut slots.entry(new).or_default().task, entry);
+    let entry = table.slots.get_mut(old).and_then(|slot| slot.task.take());
+    // The process stands there: its number is taken.
+    let leader = table.slots.get_mut(new).and_then(|slot| core::mem::replace(&mut slot.task, entry));
     if leader.is_some() {
         table.nr_tasks -= 1;
     }
@@ -162,7 +156,7 @@ pub fn nr_tasks() -> usize {
 
 /// How many numbers are taken: threads, zombies, and those that are about to be either.
 pub fn nr_ids() -> usize {
-    TABLE.lock().slots().len()
+    TABLE.lock().slots.len()
 }
 
 /// The number given out last (/proc/loadavg).
@@ -172,59 +166,62 @@ pub fn last_id() -> u32 {
 
 /// The living or zombie process `pid`.
 pub fn find_process(pid: u32) -> Option<Arc<Process>> {
-    TABLE.lock().slots().get(&pid)?.process.clone()
+    TABLE.lock().slots.get(pid)?.process.clone()
 }
 
 /// The thread `tid`.
 pub fn find_task(tid: u32) -> Option<Arc<Task>> {
-    TABLE.lock().slots().get(&tid)?.task.clone()
+    TABLE.lock().slots.get(tid)?.task.clone()
 }
 
-fn snapshot(table: &mut Table) -> Vec<Arc<Process>> {
-    table.slots().values().filter_map(|slot| slot.process.clone()).collect()
-}
-
-fn sorted(mut all: Vec<Arc<Process>>) -> Vec<Arc<Process>> {
-    all.sort_unstable_by_key(|process| process.pid);
-    all
+fn snapshot(table: &Table) -> Vec<Arc<Process>> {
+    table.slots.values().filter_map(|slot| slot.process.clone()).collect()
 }
 
 /// A snapshot of all processes, by pid (procfs, kill(-1)).
 pub fn all_processes() -> Vec<Arc<Process>> {
-    let all = snapshot(&mut TABLE.lock());
-    sorted(all)
+    snapshot(&TABLE.lock())
 }
 
 /// As [`all_processes`], empty when the table is locked: for reports of a kernel that may have stopped anywhere.
 pub fn all_processes_if_unlocked() -> Vec<Arc<Process>> {
-    let Some(mut table) = TABLE.try_lock() else { return Vec::new() };
-    let all = snapshot(&mut table);
-    drop(table);
-    sorted(all)
+    TABLE.try_lock().map_or_else(Vec::new, |table| snapshot(&table))
 }
 
 /// Calls `f` for every process, by pid, with no lock held and no memory needed.
 pub fn for_each_process(mut f: impl FnMut(Arc<Process>)) {
-    let mut at = 1;
-    loop {
-        let mut table = TABLE.lock();
-        let Some(pid) = table.processes.next(at) else { return };
-        let process = table.slots().get(&pid).and_then(|slot| slot.process.clone());
-        drop(table);
-        at = pid + 1;
-        if let Some(process) = process {
-            f(process);
-        }
+    let mut next = 0;
+    while let Some((pid, process)) = next_process(next) {
+        next = pid + 1;
+        f(process);
     }
 }
 
-/// A snapshot of the processes of group `pgid`.
+/// The first process with a number of `from` or more.
+fn next_process(from: u32) -> Option<(u32, Arc<Process>)> {
+    let table = TABLE.lock();
+    table.slots.iter_from(from).find_map(|(pid, slot)| Some((pid, slot.process.clone()?)))
+}
+
+/// Calls `f` for every process of group `pgid`, by pid, with no lock held and no memory needed.
+pub fn for_each_in_group(pgid: u32, mut f: impl FnMut(Arc<Process>)) {
+    let mut from = all_of(pgid);
+    loop {
+        let table = TABLE.lock();
+        let member = table.groups.first(from.clone(), 0).and_then(|index| table.groups.get(index)).cloned();
+        drop(table);
+        let Some(member) = member else { return };
+        from.start.1 = u64::from(member.pid) + 1;
+        f(member);
+    }
+}
+
+/// A snapshot of the processes of group `pgid`, by pid.
 pub fn process_group(pgid: u32) -> Vec<Arc<Process>> {
     let mut members = Vec::new();
-    for_each_process(|process| {
-        if process.pgid() == pgid {
-            members.push(process);
-        }
+    TABLE.lock().groups.visit(all_of(pgid), 0, &mut |_, process| {
+        members.push(process.clone());
+        ControlFlow::Continue(())
     });
     members
 }
@@ -232,8 +229,8 @@ pub fn process_group(pgid: u32) -> Vec<Arc<Process>> {
 /// How many threads and zombies belong to real user id `uid` (RLIMIT_NPROC).
 pub fn nr_ids_of(uid: u32) -> usize {
     let owners: Vec<_> = {
-        let mut table = TABLE.lock();
-        table.slots().values().map(|slot| (slot.task.clone(), slot.process.clone())).collect()
+        let table = TABLE.lock();
+        table.slots.values().map(|slot| (slot.task.clone(), slot.process.clone())).collect()
     };
     let owner = |(task, process): &(Option<Arc<Task>>, Option<Arc<Process>>)| match (task, process) {
         (Some(task), _) => Some(task.creds().uid),
@@ -243,21 +240,62 @@ pub fn nr_ids_of(uid: u32) -> usize {
     owners.iter().filter(|one| owner(one) == Some(uid)).count()
 }
 
-/// Makes `child` a child of `parent`.
-pub fn adopt(parent: &Arc<Process>, child: &Arc<Process>) {
-    child.relations.lock().parent = Arc::downgrade(parent);
-    child.ppid.store(parent.pid, core::sync::atomic::Ordering::Relaxed);
-    parent.relations.lock().children.push(child.clone());
+impl Family {
+    /// Makes `child`, which has no parent here, a child of `parent`: ENOMEM, but not for one that was just disowned.
+    pub fn adopt(&mut self, parent: &Arc<Process>, child: &Arc<Process>) -> Result<(), Errno> {
+        self.made += 1;
+        let key = (u64::from(parent.pid), self.made);
+        let slot = self.children.insert(key, u64::from(child.life.has_report()), child.clone())?;
+        let mut relations = child.relations.lock();
+        relations.child_slot = slot;
+        relations.parent = Arc::downgrade(parent);
+        child.ppid.store(parent.pid, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes a child from its parent's.
+    pub fn disown(&mut self, child: &Process) {
+        let slot = core::mem::replace(&mut child.relations.lock().child_slot, NONE);
+        let own = self.children.remove(slot);
+        drop(own);
+    }
+
+    /// The oldest child of `pid`.
+    pub fn first_child(&self, pid: u32) -> Option<Arc<Process>> {
+        self.children.get(self.children.first(all_of(pid), 0)?).cloned()
+    }
+
+    /// Runs `f` on the children of `pid`, oldest first, until it breaks; answers whether it did.
+    pub fn visit_children(&self, pid: u32, f: &mut dyn FnMut(&Arc<Process>) -> ControlFlow<()>) -> bool {
+        self.children.visit(all_of(pid), 0, &mut |_, child| f(child))
+    }
+
+    /// The oldest child of `pid`, of those behind `after`, that may have something to report, and its place.
+    pub fn next_report(&mut self, pid: u32, after: u64) -> Option<(Arc<Process>, u64)> {
+        let (pid, mut after) = (u64::from(pid), after);
+        loop {
+            let index = self.children.first((pid, after + 1)..(pid + 1, 0), 1)?;
+            let ((_, place), _) = self.children.place(index)?;
+            let child = self.children.get(index)?;
+            if child.life.has_report() {
+                return Some((child.clone(), place));
+            }
+            // Whoever has something to report from now on says so again.
+            self.children.set_weight(index, 0);
+            after = place;
+        }
+    }
 }
 
-/// Takes a reaped child from its parent's list.
-pub fn disown(parent: &Process, child: &Arc<Process>) {
-    parent.relations.lock().children.retain(|other| !Arc::ptr_eq(other, child));
+/// `child` has something to report to wait(2): call it after that is so.
+pub fn note_report(child: &Process) {
+    let mut family = TREE.lock();
+    let slot = child.relations.lock().child_slot;
+    family.children.set_weight(slot, 1);
 }
 
 /// Who inherits the children of `process`: the nearest living subreaper above it, else pid 1.
 pub fn heir(process: &Arc<Process>) -> Option<Arc<Process>> {
-    use core::sync::atomic::Ordering;
     let mut ancestor = process.parent();
     while let Some(candidate) = ancestor {
         if candidate.life.is_subreaper.load(Ordering::Relaxed) && !candidate.life.is_zombie() {

@@ -103,7 +103,7 @@ fn look(before: u64) -> Vec<Blocked> {
     let mut youngest = None;
     let mut descriptors = Descriptors::new();
     for process in crate::task::all_processes() {
-        let threads = process.threads.lock().clone();
+        let threads = process.threads.lock().to_vec();
         for task in threads {
             let Some(record) = task.wait_record() else { continue };
             if may_end_by_itself(&task, &record) {

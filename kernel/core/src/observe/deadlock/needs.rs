@@ -51,7 +51,7 @@ impl Descriptors {
         self.0.get_or_insert_with(|| {
             let mut tables = Tables::default();
             for process in all_processes() {
-                let threads = process.threads.lock().clone();
+                let threads = process.threads.lock().to_vec();
                 for task in threads {
                     task.files.get().for_each(|file| {
                         let first = !tables.files.contains_key(&file.id);

@@ -10,7 +10,8 @@ use crate::task::siginfo::{
     SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH, SigInfo, SigSet,
 };
 use crate::task::task::attention;
-use crate::task::{Process, process_group};
+use crate::task::{Process, process_group, tree};
+use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
 
 pub const STOP_SIGNALS: u64 = bit(SIGSTOP) | bit(SIGTSTP) | bit(SIGTTIN) | bit(SIGTTOU);
@@ -30,7 +31,7 @@ pub fn kick(task: &Arc<Task>) {
 /// SIGKILL ends every thread at once.
 fn kill(process: &Arc<Process>) {
     process.life.begin_end(SIGKILL);
-    let threads: Vec<_> = process.threads.lock().clone();
+    let threads = process.threads.lock().to_vec();
     for task in &threads {
         task.set_attention(attention::KILL);
         task.unpark();
@@ -48,7 +49,7 @@ fn cancel_opposites(process: &Arc<Process>, signal: u32) {
         return;
     };
     process.signal.pending.discard(cancelled);
-    let threads: Vec<_> = process.threads.lock().clone();
+    let threads = process.threads.lock().to_vec();
     for task in &threads {
         task.signal.pending.discard(cancelled);
     }
@@ -215,9 +216,19 @@ pub fn is_orphaned(pgid: u32, sid: u32, without: Option<u32>) -> bool {
 /// `process` is about to leave its group and its children: groups that become orphaned with stopped members get SIGHUP and
 /// SIGCONT.
 pub fn check_orphaned_groups(process: &Arc<Process>) {
-    let sid = process.sid();
-    let mut groups: Vec<u32> = vec![process.pgid()];
-    groups.extend(process.relations.lock().children.iter().map(|child| child.pgid()).collect::<Vec<_>>());
+    let (pgid, sid) = (process.pgid(), process.sid());
+    let mut groups = Vec::new();
+    // It links its own group to the session if its parent is in another group of it, and the groups of its children, if in others.
+    if process.parent().is_some_and(|parent| parent.pgid() != pgid && parent.sid() == sid) {
+        groups.push(pgid);
+    }
+    tree::TREE.lock().visit_children(process.pid, &mut |child| {
+        let group = child.pgid();
+        if group != pgid && groups.last() != Some(&group) {
+            groups.push(group);
+        }
+        ControlFlow::Continue(())
+    });
     groups.sort_unstable();
     groups.dedup();
     for pgid in groups {
@@ -231,5 +242,3 @@ pub fn check_orphaned_groups(process: &Arc<Process>) {
         }
     }
 }
-
-use alloc::vec;

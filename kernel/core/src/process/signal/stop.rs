@@ -11,6 +11,7 @@ const CLD_STOPPED: i32 = 5;
 const CLD_CONTINUED: i32 = 6;
 
 fn tell_parent(process: &Arc<Process>, code: i32, signal: u32) {
+    crate::task::tree::note_report(process);
     let Some(parent) = process.parent() else { return };
     let action = parent.signal.action(SIGCHLD);
     if action.flags & sa::NOCLDSTOP == 0 && action.handler != SIG_IGN {
@@ -67,7 +68,7 @@ pub fn resume(process: &Arc<Process>) {
     if was == 0 {
         return;
     }
-    let threads: Vec<_> = process.threads.lock().clone();
+    let threads = process.threads.lock().to_vec();
     for task in &threads {
         task.unpark();
     }
