@@ -3,9 +3,11 @@
 //!
 //! Under QEMU's `-icount shift=0,sleep=off` one nanosecond is one guest instruction, and the values repeat exactly;
 //! `scripts/bench` runs it so on Debian's Linux and on Crannog. Items: [`calls`] files, polling, plain calls · [`ipc`] round trips of
-//! two processes or threads · [`net`] sockets over loopback · [`process`] processes, threads, page faults.
+//! two processes or threads · [`net`] sockets over loopback · [`process`] processes, threads, page faults. `bench growth` says what one
+//! operation costs among many objects instead: [`growth`].
 
 mod calls;
+mod growth;
 mod ipc;
 mod net;
 mod process;
@@ -84,6 +86,13 @@ fn main() {
     START.store(counter, Ordering::Relaxed);
     let filters: Vec<String> = std::env::args().skip(1).collect();
     if filters.first().is_some_and(|first| first == process::NOTHING) {
+        return;
+    }
+    if filters.first().is_some_and(|first| first == "growth") {
+        if let Err(error) = growth::run(&filters[1..]) {
+            println!("growth failed: {error}");
+            std::process::exit(1);
+        }
         return;
     }
     for &(name, item) in ITEMS.iter().copied().flatten() {
