@@ -6,7 +6,7 @@ use crate::process::signal::state::{Action, AltStack, SIG_IGN, UNBLOCKABLE, refr
 use crate::process::signal::{frame, may_signal, try_send_to_process, try_send_to_task};
 use crate::sync::{Park, WaitError, WaitReason};
 use crate::task::siginfo::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo};
-use crate::task::{find_process, find_task};
+use crate::task::{find_process, find_task, tree};
 use crate::time::Timespec;
 use core::sync::atomic::Ordering;
 use hal::trap::UserContext;
@@ -41,24 +41,19 @@ pub fn kill_one(process: &Arc<Process>, signal: u32, info: SigInfo) -> Result<()
     if signal == 0 { Ok(()) } else { try_send_to_process(process, info) }
 }
 
-/// Sends to all that are meant: succeeds when one could be sent; EPERM when all were refused, ESRCH when there was none.
-fn kill_many(is_meant: impl Fn(&Process) -> bool, signal: u32) -> SysResult {
+/// Sends to all that `each` calls its argument with: succeeds when one could be sent; EPERM when all were refused, ESRCH when there was none.
+fn kill_many(each: impl FnOnce(&mut dyn FnMut(Arc<Process>)), signal: u32) -> SysResult {
     let mut result = Err(Errno::ESRCH);
-    crate::task::tree::for_each_process(|process| {
-        if !is_meant(&process) {
-            return;
-        }
-        match kill_one(&process, signal, from_user(signal, 0)) {
-            Ok(()) => result = Ok(0),
-            Err(errno) if result.is_err() => result = Err(errno),
-            Err(_) => {}
-        }
+    each(&mut |process| match kill_one(&process, signal, from_user(signal, 0)) {
+        Ok(()) => result = Ok(0),
+        Err(errno) if result.is_err() => result = Err(errno),
+        Err(_) => {}
     });
     result
 }
 
 fn kill_group(pgid: u32, signal: u32) -> SysResult {
-    kill_many(|process| process.pgid() == pgid, signal)
+    kill_many(|kill| tree::for_each_in_group(pgid, |process| kill(process)), signal)
 }
 
 /// The process of that number, or of the thread of that number.
@@ -71,7 +66,20 @@ pub fn sys_kill(pid: i32, sig: i32) -> SysResult {
     match pid {
         0 => kill_group(current().process.pgid(), signal),
         // All but pid 1 and the caller's own.
-        -1 => kill_many(|process| process.pid > 1 && process.pid != current().process.pid, signal),
+        -1 => {
+            let own = current().process.pid;
+            let is_meant = |process: &Process| process.pid > 1 && process.pid != own;
+            kill_many(
+                |kill| {
+                    tree::for_each_process(|process| {
+                        if is_meant(&process) {
+                            kill(process);
+                        }
+                    })
+                },
+                signal,
+            )
+        }
         i32::MIN => Err(Errno::ESRCH),
         group if group < 0 => kill_group(group.unsigned_abs(), signal),
         pid if pid as u32 == current().process.pid => {

@@ -161,11 +161,7 @@ pub fn try_send_to_task(task: &Arc<Task>, info: SigInfo) -> Result<(), Errno> {
 
 /// Sends to every process of a group (terminal signals). Callable in IRQ context.
 pub fn send_to_group(pgid: u32, info: SigInfo) {
-    crate::task::tree::for_each_process(|process| {
-        if process.pgid() == pgid {
-            send_to_process(&process, info);
-        }
-    });
+    tree::for_each_in_group(pgid, |process| send_to_process(&process, info));
 }
 
 /// kill(2)'s permission rule for the calling thread: EPERM.
