@@ -36,7 +36,7 @@ use Several::{No, Ordered};
 const OUTER: &[Class] = &[
     // Sleeping locks.
     Class("file/epoll.rs", "()", No),
-    Class("file/epoll.rs", "BTreeMap", No),
+    Class("file/epoll.rs", "Tree", No),
     Class("vfs/change.rs", "()", No),
     Class("vfs/path.rs", "()", Ordered),
     Class("vfs/ops.rs", "u64", No),
@@ -81,7 +81,6 @@ const OUTER: &[Class] = &[
     Class("process/timers/timers.rs", "Alarm", No),
     Class("", "Rlimit", No),
     Class("process/signal/state.rs", "AltStack", Ordered),
-    Class("task/tree.rs", "()", No),
 ];
 
 /// What may be taken under any lock, outermost first: all that interrupts take, for they come while any spin lock is held, and what
@@ -90,19 +89,21 @@ const OUTER: &[Class] = &[
 const INNER: &[Class] = &[
     Class("file/timerfd.rs", "State", No),
     Class("timers/alarm.rs", "Setting", No),
-    Class("", "Relations", Ordered),
-    Class("task/life.rs", "StopState", No),
     Class("vfs/poll.rs", "Entries", Ordered),
     Class("file/epoll.rs", "Ready", No),
     Class("file/eventfd.rs", "()", No),
     Class("file/signal_io.rs", "FileOwner", No),
+    Class("task/tree.rs", "Family", No),
+    Class("task/tree.rs", "Table", No),
+    Class("", "Relations", Ordered),
+    Class("task/life.rs", "StopState", No),
+    Class("", "List<alloc::sync::Arc<kernel::task::task::Task>>", No),
     Class("", "Vec<alloc::sync::Arc<kernel::task::task::Task>>", No),
     Class("process/signal/state.rs", "Arc<kernel::process::signal::state::Actions>", No),
     Class("process/signal/state.rs", "state::Action;", No),
     Class("process/signal/state.rs", "User", No),
     Class("task/user.rs", "User", No),
     Class("process/signal/state.rs", "Pending", No),
-    Class("task/tree.rs", "Table", No),
     Class("random.rs", "Pool", No),
     Class("inet/bottom_half.rs", "VecDeque", No),
     Class("tty/console.rs", "VecDeque", No),
