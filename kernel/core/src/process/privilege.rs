@@ -179,7 +179,7 @@ fn is_directory_shared() -> bool {
     let own = current();
     let fs = own.fs.get();
     crate::task::all_processes().iter().filter(|process| process.pid != own.process.pid).any(|process| {
-        let threads = process.threads.lock().clone();
+        let threads = process.threads.lock().to_vec();
         threads.iter().any(|task| Arc::ptr_eq(&task.fs.get(), &fs))
     })
 }
