@@ -2,9 +2,9 @@
 
 use super::proc::{Directory, Listed, Node, number};
 use crate::block::{self, SECTOR_SHIFT, Volume};
-use base::device::{major, minor};
 use crate::prelude::*;
 use crate::vfs::FileType;
+use base::device::{major, minor};
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
