@@ -44,7 +44,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("task/life", "vfs", FIELDS),
     ("vfs/ops", "file/epoll", "to be turned: a poll listener is a trait object"),
     ("vfs/ops", "net", "to be turned: a socket is found by its FileOps"),
-    ("fs", "observe/proc", "to be turned: a registry of file systems"),
 ];
 
 /// A module's path below the crate: `["vfs", "ops"]`; the crate root's is empty.

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod abi;
 pub mod addr;
 pub mod atags;
 pub mod bus;

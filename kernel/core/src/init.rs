@@ -1,6 +1,8 @@
 //! The order of bring-up, readable as a list.
 
 use crate::command_line::{option, words};
+use crate::fs::tmpfs::TmpFs;
+use crate::fs::types::FsType;
 use crate::ipc::futex;
 use crate::irq;
 use crate::log;
@@ -50,16 +52,29 @@ const THREAD_HOOKS: process::hooks::Hooks = process::hooks::Hooks {
     memory_is_gone: crate::ipc::on_exit,
     word_cleared: |word| futex::wake(word, 1),
     session_leader_ended: crate::file::tty::session_leader_exits,
+    restart_syscall: crate::syscall::number::RESTART_SYSCALL,
     power_off: || {
         fs::sync::shutdown();
         machine::console::flush();
     },
 };
 
+/// What mount(2) knows, in the order of /proc/filesystems.
+const FILE_SYSTEMS: &[FsType] = &[
+    FsType { name: "sysfs", instance: |_| Ok(observe::sysfs::instance()) },
+    FsType { name: "tmpfs", instance: |options| Ok(TmpFs::new("tmpfs", options)?) },
+    FsType { name: "ramfs", instance: |options| Ok(TmpFs::new("tmpfs", options)?) },
+    FsType { name: "proc", instance: |options| Ok(observe::proc::ProcFs::new(options)?) },
+    FsType { name: "devtmpfs", instance: |_| fs::devfs::instance() },
+    FsType { name: "devpts", instance: |_| Ok(fs::devpts::DevPts::instance()) },
+    FsType { name: "mqueue", instance: |_| Ok(crate::ipc::mq::fs::MqueueFs::instance()) },
+];
+
 /// Called by `hal` on the boot CPU: MMU on, heap ready, IRQs masked, on the boot stack.
 pub fn kernel_main() -> ! {
     hal::trap::set_hooks(&KernelHooks);
     process::hooks::set(&THREAD_HOOKS);
+    fs::types::set(FILE_SYSTEMS);
     crate::mm::oom::set_killer(process::oom::kill_one);
     observe::proc::trace::set_files(trace::calls, trace::open);
     base::heap::set_judge(crate::mm::oom::judge);

@@ -11,7 +11,7 @@
 //! taken inside the poll set of what it watches, which is why loops are refused.
 
 use crate::prelude::*;
-use crate::sync::{Deadline, WaitError, WaitReason};
+use crate::sync::{Deadline, WaitError, WaitKind, WaitReason};
 use crate::task::user::User;
 use crate::vfs::poll::{Listen, Listener, Registrations};
 use crate::vfs::{Advance, FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
@@ -422,7 +422,7 @@ impl Epoll {
                 return Ok(0);
             }
             let number = self.file.get().and_then(Weak::upgrade).map_or(0, |file| file.id);
-            let reason = WaitReason::on("epoll_wait", number);
+            let reason = WaitReason::on(WaitKind::EpollWait, number);
             let ended = self.waiters.wait_until(WaitMode::Interruptible, deadline, reason, || {
                 (!self.ready.lock().list.is_empty()).then_some(())
             });

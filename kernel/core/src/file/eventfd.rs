@@ -1,7 +1,7 @@
 //! eventfd(2): a 64-bit counter that is a file.
 
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::vfs::{FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -108,9 +108,12 @@ impl FileOps for EventFd {
             if file.is_nonblocking() {
                 return Err(Errno::EAGAIN);
             }
-            self.readers.wait_until(WaitMode::Interruptible, None, WaitReason::on("eventfd_read", file.id), || {
-                (self.count() != 0).then_some(())
-            })?;
+            self.readers.wait_until(
+                WaitMode::Interruptible,
+                None,
+                WaitReason::on(WaitKind::EventfdRead, file.id),
+                || (self.count() != 0).then_some(()),
+            )?;
         };
         if left != 0 {
             self.readers.wake_one();
@@ -145,7 +148,7 @@ impl FileOps for EventFd {
             self.writers.wait_until(
                 WaitMode::Interruptible,
                 None,
-                WaitReason::on("eventfd_write", file.id),
+                WaitReason::on(WaitKind::EventfdWrite, file.id),
                 try_add,
             )?;
         }

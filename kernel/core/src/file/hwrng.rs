@@ -2,7 +2,7 @@
 
 use crate::machine::entropy;
 use crate::prelude::*;
-use crate::sync::{Park, WaitReason};
+use crate::sync::{Park, WaitKind, WaitReason};
 use crate::vfs::{Advance, FileOps, OpenFile, PollEvents, PollTable, SeekFrom};
 use core::any::Any;
 use core::convert::Infallible;
@@ -31,7 +31,7 @@ impl FileOps for HardwareRandom {
             if count == 0 {
                 let deadline = crate::time::now_ns() + PAUSE_NS;
                 let never = || None::<Infallible>;
-                let reason = WaitReason::new("hwrng");
+                let reason = WaitReason::new(WaitKind::Hwrng);
                 let _ = Park::park_until(WaitMode::Interruptible, Some(deadline), reason, never);
             }
             if current().has_signal() {

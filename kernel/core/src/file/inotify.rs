@@ -3,11 +3,12 @@
 //! Lock order: `WATCHES` → an instance's `state` → `USERS`; all short. Events go out with neither held by the caller.
 
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::vfs::notify::{self, Event, NR_WATCHES, Watcher};
 use crate::vfs::{FileOps, OpenFile, PollEvents, PollSet, PollTable, SeekFrom};
 use crate::vfs::{FileType, Inode, Path};
 use alloc::collections::{BTreeMap, VecDeque};
+use base::abi::ioctl::FIONREAD;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use hashbrown::HashMap;
@@ -325,7 +326,7 @@ impl FileOps for Inotify {
         self.readable.wait_until(
             WaitMode::Interruptible,
             None,
-            WaitReason::on("inotify_read", file.id),
+            WaitReason::on(WaitKind::InotifyRead, file.id),
             &mut take,
         )??;
         let mut written = 0;
@@ -346,7 +347,6 @@ impl FileOps for Inotify {
         if self.state.lock().queue.is_empty() { PollEvents::empty() } else { PollEvents::IN | PollEvents::RDNORM }
     }
     fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> SysResult {
-        const FIONREAD: u32 = 0x541b;
         if command != FIONREAD {
             return Err(Errno::ENOTTY);
         }

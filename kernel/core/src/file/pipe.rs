@@ -9,7 +9,7 @@
 
 use crate::prelude::*;
 use crate::process::signal;
-use crate::sync::{MutexGuard, WaitReason};
+use crate::sync::{MutexGuard, WaitKind, WaitReason};
 use crate::task::credentials::cap;
 use crate::task::siginfo;
 use crate::task::siginfo::SigInfo;
@@ -17,6 +17,7 @@ use crate::task::user::User;
 use crate::vfs::FileType;
 use crate::vfs::{Attributes, FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
 use arrayvec::ArrayVec;
+use base::abi::ioctl::FIONREAD;
 use base::ring::{Slot, SlotRing};
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -226,17 +227,23 @@ impl Pipe {
 
     /// Sleeps until there is something to read or no writer is left.
     pub fn wait_readable(&self) -> Result<(), Errno> {
-        self.read_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("pipe_read", self.id), || {
-            (!self.is_empty() || !self.has_writers()).then_some(())
-        })?;
+        self.read_wait.wait_until(
+            WaitMode::Interruptible,
+            None,
+            WaitReason::on(WaitKind::PipeRead, self.id),
+            || (!self.is_empty() || !self.has_writers()).then_some(()),
+        )?;
         Ok(())
     }
 
     /// Sleeps until there is room or no reader is left.
     pub fn wait_writable(&self) -> Result<(), Errno> {
-        self.write_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("pipe_write", self.id), || {
-            (!self.is_full() || !self.has_readers()).then_some(())
-        })?;
+        self.write_wait.wait_until(
+            WaitMode::Interruptible,
+            None,
+            WaitReason::on(WaitKind::PipeWrite, self.id),
+            || (!self.is_full() || !self.has_readers()).then_some(()),
+        )?;
         Ok(())
     }
 
@@ -465,8 +472,6 @@ pub fn new_pair(flags: OpenFlags) -> Result<(Arc<OpenFile>, Arc<OpenFile>), Errn
     Ok((reader, writer))
 }
 
-const FIONREAD: u32 = 0x541b;
-
 impl FileOps for PipeEnd {
     /// Both ends of a pipe are one file.
     fn lock_key(&self) -> Option<usize> {
@@ -651,10 +656,12 @@ impl FifoState {
 
     fn wait_for_peer(&self, end: &PipeEnd, is_there: impl Fn(&Pipe) -> bool) -> Result<(), Errno> {
         let pipe = &end.pipe;
-        let waited =
-            pipe.open_wait.wait_until(WaitMode::Interruptible, None, WaitReason::on("fifo_open", pipe.id), || {
-                is_there(pipe).then_some(())
-            });
+        let waited = pipe.open_wait.wait_until(
+            WaitMode::Interruptible,
+            None,
+            WaitReason::on(WaitKind::FifoOpen, pipe.id),
+            || is_there(pipe).then_some(()),
+        );
         if let Err(error) = waited {
             end.undo_open();
             return Err(error.into());

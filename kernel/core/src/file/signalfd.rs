@@ -3,7 +3,7 @@
 use crate::prelude::*;
 use crate::process::signal::deliver::take;
 use crate::process::signal::state::UNBLOCKABLE;
-use crate::sync::{Park, WaitReason};
+use crate::sync::{Park, WaitKind, WaitReason};
 use crate::task::siginfo::SigInfo;
 use crate::vfs::table::{file, install};
 use crate::vfs::{FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom};
@@ -72,8 +72,12 @@ impl FileOps for SignalFile {
             None if file.is_nonblocking() => return Err(Errno::EAGAIN),
             None => {
                 task.signal.wait_set.store(set, Ordering::Release);
-                let result =
-                    Park::park_until(WaitMode::Interruptible, None, WaitReason::on("signalfd", file.id), || take(set));
+                let result = Park::park_until(
+                    WaitMode::Interruptible,
+                    None,
+                    WaitReason::on(WaitKind::Signalfd, file.id),
+                    || take(set),
+                );
                 task.signal.wait_set.store(0, Ordering::Release);
                 result?
             }

@@ -3,7 +3,7 @@
 use crate::prelude::*;
 use crate::process::timers::alarm::{Alarm, Itimerspec, expiry_on};
 use crate::process::timers::clock;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::task::credentials::cap;
 use crate::vfs::table::{file, install};
 use crate::vfs::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable, SeekFrom};
@@ -117,7 +117,7 @@ impl FileOps for TimerFd {
             if file.is_nonblocking() {
                 return Err(Errno::EAGAIN);
             }
-            let reason = WaitReason::on("timerfd_read", file.id);
+            let reason = WaitReason::on(WaitKind::TimerfdRead, file.id);
             self.readers.wait_until(WaitMode::Interruptible, None, reason, || self.is_readable().then_some(()))?;
         }
         Ok(8)

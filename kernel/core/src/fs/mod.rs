@@ -1,10 +1,12 @@
-//! File systems: [`tmpfs`], [`devfs`], [`devpts`]; [`initramfs`] unpacking; [`sync`] writing everything back. procfs and sysfs are in [`crate::observe`].
+//! File systems: [`tmpfs`], [`devfs`], [`devpts`]; [`initramfs`] unpacking; [`sync`] writing everything back · [`types`] the list of all.
+//! procfs and sysfs are in [`crate::observe`].
 
 pub mod devfs;
 pub mod devpts;
 pub mod initramfs;
 pub mod sync;
 pub mod tmpfs;
+pub mod types;
 
 use crate::prelude::*;
 use crate::vfs::path::MountFlags;
@@ -35,11 +37,6 @@ pub fn init() -> Result<(), Errno> {
     let safe = MountFlags::NOSUID | MountFlags::NODEV;
     mount_fs(devpts::DevPts::instance(), "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, Some(own(b"/dev/pts")?));
     mount_fs(tmpfs::TmpFs::new("tmpfs", b"")?, "tmpfs", safe, Some(own(b"/dev/shm")?));
-    mount_fs(
-        crate::observe::proc::instance(b"mqueue", b"")?,
-        "mqueue",
-        safe | MountFlags::NOEXEC,
-        Some(own(b"/dev/mqueue")?),
-    );
+    mount_fs(types::instance(b"mqueue", b"")?, "mqueue", safe | MountFlags::NOEXEC, Some(own(b"/dev/mqueue")?));
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::sysv::{
     Get, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
 };
 use crate::prelude::*;
-use crate::sync::{Park, WaitReason, WakeList};
+use crate::sync::{Park, WaitKind, WaitReason, WakeList};
 use crate::task::credentials::cap;
 use base::message_queue::{End, Request, Wanted};
 use core::fmt::Write;
@@ -204,14 +204,14 @@ pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult
     }
     state.queue.wait_to_send(Waiter::own(), message);
     drop(state);
-    match wait(&queue, "msgsnd")? {
+    match wait(&queue, WaitKind::Msgsnd)? {
         Outcome::Ended(End::Failed(errno)) => Err(errno),
         _ => Ok(0),
     }
 }
 
 /// Sleeps until the wait has ended. A signal: ERESTARTNOHAND.
-fn wait(queue: &Queue, kind: &'static str) -> Result<Outcome, Errno> {
+fn wait(queue: &Queue, kind: WaitKind) -> Result<Outcome, Errno> {
     let ended = &current().ipc.msg;
     let take = || ended.take();
     let reason = WaitReason::on(kind, queue.id as u64);
@@ -264,7 +264,7 @@ pub fn sys_msgrcv(id: i32, msgp: UserAddr, size: usize, mtype: i64, flags: i32) 
         }
         state.queue.wait_to_receive(Waiter::own(), request);
         drop(state);
-        match wait(&queue, "msgrcv")? {
+        match wait(&queue, WaitKind::Msgrcv)? {
             Outcome::Ended(End::Received(message)) => return deliver(&message, msgp, size),
             Outcome::Ended(End::Failed(errno)) => return Err(errno),
             Outcome::Ended(End::Sent) | Outcome::Again => {}

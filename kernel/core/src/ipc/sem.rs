@@ -7,7 +7,7 @@ use super::sysv::{
     Get, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
 };
 use crate::prelude::*;
-use crate::sync::{Deadline, Park, WaitError, WaitReason, WakeList};
+use crate::sync::{Deadline, Park, WaitError, WaitKind, WaitReason, WakeList};
 use crate::time::Timespec;
 use alloc::collections::BTreeMap;
 use base::semaphore::{Line, MAX_VALUE, Op, Outcome, Semaphore, Waiter, attempt, undo};
@@ -305,7 +305,7 @@ fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysR
     ended.begin();
     state.line.push(Waiting { task: crate::task::current_arc(), ops, undo, set: id, count: set.count }, blocked);
     drop(state);
-    let reason = WaitReason::on("semop", id as u64);
+    let reason = WaitReason::on(WaitKind::Semop, id as u64);
     Park::park_until(WaitMode::Interruptible, deadline, reason, || ended.get()).unwrap_or_else(|error| {
         let was_in_line = set.state.lock().line.cancel(|other| core::ptr::eq(&*other.task, task));
         // Else it was done before it could be taken back.

@@ -3,7 +3,7 @@
 use crate::prelude::*;
 use crate::process::spawn_kernel_thread;
 use crate::random;
-use crate::sync::{Park, WaitReason};
+use crate::sync::{Park, WaitKind, WaitReason};
 use core::convert::Infallible;
 use drivers::traits::Entropy;
 
@@ -62,7 +62,7 @@ fn seed_once() -> bool {
 fn pause() {
     let deadline = crate::time::now_ns() + PAUSE_NS;
     let never = || None::<Infallible>;
-    let _ = Park::park_until(WaitMode::Uninterruptible, Some(deadline), WaitReason::new("hwrng"), never);
+    let _ = Park::park_until(WaitMode::Uninterruptible, Some(deadline), WaitReason::new(WaitKind::Hwrng), never);
 }
 
 /// Fills a prefix of `buf` from the first source; `None` when there is no source.

@@ -3,7 +3,7 @@
 use super::probe;
 use crate::prelude::*;
 use crate::process::spawn_kernel_thread;
-use crate::sync::{Park, WaitReason};
+use crate::sync::{Park, WaitKind, WaitReason};
 use base::bus;
 use core::convert::Infallible;
 use drivers::bcm::board::Revision;
@@ -109,7 +109,7 @@ fn beat() {
         }
         let deadline = crate::time::now_ns() + ms * NS_PER_MS;
         let never = || None::<Infallible>;
-        let _ = Park::park_until(WaitMode::Uninterruptible, Some(deadline), WaitReason::new("led"), never);
+        let _ = Park::park_until(WaitMode::Uninterruptible, Some(deadline), WaitReason::new(WaitKind::Led), never);
         step = step.wrapping_add(1);
     }
 }

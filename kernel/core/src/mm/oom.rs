@@ -8,6 +8,7 @@
 
 use super::object::{self, writeback};
 use crate::prelude::*;
+use crate::sync::WaitKind;
 use crate::task::credentials::cap;
 use crate::task::task::{CURRENT, attention};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -148,7 +149,11 @@ pub fn make_room() -> bool {
         return false;
     }
     let queue = WaitQueue::new();
-    let _ =
-        queue.wait_until::<()>(WaitMode::Killable, Some(now + 5_000_000), crate::sync::WaitReason::new("oom"), || None);
+    let _ = queue.wait_until::<()>(
+        WaitMode::Killable,
+        Some(now + 5_000_000),
+        crate::sync::WaitReason::new(WaitKind::Oom),
+        || None,
+    );
     !current().is_dying()
 }

@@ -99,7 +99,7 @@ fn print_tasks() {
                 Some(record) => writeln!(
                     Port,
                     " waits for {} {:#x} owner {} since {} ms",
-                    record.reason.kind,
+                    record.reason.kind.name(),
                     record.reason.object,
                     record.reason.owner,
                     now.saturating_sub(record.since_ns) / 1_000_000

@@ -2,7 +2,7 @@
 
 use super::deadlock::needs::{self, Descriptors};
 use crate::prelude::*;
-use crate::sync::WaitRecord;
+use crate::sync::{WaitKind, WaitRecord};
 use core::fmt::Write;
 
 /// Time in user mode without a system call but sched_yield after which a thread is called spinning.
@@ -33,7 +33,7 @@ impl Activity {
             Activity::Running => "running",
             Activity::Runnable => "runnable",
             Activity::Spinning(_) => "spinning",
-            Activity::Blocked(record) if record.reason.kind == "stopped" => "stopped",
+            Activity::Blocked(record) if record.reason.kind == WaitKind::Stopped => "stopped",
             Activity::Blocked(_) => "blocked",
         }
     }
@@ -58,7 +58,7 @@ fn helpers(task: &Arc<Task>, record: &WaitRecord, descriptors: &mut Descriptors)
     match needs.next() {
         Some(need) => (need.holders, Some(need.what)),
         None if record.reason.owner != 0 => (alloc::vec![record.reason.owner], None),
-        None if record.reason.kind == "wait" => {
+        None if record.reason.kind == WaitKind::Wait => {
             let mut children = Vec::new();
             crate::task::tree::TREE.lock().visit_children(task.process.pid, &mut |child| {
                 children.push(child.pid);
@@ -96,7 +96,7 @@ pub fn line(task: &Arc<Task>) -> String {
             let _ = write!(
                 out,
                 "{} object={:#x} owner={owner} since={} ms={waited_ms}",
-                reason.kind,
+                reason.kind.name(),
                 shown(task, reason.object),
                 Seconds(record.since_ns)
             );
@@ -162,7 +162,7 @@ pub fn json() -> String {
                     write!(
                         out,
                         "\"wait\":{{\"kind\":\"{}\",\"object\":{},\"what\":{},\"owners\":[{}],\"since_ns\":{},\"until_ns\":{}}}}}",
-                        record.reason.kind,
+                        record.reason.kind.name(),
                         shown(&task, record.reason.object),
                         optional(
                             what.filter(|_| crate::process::may_inspect(&process))

@@ -7,7 +7,7 @@ use crate::process::signal::{ProcessSignal, TaskSignal};
 use crate::process::timers::ProcessTimers;
 use crate::process::timers::timers;
 use crate::sched::{self, TaskSched};
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::task::credentials::cap;
 use crate::task::life::{Life, VforkDone};
 use crate::task::process::{Relations, rlimit};
@@ -199,8 +199,12 @@ pub fn clone(context: &UserContext, args: &CloneArgs) -> SysResult {
     if let Some(vfork) = vfork {
         let done = || vfork.done.load(Ordering::Acquire).then_some(());
         // Only a fatal signal lets the parent go before the child is done with its memory.
-        let _ =
-            vfork.queue.wait_until(WaitMode::Killable, None, WaitReason::held_by("vfork", u64::from(tid), tid), done);
+        let _ = vfork.queue.wait_until(
+            WaitMode::Killable,
+            None,
+            WaitReason::held_by(WaitKind::Vfork, u64::from(tid), tid),
+            done,
+        );
     }
     Ok(tid as usize)
 }

@@ -10,7 +10,7 @@ use crate::prelude::*;
 use crate::process::signal;
 use crate::process::timers::vdso;
 use crate::sched;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::task::credentials;
 use crate::task::process::{Rlimit, rlimit};
 use crate::task::siginfo;
@@ -400,7 +400,7 @@ fn become_single_thread() -> Result<(), Errno> {
     let result = process.life.thread_gone.wait_until(
         WaitMode::Killable,
         None,
-        WaitReason::on("exec", u64::from(process.pid)),
+        WaitReason::on(WaitKind::Exec, u64::from(process.pid)),
         alone,
     );
     process.life.exec_by.store(0, Ordering::Release);

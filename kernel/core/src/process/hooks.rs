@@ -21,6 +21,8 @@ pub struct Hooks {
     pub word_cleared: fn(UserAddr),
     /// The leader of that session ended.
     pub session_leader_ended: fn(u32),
+    /// The number of restart_syscall(2).
+    pub restart_syscall: u64,
     /// The machine is to be powered off: what is queued is written.
     pub power_off: fn(),
 }
@@ -32,7 +34,7 @@ pub fn set(hooks: &'static Hooks) {
     HOOKS.call_once(|| hooks);
 }
 
-pub(super) fn get() -> &'static Hooks {
+pub fn get() -> &'static Hooks {
     match HOOKS.get() {
         Some(hooks) => hooks,
         None => panic!("no hooks for threads"),

@@ -1,7 +1,7 @@
 //! Waiting for children: wait4(2), waitid(2), reaping.
 
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::task::life::{REAPED, ZOMBIE};
 use crate::task::{Process, tree};
 use core::ops::ControlFlow;
@@ -197,9 +197,9 @@ pub fn wait(which: Which, options: Options) -> Result<Option<Event>, Errno> {
         Some(Ok(Some(event)))
     };
     let reason = match which {
-        Which::Any => WaitReason::new("wait"),
-        Which::Pid(pid) => WaitReason::held_by("wait", u64::from(pid), pid),
-        Which::Group(group) => WaitReason::on("wait", u64::from(group)),
+        Which::Any => WaitReason::new(WaitKind::Wait),
+        Which::Pid(pid) => WaitReason::held_by(WaitKind::Wait, u64::from(pid), pid),
+        Which::Group(group) => WaitReason::on(WaitKind::Wait, u64::from(group)),
     };
     process.life.child_changed.wait_until(WaitMode::Interruptible, None, reason, attempt)?
 }

@@ -32,7 +32,7 @@ pub use switch::{
 };
 
 use crate::prelude::*;
-use crate::sync::{WaitMode, WaitRecord};
+use crate::sync::{WaitKind, WaitMode, WaitRecord};
 use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Scheduling policies of sched(7).
@@ -221,7 +221,7 @@ impl Task {
         match self.sched.state.load(Ordering::Relaxed) {
             DEAD => 'X',
             PARKED => match *self.sched.wait.lock() {
-                Some(record) if record.reason.kind == "stopped" => 'T',
+                Some(record) if record.reason.kind == WaitKind::Stopped => 'T',
                 Some(record) if record.mode == WaitMode::Uninterruptible => 'D',
                 _ => 'S',
             },

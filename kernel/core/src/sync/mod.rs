@@ -14,6 +14,7 @@ mod mutex;
 mod rank;
 mod spin;
 mod wait;
+mod wait_kind;
 mod wake_list;
 
 pub use mutex::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -21,4 +22,5 @@ pub use mutex::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use rank::HeldLocks;
 pub use spin::{IrqSpinGuard, IrqSpinLock, SpinGuard, SpinLock, might_sleep, spin_depth};
 pub use wait::{Deadline, Park, WaitError, WaitMode, WaitQueue, WaitReason, WaitRecord};
+pub use wait_kind::WaitKind;
 pub use wake_list::WakeList;

@@ -1,5 +1,6 @@
 //! Locks that sleep.
 
+use crate::sync::WaitKind;
 use core::ops::{Deref, DerefMut};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use spin::rwlock::{RwLock as SpinRwLock, RwLockReadGuard as SpinRead, RwLockWriteGuard as SpinWrite};
@@ -41,7 +42,7 @@ impl<T: ?Sized> Mutex<T> {
     #[track_caller]
     #[cold]
     fn lock_contended(&self) -> SpinMutexGuard<'_, T> {
-        self.waiters.wait_uninterruptible("mutex", || self.inner.try_lock())
+        self.waiters.wait_uninterruptible(WaitKind::Mutex, || self.inner.try_lock())
     }
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let guard = self.inner.try_lock()?;
@@ -120,7 +121,7 @@ impl<T: ?Sized> RwLock<T> {
         self.site.check_sleeping::<T>();
         let inner = match self.inner.try_read() {
             Some(guard) => guard,
-            None => self.waiters.wait_uninterruptible("rwlock", || self.inner.try_read()),
+            None => self.waiters.wait_uninterruptible(WaitKind::Rwlock, || self.inner.try_read()),
         };
         self.site.hold_sleeping(&*inner);
         RwLockReadGuard { inner: Some(inner), waiters: &self.waiters }
@@ -130,7 +131,7 @@ impl<T: ?Sized> RwLock<T> {
         self.site.check_sleeping::<T>();
         let inner = match self.inner.try_write() {
             Some(guard) => guard,
-            None => self.waiters.wait_uninterruptible("rwlock", || self.inner.try_write()),
+            None => self.waiters.wait_uninterruptible(WaitKind::Rwlock, || self.inner.try_write()),
         };
         self.site.hold_sleeping(&*inner);
         RwLockWriteGuard { inner: Some(inner), waiters: &self.waiters }

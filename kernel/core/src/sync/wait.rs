@@ -20,6 +20,7 @@
 //!
 //! Waiter nodes live in a slab inside the queue, so that leaving is O(1) and a queue that has seen its peak allocates no more.
 
+use super::WaitKind;
 use crate::prelude::*;
 use crate::sched;
 use crate::time::timer;
@@ -58,8 +59,8 @@ impl From<WaitError> for Errno {
 /// What a thread waits for: /proc/PID/wait, `wchan`, the deadlock detector and panic reports read this record.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitReason {
-    /// "pipe_read", "futex", "mutex", "msgrcv", ... (also /proc/PID/wchan)
-    pub kind: &'static str,
+    /// What for (also /proc/PID/wchan).
+    pub kind: WaitKind,
     /// Which object: an id, inode number or address, as the kind says; 0 when there is none.
     pub object: u64,
     /// Tid of the thread that holds what is waited for; 0 when unknown.
@@ -67,13 +68,13 @@ pub struct WaitReason {
 }
 
 impl WaitReason {
-    pub const fn new(kind: &'static str) -> Self {
+    pub const fn new(kind: WaitKind) -> Self {
         Self { kind, object: 0, owner: 0 }
     }
-    pub const fn on(kind: &'static str, object: u64) -> Self {
+    pub const fn on(kind: WaitKind, object: u64) -> Self {
         Self { kind, object, owner: 0 }
     }
-    pub const fn held_by(kind: &'static str, object: u64, owner: u32) -> Self {
+    pub const fn held_by(kind: WaitKind, object: u64, owner: u32) -> Self {
         Self { kind, object, owner }
     }
 }
@@ -291,7 +292,7 @@ impl WaitQueue {
 
     /// For bounded waits (locks) that nothing may interrupt.
     #[track_caller]
-    pub fn wait_uninterruptible<R>(&self, kind: &'static str, attempt: impl FnMut() -> Option<R>) -> R {
+    pub fn wait_uninterruptible<R>(&self, kind: WaitKind, attempt: impl FnMut() -> Option<R>) -> R {
         match self.wait_until(WaitMode::Uninterruptible, None, WaitReason::new(kind), attempt) {
             Ok(result) => result,
             Err(_) => unreachable!("no signal and no deadline"),

@@ -11,6 +11,9 @@ use crate::vfs;
 use crate::vfs::lock;
 use crate::vfs::table::{closed, file, file_or_path, install};
 use crate::vfs::{FdFlags, FdTable, OpenFile, OpenFlags};
+use base::abi::ioctl::{
+    FIGETBSZ, FIOASYNC, FIOCLEX, FIOGETOWN, FIONBIO, FIONCLEX, FIONREAD, FIOQSIZE, FIOSETOWN, SIOCGPGRP, SIOCSPGRP,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 pub fn sys_eventfd2(count: u32, flags: u32) -> SysResult {
@@ -214,18 +217,6 @@ fn set_flags(file: &Arc<OpenFile>, fd: i32, wanted: OpenFlags) -> SysResult {
     file.ops.flags_changed(file);
     Ok(0)
 }
-
-const FIONREAD: u32 = 0x541b;
-const FIONBIO: u32 = 0x5421;
-const FIONCLEX: u32 = 0x5450;
-const FIOCLEX: u32 = 0x5451;
-const FIOASYNC: u32 = 0x5452;
-const FIOSETOWN: u32 = 0x8901;
-const SIOCSPGRP: u32 = 0x8902;
-const FIOGETOWN: u32 = 0x8903;
-const SIOCGPGRP: u32 = 0x8904;
-const FIOQSIZE: u32 = 0x5460;
-const FIGETBSZ: u32 = 2;
 
 pub fn sys_ioctl(fd: i32, cmd: u32, arg: u64) -> SysResult {
     let file = file(fd)?;

@@ -209,6 +209,37 @@ const fn entries(rows: &[Row]) -> [Option<Entry>; TABLE_LEN] {
     entries
 }
 
+/// The number of a call, by its name in the table.
+const fn number_of(name: &str) -> u64 {
+    let mut index = 0;
+    while index < table::ENTRIES.len() {
+        if let Some(entry) = &table::ENTRIES[index]
+            && is_same(entry.name.as_bytes(), name.as_bytes())
+        {
+            return index as u64;
+        }
+        index += 1;
+    }
+    panic!("no such call in the table")
+}
+
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut index = 0;
+    while index < a.len() && index < b.len() && a[index] == b[index] {
+        index += 1;
+    }
+    a.len() == b.len() && index == a.len()
+}
+
+/// Numbers of calls that something must know.
+pub mod number {
+    use super::number_of;
+
+    pub const SCHED_YIELD: u64 = number_of("sched_yield");
+    pub const RESTART_SYSCALL: u64 = number_of("restart_syscall");
+    pub const RT_SIGRETURN: u64 = number_of("rt_sigreturn");
+}
+
 /// Runs the call named by x8. The answer goes to x0 by the caller (syscall/run.rs), which also handles restarts (see
 /// [`restart_errno`]).
 #[inline]

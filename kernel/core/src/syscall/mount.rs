@@ -1,8 +1,6 @@
 //! mount(2), umount2(2).
 
-use crate::fs::devfs;
-use crate::fs::tmpfs::TmpFs;
-use crate::observe::proc;
+use crate::fs::types;
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use crate::user::{read_cstring, read_path};
@@ -26,15 +24,6 @@ fn may_mount() -> Result<(), Errno> {
 
 fn directory(path: &[u8]) -> Result<Path, Errno> {
     walk::find(AT_FDCWD, path, Walk::FOLLOW)
-}
-
-/// A new instance of file system `name`: ENODEV for a type this kernel does not have.
-fn instance(name: &[u8], options: &[u8]) -> Result<Arc<dyn path::FileSystem>, Errno> {
-    match name {
-        b"tmpfs" | b"ramfs" => Ok(TmpFs::new("tmpfs", options)?),
-        b"devtmpfs" => devfs::instance(),
-        other => proc::instance(other, options),
-    }
 }
 
 pub fn sys_mount(source: UserAddr, target: UserAddr, fstype: UserAddr, flags: u64, data: UserAddr) -> SysResult {
@@ -90,7 +79,7 @@ pub fn sys_mount(source: UserAddr, target: UserAddr, fstype: UserAddr, flags: u6
     if on.inode().file_type() != FileType::Directory {
         return Err(Errno::ENOTDIR);
     }
-    let fs = instance(&fstype, &options)?;
+    let fs = types::instance(&fstype, &options)?;
     mount_fs(fs, &String::from_utf8_lossy(&source), mount_flags, Some(on));
     Ok(0)
 }

@@ -2,7 +2,7 @@
 
 use crate::prelude::*;
 use crate::process::signal;
-use crate::sync::{Deadline, WaitReason};
+use crate::sync::{Deadline, WaitKind, WaitReason};
 use crate::task::process::rlimit;
 use crate::task::siginfo::SigSet;
 use crate::time::{self, Timespec};
@@ -140,7 +140,7 @@ fn wait_for_each(list: &mut [PollFd], table: &FdTable, timeout: &Timeout) -> Sys
     table.get_each(list, |entry| entry.fd, &mut files);
     // What is named is the first of the files.
     let first = files.iter().flatten().next().map_or(0, |file| file.id);
-    let count = wait_for(timeout.deadline, timeout.is_zero, WaitReason::on("poll", first), |mut table| {
+    let count = wait_for(timeout.deadline, timeout.is_zero, WaitReason::on(WaitKind::Poll, first), |mut table| {
         let mut count = 0;
         for (entry, file) in list.iter_mut().zip(&files) {
             let holds = file.as_ref().map(|file| {
@@ -241,7 +241,7 @@ fn select(nfds: i32, sets: [UserAddr; 3], timeout: &Timeout) -> SysResult {
         admit(8 * words)?;
         bits.try_reserve(words).map_err(|_| Errno::ENOMEM)?;
     }
-    let reason = WaitReason::on("select", files.first().map_or(0, |(_, _, file)| file.id));
+    let reason = WaitReason::on(WaitKind::Select, files.first().map_or(0, |(_, _, file)| file.id));
     let count = wait_for(timeout.deadline, timeout.is_zero, reason, |mut table: Option<&mut PollTable<'_>>| {
         for bits in &mut found {
             bits.clear();

@@ -6,7 +6,7 @@ use crate::mm::space::FaultError;
 use crate::prelude::*;
 use crate::process::exit;
 use crate::process::signal;
-use crate::syscall::trace;
+use crate::syscall::{number, trace};
 use crate::task::siginfo::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SIGXFSZ, SigInfo};
 use crate::task::task::attention;
 use crate::{sched, syscall};
@@ -35,9 +35,6 @@ fn registers(task: &Task) -> UserContext {
         None => panic!("a user thread without registers"),
     }
 }
-
-/// The number of sched_yield(2).
-pub const SCHED_YIELD: u64 = 124;
 
 /// The main loop; leaves by exit only.
 pub fn run(mut context: UserContext) -> ! {
@@ -81,7 +78,7 @@ fn rounds<const TRACED: bool>(task: &'static Task, context: &mut UserContext) {
             Trap::Syscall => {
                 cpu::enable_irqs();
                 // Giving up the CPU again and again is spinning too.
-                if context.x[8] != SCHED_YIELD {
+                if context.x[8] != number::SCHED_YIELD {
                     task.sched.last_call.store(now, Ordering::Relaxed);
                 }
                 system_call::<TRACED>(task, context);
@@ -95,9 +92,6 @@ fn rounds<const TRACED: bool>(task: &'static Task, context: &mut UserContext) {
     }
 }
 
-/// Its answer is the x0 that the signal interrupted, whatever that was.
-const RT_SIGRETURN: u32 = 139;
-
 #[inline(always)]
 fn system_call<const TRACED: bool>(task: &'static Task, context: &mut UserContext) {
     let first = context.x[0];
@@ -109,7 +103,8 @@ fn system_call<const TRACED: bool>(task: &'static Task, context: &mut UserContex
     }
     match syscall::restart_errno(answer) {
         // The ERESTART family exists only in here: delivery decides between EINTR and doing it again.
-        Some(errno) if task.syscall_nr.load(Ordering::Relaxed) != RT_SIGRETURN + 1 => {
+        // What rt_sigreturn answers is the x0 that the signal interrupted, whatever that was.
+        Some(errno) if task.syscall_nr.load(Ordering::Relaxed) != number::RT_SIGRETURN as u32 + 1 => {
             attend(task, context, Some((errno, first)));
         }
         _ => context.x[0] = answer,

@@ -4,7 +4,7 @@ use crate::prelude::*;
 use crate::process::signal::deliver::take;
 use crate::process::signal::state::{Action, AltStack, SIG_IGN, UNBLOCKABLE, refresh, sa};
 use crate::process::signal::{frame, may_signal, try_send_to_process, try_send_to_task};
-use crate::sync::{Park, WaitError, WaitReason};
+use crate::sync::{Park, WaitError, WaitKind, WaitReason};
 use crate::task::siginfo::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo};
 use crate::task::{find_process, find_task, tree};
 use crate::time::Timespec;
@@ -162,7 +162,7 @@ pub fn sys_rt_sigsuspend(mask: UserAddr, sigsetsize: usize) -> SysResult {
     check_size(sigsetsize)?;
     let mask = UserPtr::<u64>::new(mask).read()?;
     crate::process::signal::set_temporary_mask(crate::task::siginfo::SigSet(mask));
-    let _ = Park::park_until::<()>(WaitMode::Interruptible, None, WaitReason::on("sigsuspend", !mask), || None);
+    let _ = Park::park_until::<()>(WaitMode::Interruptible, None, WaitReason::on(WaitKind::Sigsuspend, !mask), || None);
     crate::process::signal::end_temporary_mask(true);
     Err(Errno::ERESTARTNOHAND)
 }
@@ -244,7 +244,11 @@ pub fn sys_rt_sigtimedwait(set: UserAddr, info: UserAddr, timeout: UserAddr, sig
     task.signal.wait_set.store(set, Ordering::Release);
     let result = match take(set) {
         Some(found) => Ok(found),
-        None => Park::park_until(WaitMode::Interruptible, deadline, WaitReason::on("sigtimedwait", set), || take(set)),
+        None => {
+            Park::park_until(WaitMode::Interruptible, deadline, WaitReason::on(WaitKind::Sigtimedwait, set), || {
+                take(set)
+            })
+        }
     };
     task.signal.wait_set.store(0, Ordering::Release);
     refresh(task);

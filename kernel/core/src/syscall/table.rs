@@ -7,7 +7,7 @@ use super::{Addr, Entry, Fd, Handler, Input, Output, Row, Text, Texts};
 pub static HANDLERS: [Handler; super::TABLE_LEN] = super::handlers(ROWS, false);
 /// The handlers themselves.
 pub static PLAIN_HANDLERS: [Handler; super::TABLE_LEN] = super::handlers(ROWS, true);
-pub static ENTRIES: [Option<Entry>; super::TABLE_LEN] = super::entries(ROWS);
+pub const ENTRIES: &[Option<Entry>; super::TABLE_LEN] = &super::entries(ROWS);
 
 const ROWS: &[Row] = &[
     row!(5, setxattr, crate::syscall::xattr::sys_setxattr, [path: Text, name: Text, value: Input, size: usize, flags: u32]),

@@ -2,7 +2,7 @@
 
 use crate::prelude::*;
 use crate::process::timers::{clock, cpu_sleep};
-use crate::sync::{Park, WaitError, WaitReason};
+use crate::sync::{Park, WaitError, WaitKind, WaitReason};
 use crate::task::credentials::cap;
 use crate::time::{NSEC_PER_SEC, Timespec, Timeval};
 
@@ -11,7 +11,8 @@ const TIMER_ABSTIME: u32 = 1;
 /// Sleeps until `deadline`; a relative sleep that a signal interrupts writes what is left to `remaining` and restarts where
 /// it was.
 fn sleep(deadline: u64, remaining: Option<UserPtr<Timespec>>) -> SysResult {
-    match Park::park_until::<()>(WaitMode::Interruptible, Some(deadline), WaitReason::new("nanosleep"), || None) {
+    match Park::park_until::<()>(WaitMode::Interruptible, Some(deadline), WaitReason::new(WaitKind::Nanosleep), || None)
+    {
         Ok(()) | Err(WaitError::TimedOut) => Ok(0),
         Err(WaitError::Interrupted) => match remaining {
             // Absolute sleeps are restarted as they are: the deadline has not moved.

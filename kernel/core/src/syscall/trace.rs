@@ -11,7 +11,7 @@
 
 use crate::prelude::*;
 use crate::process::{exit, may_inspect};
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::syscall::{Entry, TABLE_LEN, restart_errno, table};
 use crate::task::find_process;
 use crate::task::task::attention;
@@ -392,7 +392,7 @@ impl FileOps for Reader {
             (!waits).then_some(())
         };
         if !file.is_nonblocking() {
-            let reason = WaitReason::new("trace_read");
+            let reason = WaitReason::new(WaitKind::TraceRead);
             session.readers.wait_until(WaitMode::Interruptible, None, reason, ready)?;
         } else if ready().is_none() {
             return Err(Errno::EAGAIN);

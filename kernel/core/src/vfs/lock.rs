@@ -4,7 +4,7 @@
 //! exists at all. Lock order: `TABLE` → [`Locks::state`] → `WAITING`; all short, never held while sleeping.
 
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::vfs::OpenFile;
 use base::record_locks::{LockOwner, LockedRange, RecordLocks};
 use core::fmt::Write;
@@ -347,7 +347,7 @@ fn acquire(locks: &Arc<Locks>, wanted: Range, waits: bool) -> SysResult {
     if let Some(result) = attempt() {
         return result;
     }
-    let reason = WaitReason::on("file_lock", locks.state.lock().place.1);
+    let reason = WaitReason::on(WaitKind::FileLock, locks.state.lock().place.1);
     let result = as_sleeper(locks, Wanted::Range(wanted), || {
         locks.changed.wait_until(WaitMode::Interruptible, None, reason, attempt)
     });
@@ -404,7 +404,7 @@ pub fn flock(file: &OpenFile, operation: i32) -> SysResult {
         Some(Ok(0))
     };
     let result = attempt().unwrap_or_else(|| {
-        let reason = WaitReason::on("flock", locks.state.lock().place.1);
+        let reason = WaitReason::on(WaitKind::Flock, locks.state.lock().place.1);
         let wanted = Wanted::Flock { file: file.id, exclusive };
         let waited =
             as_sleeper(&locks, wanted, || locks.changed.wait_until(WaitMode::Interruptible, None, reason, attempt));

@@ -6,6 +6,7 @@
 use super::{Port, Tty, open};
 use crate::machine::console as device;
 use crate::prelude::*;
+use crate::sync::WaitKind;
 use alloc::collections::VecDeque;
 use base::termios::{Termios, WinSize, cflag};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -90,7 +91,7 @@ fn serve() {
         if ROOM_CAME.swap(false, Ordering::AcqRel) {
             tty.send_waiting_echo();
         }
-        RECEIVED_WAIT.wait_uninterruptible("console_input", || {
+        RECEIVED_WAIT.wait_uninterruptible(WaitKind::ConsoleInput, || {
             let something = !RECEIVED.lock().is_empty() && tty.input_room() != 0;
             (something || ROOM_CAME.load(Ordering::Acquire)).then_some(())
         });

@@ -2,7 +2,7 @@
 
 use super::{State, Tty, job};
 use crate::prelude::*;
-use crate::sync::{WaitError, WaitReason};
+use crate::sync::{WaitError, WaitKind, WaitReason};
 use crate::task::siginfo::{SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU};
 use crate::time;
 use crate::vfs::{FileOps, OpenFile, PollEvents, PollTable};
@@ -225,7 +225,7 @@ impl Tty {
             let waited = self.read_wait.wait_until(
                 WaitMode::Interruptible,
                 gap_deadline,
-                WaitReason::on("tty_read", self.rdev),
+                WaitReason::on(WaitKind::TtyRead, self.rdev),
                 || {
                     (self.has_input.load(Ordering::Acquire) || self.is_dead(generation) || self.other_side_closed())
                         .then_some(())
@@ -274,7 +274,7 @@ impl Tty {
             self.writer_wait.wait_until(
                 WaitMode::Interruptible,
                 None,
-                WaitReason::on("tty_writer", self.rdev),
+                WaitReason::on(WaitKind::TtyWriter, self.rdev),
                 acquire,
             )?;
         }
@@ -318,7 +318,7 @@ impl Tty {
                 let waited = self.write_wait.wait_until(
                     WaitMode::Interruptible,
                     None,
-                    WaitReason::on("tty_write", self.rdev),
+                    WaitReason::on(WaitKind::TtyWrite, self.rdev),
                     || (self.is_writable() || self.is_dead(generation) || self.other_side_closed()).then_some(()),
                 );
                 if let Err(error) = waited {
@@ -401,7 +401,7 @@ impl FileOps for TtyFile {
     }
     fn ioctl(&self, file: &OpenFile, command: u32, argument: u64) -> SysResult {
         if self.tty.is_dead(self.generation()) {
-            return Err(if command == super::ioctl::TIOCSPGRP { Errno::ENOTTY } else { Errno::EIO });
+            return Err(if command == base::abi::ioctl::TIOCSPGRP { Errno::ENOTTY } else { Errno::EIO });
         }
         super::ioctl::ioctl(&self.tty, false, file, command, argument)
     }

@@ -4,10 +4,11 @@ use super::ioctl::{PKT_FLUSHREAD, PKT_FLUSHWRITE, PKT_START, PKT_STOP};
 use super::open::{PTS_MAJOR, open_pty_slave};
 use super::{Port, Tty, ioctl, job};
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::task::siginfo::{SIGINT, SIGQUIT, SIGTSTP};
 use crate::vfs::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable};
 use alloc::collections::{BTreeMap, VecDeque};
+use base::abi::ioctl as abi;
 use base::device::makedev;
 use base::termios::{Termios, WinSize, cflag};
 use core::any::Any;
@@ -272,7 +273,7 @@ impl FileOps for Master {
             pair.read_wait.wait_until(
                 WaitMode::Interruptible,
                 None,
-                WaitReason::on("pty_read", u64::from(pair.number)),
+                WaitReason::on(WaitKind::PtyRead, u64::from(pair.number)),
                 || (pair.queued() != 0 || pair.is_slave_closed() || pair.has_status()).then_some(()),
             )?;
         }
@@ -304,7 +305,7 @@ impl FileOps for Master {
             let waited = pair.write_wait.wait_until(
                 WaitMode::Interruptible,
                 None,
-                WaitReason::on("pty_write", u64::from(pair.number)),
+                WaitReason::on(WaitKind::PtyWrite, u64::from(pair.number)),
                 || (self.slave.input_room() != 0).then_some(()),
             );
             if let Err(error) = waited {
@@ -339,12 +340,12 @@ impl FileOps for Master {
         let pair = self.pair();
         let int = UserPtr::<i32>::new(UserAddr(argument));
         match command {
-            ioctl::TIOCGPTN => int.write(&(pair.number as i32))?,
-            ioctl::TIOCSPTLCK => pair.set_locked(int.read()? != 0),
-            ioctl::TIOCGPTLCK => int.write(&i32::from(pair.is_locked()))?,
-            ioctl::TIOCPKT => pair.set_packet(int.read()? != 0),
-            ioctl::TIOCGPKT => int.write(&i32::from(pair.is_packet()))?,
-            ioctl::TIOCSIG => {
+            abi::TIOCGPTN => int.write(&(pair.number as i32))?,
+            abi::TIOCSPTLCK => pair.set_locked(int.read()? != 0),
+            abi::TIOCGPTLCK => int.write(&i32::from(pair.is_locked()))?,
+            abi::TIOCPKT => pair.set_packet(int.read()? != 0),
+            abi::TIOCGPKT => int.write(&i32::from(pair.is_packet()))?,
+            abi::TIOCSIG => {
                 let number = u32::try_from(argument).map_err(|_| Errno::EINVAL)?;
                 // What keys could send, and nothing else.
                 if !matches!(number, SIGINT | SIGQUIT | SIGTSTP) {
@@ -352,8 +353,8 @@ impl FileOps for Master {
                 }
                 job::signal_foreground(&self.slave, number);
             }
-            ioctl::TIOCGPTPEER => return self.open_peer(argument as u32),
-            ioctl::FIONREAD => int.write(&(pair.queued() as i32))?,
+            abi::TIOCGPTPEER => return self.open_peer(argument as u32),
+            abi::FIONREAD => int.write(&(pair.queued() as i32))?,
             _ => return ioctl::ioctl(&self.slave, true, file, command, argument),
         }
         Ok(0)

@@ -18,7 +18,7 @@ pub use robust::exit_robust_list;
 
 use crate::mm::FutexKey;
 use crate::prelude::*;
-use crate::sync::{Deadline, Park, WaitError, WaitReason, WakeList};
+use crate::sync::{Deadline, Park, WaitError, WaitKind, WaitReason, WakeList};
 use alloc::collections::VecDeque;
 pub(crate) use base::futex::MATCH_ANY;
 use base::futex::{self as rules, WakeOp, insert};
@@ -183,7 +183,7 @@ fn dequeue(place: &Place) -> bool {
 pub(crate) fn wait(word: Word, expected: u32, bitset: u32, deadline: Deadline) -> Result<(), Errno> {
     enqueue(word, expected, Manner { bitset, target: None, place: None })?;
     let place = &current().ipc.futex;
-    let reason = WaitReason::on("futex", word.addr.0);
+    let reason = WaitReason::on(WaitKind::Futex, word.addr.0);
     let woken = || place.is_woken().then_some(());
     match Park::park_until(WaitMode::Interruptible, deadline, reason, woken) {
         Ok(()) => Ok(()),
@@ -391,7 +391,7 @@ pub(crate) fn wait_many(entries: &[WaitEntry], deadline: Deadline) -> Result<usi
             }
         }
     }
-    let reason = WaitReason::on("futex_waitv", entries.first().map_or(0, |entry| entry.word.addr.0));
+    let reason = WaitReason::on(WaitKind::FutexWaitv, entries.first().map_or(0, |entry| entry.word.addr.0));
     let any = || places.iter().any(|place| place.is_woken()).then_some(());
     let result = Park::park_until(WaitMode::Interruptible, deadline, reason, any);
     match (release(&places), result) {

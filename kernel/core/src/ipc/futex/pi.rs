@@ -12,7 +12,7 @@ use super::Word;
 use crate::mm::FutexKey;
 use crate::prelude::*;
 use crate::sched::change::requeue;
-use crate::sync::{Deadline, Park, WaitError, WaitReason};
+use crate::sync::{Deadline, Park, WaitError, WaitKind, WaitReason};
 use crate::task::{current_arc, find_task};
 use alloc::collections::BTreeMap;
 use base::priority::{Changes, PriorityGraph};
@@ -246,7 +246,7 @@ pub(super) fn lock_from(word: Word, deadline: Deadline, gone: u32) -> Result<(),
             }
             Asked::Queued(owner) => owner,
         };
-        let reason = WaitReason::held_by("futex_pi", word.addr.0, owner);
+        let reason = WaitReason::held_by(WaitKind::FutexPi, word.addr.0, owner);
         let done = || waiter.is_done().then_some(());
         let result = Park::park_until(WaitMode::Interruptible, deadline, reason, done);
         match finish(&waiter, result) {

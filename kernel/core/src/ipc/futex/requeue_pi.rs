@@ -8,7 +8,7 @@ use super::pi::{self, Asked, Ended};
 use super::{MATCH_ANY, Manner, TABLE, Word, dequeue, enqueue, index};
 use crate::mm::FutexKey;
 use crate::prelude::*;
-use crate::sync::{Deadline, Park, WaitError, WaitReason};
+use crate::sync::{Deadline, Park, WaitError, WaitKind, WaitReason};
 use crate::task::current_arc;
 use core::sync::atomic::Ordering;
 use hal::user;
@@ -32,7 +32,7 @@ pub fn wait(word: Word, expected: u32, target: Word, deadline: Deadline) -> Resu
     let in_line = pi::Waiter::new(current_arc());
     let moves_to = Some(Target { key, waiter: in_line.clone() });
     enqueue(word, expected, Manner { bitset: MATCH_ANY, target: moves_to, place: None })?;
-    let reason = WaitReason::on("futex_requeue_pi", word.addr.0);
+    let reason = WaitReason::on(WaitKind::FutexRequeuePi, word.addr.0);
     let done = || in_line.is_done().then_some(());
     let result = Park::park_until(WaitMode::Interruptible, deadline, reason, done);
     if let Err(error) = result

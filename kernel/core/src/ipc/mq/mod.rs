@@ -10,7 +10,7 @@ pub mod fs;
 pub mod notify;
 
 use crate::prelude::*;
-use crate::sync::{Deadline, Park, WaitReason};
+use crate::sync::{Deadline, Park, WaitKind, WaitReason};
 use crate::task::credentials::cap;
 use crate::task::process::rlimit;
 use crate::time::{Timespec, file_time};
@@ -192,8 +192,9 @@ impl MessageQueue {
                 let waiter = Waiter::new();
                 state.queue.wait_to_send(own_rank(), Handle(waiter.clone()), message);
                 drop(state);
-                let result =
-                    Park::park_until(WaitMode::Interruptible, deadline, self.reason("mq_send"), || waiter.result());
+                let result = Park::park_until(WaitMode::Interruptible, deadline, self.reason(WaitKind::MqSend), || {
+                    waiter.result()
+                });
                 if let Err(error) = result
                     && self.state.lock().queue.cancel_send(&Handle(waiter))
                 {
@@ -223,7 +224,8 @@ impl MessageQueue {
         let waiter = Waiter::new();
         state.queue.wait_to_receive(own_rank(), Handle(waiter.clone()));
         drop(state);
-        let result = Park::park_until(WaitMode::Interruptible, deadline, self.reason("mq_receive"), || waiter.result());
+        let result =
+            Park::park_until(WaitMode::Interruptible, deadline, self.reason(WaitKind::MqReceive), || waiter.result());
         let slot = match result {
             Ok(slot) => slot,
             Err(error) => {
@@ -241,7 +243,7 @@ impl MessageQueue {
         }
     }
 
-    fn reason(&self, kind: &'static str) -> WaitReason {
+    fn reason(&self, kind: WaitKind) -> WaitReason {
         WaitReason::on(kind, self.ino)
     }
 }
@@ -249,7 +251,7 @@ impl MessageQueue {
 impl Waiter {
     /// What a sender that has chosen this receiver puts here next.
     fn wait_for_sender(&self) -> Slot {
-        let reason = WaitReason::new("mq_receive");
+        let reason = WaitReason::new(WaitKind::MqReceive);
         match Park::park_until(WaitMode::Uninterruptible, None, reason, || self.result()) {
             Ok(slot) => slot,
             Err(_) => unreachable!("no signal and no deadline"),

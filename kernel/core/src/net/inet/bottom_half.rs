@@ -12,7 +12,7 @@ use super::{config, icmp};
 use crate::net::iface::{self, neighbour};
 use crate::prelude::*;
 use crate::process::kernel::spawn_kernel_thread;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::time::KernelTimer;
 use alloc::collections::VecDeque;
 use base::net::packet::is_same_stream;
@@ -87,7 +87,7 @@ fn has_work() -> bool {
 
 fn run() {
     loop {
-        let reason = WaitReason::new("net");
+        let reason = WaitReason::new(WaitKind::Net);
         let _ = WAKE.wait_until(WaitMode::Uninterruptible, None, reason, || has_work().then_some(()));
         let pending = PENDING.swap(0, Ordering::AcqRel);
         for index in (0..MAX_INTERFACES).filter(|index| pending & 1 << index != 0) {

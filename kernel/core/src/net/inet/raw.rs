@@ -16,8 +16,9 @@ use crate::net::socket::{
     self, AF_INET, AF_INET6, AF_UNSPEC, How, MsgFlags, Outgoing, Received, SOCK_DGRAM, SOCK_RAW, Socket,
 };
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::vfs::{FileOps, OpenFile, PollEvents, PollTable};
+use base::abi::ioctl::FIONREAD;
 use base::net::build::{self, Ip};
 use base::net::packet::{Header, PROTO_ICMP, PROTO_ICMPV6};
 use core::any::Any;
@@ -244,7 +245,7 @@ impl RawSocket {
     }
 
     fn receive_packet(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Received, Errno> {
-        let reason = WaitReason::on("raw_receive", self.inode);
+        let reason = WaitReason::on(WaitKind::RawReceive, self.inode);
         Ok(self.mailbox.receive(&self.owner(), reason, dst, how)?.0)
     }
 
@@ -431,7 +432,6 @@ impl FileOps for RawSocket {
         self.mailbox.poll_events()
     }
     fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> SysResult {
-        const FIONREAD: u32 = 0x541b;
         if command != FIONREAD {
             return Err(Errno::ENOTTY);
         }

@@ -13,7 +13,7 @@ use super::message::Address;
 use super::options::{Common, OptionIn};
 use super::socket::{self, How, MsgFlags, Outgoing, Received, SOCK_DGRAM, SOCK_RAW, Socket, deadline, wait_error};
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::task::credentials::cap;
 use crate::vfs::{FileOps, OpenFile, PollEvents, PollSet, PollTable};
 use alloc::collections::VecDeque;
@@ -388,7 +388,7 @@ impl Socket for NetlinkSocket {
             if how.nonblocking {
                 return Err(Errno::EAGAIN);
             }
-            let reason = WaitReason::on("netlink_recv", self.id);
+            let reason = WaitReason::on(WaitKind::NetlinkRecv, self.id);
             let ready = || {
                 let some = !self.inbox.lock().datagrams.is_empty() || self.overrun.load(Ordering::Acquire);
                 some.then_some(())

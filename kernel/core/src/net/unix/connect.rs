@@ -4,7 +4,7 @@ use super::super::options::Switches;
 use super::super::socket::{deadline, wait_error};
 use super::{Identity, Kind, State, UnixSocket, flight};
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::vfs::PollEvents;
 use alloc::collections::VecDeque;
 use core::sync::atomic::Ordering;
@@ -111,7 +111,7 @@ impl UnixSocket {
             })
         };
         let until = deadline(self.common.send_timeout());
-        let reason = WaitReason::on("unix_connect", listener.id);
+        let reason = WaitReason::on(WaitKind::UnixConnect, listener.id);
         listener.room.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         listener.readable.wake_one();
         listener.poll_set.notify(PollEvents::IN | PollEvents::RDNORM);
@@ -134,7 +134,7 @@ impl UnixSocket {
             }
         };
         let until = deadline(self.common.receive_timeout());
-        let reason = WaitReason::on("unix_accept", self.id);
+        let reason = WaitReason::on(WaitKind::UnixAccept, self.id);
         let socket =
             self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         self.room.wake_one();

@@ -7,14 +7,12 @@ use super::send::Ancillary;
 use super::{Kind, Ucred, UnixSocket, name};
 use crate::prelude::*;
 use crate::vfs::{FileOps, OpenFile, PollEvents, PollTable};
+use base::abi::ioctl::{FIONREAD, SIOCATMARK, TIOCOUTQ};
 use core::any::Any;
 use core::sync::atomic::Ordering;
 use zerocopy::IntoBytes;
 
 /// SIOCINQ and SIOCOUTQ.
-const FIONREAD: u32 = 0x541b;
-const TIOCOUTQ: u32 = 0x5411;
-const SIOCATMARK: u32 = 0x8905;
 
 impl UnixSocket {
     fn poll_events(&self) -> PollEvents {

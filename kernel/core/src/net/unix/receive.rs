@@ -4,7 +4,7 @@ use super::super::options::Switches;
 use super::super::socket::{How, MsgFlags, deadline, wait_error};
 use super::{Kind, Message, Name, Ucred, UnixSocket, flight};
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::vfs::{OpenFile, PollEvents};
 use core::sync::atomic::Ordering;
 use smallvec::SmallVec;
@@ -80,7 +80,7 @@ impl UnixSocket {
                 }
                 how.nonblocking.then_some(Err(Errno::EAGAIN))
             };
-            let reason = WaitReason::on("unix_receive", self.id);
+            let reason = WaitReason::on(WaitKind::UnixReceive, self.id);
             let waited = self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt);
             match waited.map_err(wait_error(until)).flatten() {
                 Ok(true) => {}

@@ -6,7 +6,7 @@ use super::super::socket::{How, MsgFlags, deadline, wait_error};
 use super::{Charge, Flying, Kind, Message, Ucred, UnixSocket};
 use crate::file::pipe;
 use crate::prelude::*;
-use crate::sync::{Deadline, WaitReason};
+use crate::sync::{Deadline, WaitKind, WaitReason};
 use crate::task::credentials::cap;
 use crate::vfs::table::file_or_path;
 use crate::vfs::{OpenFile, PollEvents};
@@ -208,7 +208,7 @@ impl UnixSocket {
                 Err(_) => nonblocking.then_some(Err(Errno::EAGAIN)),
             }
         };
-        let reason = WaitReason::on("unix_send", self.id);
+        let reason = WaitReason::on(WaitKind::UnixSend, self.id);
         self.writable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         Ok(Charge { sender: self.own.clone(), bytes })
     }
@@ -243,7 +243,7 @@ impl UnixSocket {
                 return Err(Errno::EAGAIN);
             }
             // Another sender may be first to the room this one hears of.
-            let reason = WaitReason::on("unix_send", target.id);
+            let reason = WaitReason::on(WaitKind::UnixSend, target.id);
             let has_changed = || (!target.is_crowded() || target.end_of_input.load(Ordering::Acquire)).then_some(());
             target.room.wait_until(WaitMode::Interruptible, until, reason, has_changed).map_err(wait_error(until))?;
         }

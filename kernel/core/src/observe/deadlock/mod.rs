@@ -15,7 +15,7 @@ pub mod needs;
 use crate::prelude::*;
 /// The timer is set, or the detector is about to look.
 use crate::sched::ENDLESS_PARK_HEARD as ARMED;
-use crate::sync::{Park, WaitReason, WaitRecord};
+use crate::sync::{Park, WaitKind, WaitReason, WaitRecord};
 use crate::time::timer::KernelTimer;
 use alloc::collections::VecDeque;
 use base::wait_graph::{self, Wait};
@@ -69,7 +69,8 @@ fn arm(at: u64) {
 fn run() {
     loop {
         let requested = || REQUESTED.swap(false, Ordering::AcqRel).then_some(());
-        let _ = Park::park_until(WaitMode::Uninterruptible, None, WaitReason::new("deadlock_detector"), requested);
+        let _ =
+            Park::park_until(WaitMode::Uninterruptible, None, WaitReason::new(WaitKind::DeadlockDetector), requested);
         // Whoever parks from here on sets the timer anew.
         ARMED.store(false, Ordering::SeqCst);
         check();
@@ -153,7 +154,7 @@ fn check() {
         return;
     }
     let until = crate::time::now_ns() + SECOND_LOOK_NS;
-    let reason = WaitReason::new("deadlock_detector");
+    let reason = WaitReason::new(WaitKind::DeadlockDetector);
     let _ = Park::park_until::<()>(WaitMode::Uninterruptible, Some(until), reason, || None);
     let blocked = look(before);
     for circle in circles(&blocked) {

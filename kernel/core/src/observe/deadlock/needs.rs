@@ -6,7 +6,7 @@ use super::mutex;
 use crate::file::pipe::PipeEnd;
 use crate::ipc;
 use crate::prelude::*;
-use crate::sync::WaitRecord;
+use crate::sync::{WaitKind, WaitRecord};
 use crate::task::{all_processes, find_process, find_task};
 use crate::vfs::lock;
 use alloc::collections::BTreeMap;
@@ -93,21 +93,21 @@ pub fn of(task: &Arc<Task>, record: &WaitRecord, descriptors: &mut Descriptors) 
     let reason = &record.reason;
     let one = |need: Option<Need>| need.into_iter().collect();
     match reason.kind {
-        "futex" => one(mutex::owner(task, reason.object).and_then(|(owner, kind)| {
+        WaitKind::Futex => one(mutex::owner(task, reason.object).and_then(|(owner, kind)| {
             let what = alloc::format!("{kind} at {:#x}", reason.object);
             find_task(owner).map(|_| Need::new(what, alloc::vec![owner]))
         })),
-        "futex_pi" | "futex_requeue_pi" => one(ipc::futex::pi_owner(task.tid()).map(|owner| {
+        WaitKind::FutexPi | WaitKind::FutexRequeuePi => one(ipc::futex::pi_owner(task.tid()).map(|owner| {
             Need::new(alloc::format!("priority-inheritance mutex at {:#x}", reason.object), alloc::vec![owner])
         })),
-        "semop" => one(ipc::sem::holder_for(reason.object, task).filter(|(_, pid)| *pid != task.process.pid).and_then(
-            |(number, pid)| {
+        WaitKind::Semop => one(ipc::sem::holder_for(reason.object, task)
+            .filter(|(_, pid)| *pid != task.process.pid)
+            .and_then(|(number, pid)| {
                 let what = alloc::format!("semaphore {number} of set {}", reason.object);
                 let threads = threads_of(pid);
                 (!threads.is_empty()).then(|| Need::new(what, threads))
-            },
-        )),
-        "file_lock" | "flock" => lock::blockers_of(task.tid())
+            })),
+        WaitKind::FileLock | WaitKind::Flock => lock::blockers_of(task.tid())
             .into_iter()
             .map(|blocker| {
                 let holders = match blocker.owner {
@@ -118,8 +118,8 @@ pub fn of(task: &Arc<Task>, record: &WaitRecord, descriptors: &mut Descriptors) 
             })
             .filter(|need| !need.holders.is_empty())
             .collect(),
-        "pipe_read" | "pipe_write" => one(pipe(task, record, descriptors)),
-        "vfork" => one(find_task(reason.owner).map(|child| {
+        WaitKind::PipeRead | WaitKind::PipeWrite => one(pipe(task, record, descriptors)),
+        WaitKind::Vfork => one(find_task(reason.owner).map(|child| {
             Need::new(alloc::format!("the memory that process {} uses", child.tid()), threads_of(child.process.pid))
         })),
         _ => Vec::new(),
@@ -128,7 +128,7 @@ pub fn of(task: &Arc<Task>, record: &WaitRecord, descriptors: &mut Descriptors) 
 
 /// The pipe a thread reads or writes: looked up among its own files.
 fn pipe(task: &Arc<Task>, record: &WaitRecord, descriptors: &mut Descriptors) -> Option<Need> {
-    let reading = record.reason.kind == "pipe_read";
+    let reading = record.reason.kind == WaitKind::PipeRead;
     let id = record.reason.object;
     let mut ends = None;
     task.files.get().for_each(|file| {

@@ -12,8 +12,6 @@ mod sysctl;
 mod system;
 pub mod trace;
 
-use super::sysfs;
-use crate::fs::devpts;
 use crate::prelude::*;
 use crate::time::{Timespec, file_time};
 use crate::vfs::inode::{FileType, Inode, SetAttr, Stat};
@@ -24,17 +22,6 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 pub use net::ClassNet;
 pub use system::mount_table;
-
-/// An instance of `name`: ENODEV for a type this kernel does not have.
-pub fn instance(name: &[u8], options: &[u8]) -> Result<Arc<dyn FileSystem>, Errno> {
-    match name {
-        b"proc" => Ok(ProcFs::new(options)?),
-        b"sysfs" => Ok(sysfs::instance()),
-        b"devpts" => Ok(devpts::DevPts::instance()),
-        b"mqueue" => Ok(crate::ipc::mq::fs::MqueueFs::instance()),
-        _ => Err(Errno::ENODEV),
-    }
-}
 
 pub struct ProcFs {
     root: Arc<Node>,

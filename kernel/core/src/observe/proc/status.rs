@@ -354,5 +354,5 @@ pub fn syscall(task: &Task) -> String {
 }
 
 pub fn wchan(task: &Task) -> String {
-    task.wait_record().map_or_else(|| String::from("0"), |record| String::from(record.reason.kind))
+    task.wait_record().map_or_else(|| String::from("0"), |record| String::from(record.reason.kind.name()))
 }

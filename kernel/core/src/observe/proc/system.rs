@@ -157,8 +157,7 @@ fn devices() -> String {
 }
 
 fn filesystems() -> String {
-    let names = ["sysfs", "tmpfs", "ramfs", "proc", "devtmpfs", "devpts", "mqueue"];
-    names.iter().map(|name| alloc::format!("nodev\t{name}\n")).collect()
+    crate::fs::types::all().iter().map(|known| alloc::format!("nodev\t{}\n", known.name)).collect()
 }
 
 fn interrupts() -> String {

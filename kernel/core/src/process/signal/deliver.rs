@@ -4,6 +4,7 @@ use super::state::{SIG_DFL, SIG_IGN, bit, deliverable, refresh, sa};
 use super::{frame, send, stop};
 use crate::prelude::*;
 use crate::process::exit;
+use crate::process::hooks;
 use crate::task::process::rlimit;
 use crate::task::siginfo::{
     SIGABRT, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP, SIGTSTP, SIGTTIN,
@@ -72,8 +73,6 @@ pub fn rewind(context: &mut UserContext, first: u64) {
     context.pc = context.pc.wrapping_sub(4);
 }
 
-const NR_RESTART_SYSCALL: u64 = 128;
-
 /// Before user mode with attention set, or after a call that a signal interrupted (its errno and the first argument it had):
 /// takes signals, stops, makes handler frames, restarts or ends the call. `interrupted` is resolved even when there is no
 /// signal after all. Never returns when a signal is fatal.
@@ -132,7 +131,7 @@ pub fn deliver(context: &mut UserContext, mut interrupted: Option<(Errno, u64)>)
     if let Some((errno, first)) = interrupted {
         rewind(context, first);
         if errno == Errno::ERESTART_RESTARTBLOCK {
-            context.x[8] = NR_RESTART_SYSCALL;
+            context.x[8] = hooks::get().restart_syscall;
         }
     }
     restore_saved_mask(task);

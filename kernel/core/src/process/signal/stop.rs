@@ -2,7 +2,7 @@
 
 use super::state::{SIG_IGN, sa};
 use crate::prelude::*;
-use crate::sync::{Park, WaitReason};
+use crate::sync::{Park, WaitKind, WaitReason};
 use crate::task::siginfo::{SIGCHLD, SigInfo};
 use crate::task::task::attention;
 use core::sync::atomic::Ordering;
@@ -52,7 +52,7 @@ pub fn stay_stopped() {
     let signal = u64::from(life.stopped_by());
     let running = || (life.stopped_by() == 0).then_some(());
     // Only SIGKILL and SIGCONT end it.
-    let _ = Park::park_until(WaitMode::Killable, None, WaitReason::on("stopped", signal), running);
+    let _ = Park::park_until(WaitMode::Killable, None, WaitReason::on(WaitKind::Stopped, signal), running);
 }
 
 /// SIGCONT was sent: the process goes on, whatever becomes of the signal itself.

@@ -3,7 +3,7 @@
 use super::alarm::{Alarm, Source};
 use super::{clock, posix};
 use crate::prelude::*;
-use crate::sync::{WaitError, WaitReason};
+use crate::sync::{WaitError, WaitKind, WaitReason};
 use crate::time::Timespec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +22,7 @@ fn sleep(clockid: i32, source: Source, expiry: u64, remaining: Option<UserPtr<Ti
     }));
     alarm.set(source.clone(), Some(expiry), 0);
     let done = || sleeper.done.load(Ordering::Acquire).then_some(());
-    match sleeper.queue.wait_until(WaitMode::Interruptible, None, WaitReason::new("cpu_nanosleep"), done) {
+    match sleeper.queue.wait_until(WaitMode::Interruptible, None, WaitReason::new(WaitKind::CpuNanosleep), done) {
         Ok(()) => Ok(0),
         Err(WaitError::TimedOut | WaitError::Interrupted) => match remaining {
             None => Err(Errno::ERESTARTNOHAND),

@@ -13,7 +13,7 @@ use crate::net::inet::options::Switch;
 use crate::net::options::Switches;
 use crate::net::socket::{AF_INET6, AF_UNSPEC, deadline, wait_error};
 use crate::prelude::*;
-use crate::sync::{WaitError, WaitReason};
+use crate::sync::{WaitError, WaitKind, WaitReason};
 use crate::vfs::PollEvents;
 use base::net::engine::State as Phase;
 
@@ -86,7 +86,7 @@ impl Tcp {
             }
         };
         let until = deadline(self.common.receive_timeout());
-        let reason = WaitReason::on("tcp_accept", self.id);
+        let reason = WaitReason::on(WaitKind::TcpAccept, self.id);
         let child =
             self.readable.wait_until(WaitMode::Interruptible, until, reason, attempt).map_err(wait_error(until))??;
         child.state.lock().parent = None;
@@ -138,7 +138,7 @@ impl Tcp {
             }
         };
         let until = deadline(self.common.send_timeout());
-        let reason = WaitReason::on("tcp_connect", self.id);
+        let reason = WaitReason::on(WaitKind::TcpConnect, self.id);
         match self.writable.wait_until(WaitMode::Interruptible, until, reason, attempt) {
             Ok(result) => {
                 if matches!(result, Err(error) if !matches!(error, Errno::EINPROGRESS | Errno::EALREADY)) {

@@ -6,7 +6,7 @@ use super::connection::{Effects, FIN_WAIT_NS, ORPHAN_NS};
 use super::listener::Listener;
 use super::{PORTS, State, Tcp, table};
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::vfs::PollEvents;
 use base::net::engine::State as Phase;
 
@@ -109,7 +109,7 @@ impl Tcp {
             return;
         }
         let until = crate::time::now_ns().saturating_add(u64::from(seconds) * 1_000_000_000);
-        let reason = WaitReason::on("tcp_linger", self.id);
+        let reason = WaitReason::on(WaitKind::TcpLinger, self.id);
         let _ = self.writable.wait_until(WaitMode::Interruptible, Some(until), reason, || {
             let mut state = self.state.lock();
             let is_done = state.is_closed

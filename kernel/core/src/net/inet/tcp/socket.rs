@@ -9,6 +9,7 @@ use crate::net::options::{
 use crate::net::socket::{Accepted, How, Outgoing, Received, SOCK_STREAM, Socket};
 use crate::prelude::*;
 use crate::vfs::{FileOps, OpenFile, PollEvents, PollTable};
+use base::abi::ioctl::{FIONREAD, SIOCATMARK, TIOCOUTQ};
 use base::net::packet::PROTO_TCP;
 use core::any::Any;
 
@@ -123,9 +124,6 @@ impl FileOps for Tcp {
         self.poll_events()
     }
     fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> SysResult {
-        const FIONREAD: u32 = 0x541b;
-        const TIOCOUTQ: u32 = 0x5411;
-        const SIOCATMARK: u32 = 0x8905;
         let value = match command {
             FIONREAD => self.queues()?.0,
             TIOCOUTQ => self.queues()?.1,

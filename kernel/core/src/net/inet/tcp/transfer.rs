@@ -5,7 +5,7 @@ use super::Tcp;
 use super::connection::Effects;
 use crate::net::socket::{How, MsgFlags, Received, deadline, wait_error};
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 
 /// The most bytes copied under the connection's lock at once.
 const PIECE: usize = 64 << 10;
@@ -96,7 +96,7 @@ impl Tcp {
     pub(super) fn send_bytes(self: &Arc<Self>, src: &mut UserReader<'_>, how: How) -> SysResult {
         let mut sent = 0;
         let until = deadline(self.common.send_timeout());
-        let reason = WaitReason::on("tcp_send", self.id);
+        let reason = WaitReason::on(WaitKind::TcpSend, self.id);
         let mut first = true;
         while src.remaining() != 0 || first {
             let mut queue = Queue::new();
@@ -267,7 +267,7 @@ impl Tcp {
         };
         let mut got = 0;
         let until = deadline(self.common.receive_timeout());
-        let reason = WaitReason::on("tcp_receive", self.id);
+        let reason = WaitReason::on(WaitKind::TcpReceive, self.id);
         let mut looked = false;
         while got < at_least || !looked {
             looked = true;

@@ -12,8 +12,9 @@ use crate::net::message::Address;
 use crate::net::options::{Common, OptionIn, SO_BINDTODEVICE, SOL_SOCKET, Switches};
 use crate::net::socket::{AF_INET6, AF_UNSPEC, How, Outgoing, Received, SOCK_DGRAM, Socket};
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use crate::vfs::{FileOps, OpenFile, PollEvents, PollTable};
+use base::abi::ioctl::{FIONREAD, TIOCOUTQ};
 use base::net::packet::{PROTO_UDP, PROTO_UDPLITE};
 use core::any::Any;
 use core::sync::atomic::Ordering;
@@ -27,7 +28,7 @@ fn is_own_level(level: i32) -> bool {
 
 impl UdpSocket {
     fn receive_datagram(&self, dst: &mut UserWriter<'_>, how: How) -> Result<Received, Errno> {
-        let reason = WaitReason::on("udp_receive", self.id);
+        let reason = WaitReason::on(WaitKind::UdpReceive, self.id);
         let (received, taken_from) = self.mailbox.receive(&self.owner(), reason, dst, how)?;
         if let Some(from) = taken_from {
             self.count(from, Count::In);
@@ -181,8 +182,6 @@ impl FileOps for UdpSocket {
         self.mailbox.poll_events()
     }
     fn ioctl(&self, _file: &OpenFile, command: u32, argument: u64) -> SysResult {
-        const FIONREAD: u32 = 0x541b;
-        const TIOCOUTQ: u32 = 0x5411;
         let value = match command {
             FIONREAD => self.mailbox.next_len(),
             TIOCOUTQ => 0,

@@ -1,0 +1,3 @@
+//! Numbers of Linux's interface that more than one place must know.
+
+pub mod ioctl;
