@@ -9,12 +9,6 @@ use crate::vfs::{FileType, Stat};
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-const MFD_CLOEXEC: u32 = 1;
-const MFD_ALLOW_SEALING: u32 = 2;
-const MFD_HUGETLB: u32 = 4;
-/// "memfd:" and the name are at most NAME_MAX bytes.
-const NAME_MAX: usize = 255 - 6;
-
 fn sealable(file: &OpenFile) -> Result<Arc<MemObject>, Errno> {
     let object = file.ops.mem_object(file).map_err(|_| Errno::EINVAL)?;
     if object.seals().is_none() { Err(Errno::EINVAL) } else { Ok(object) }
@@ -124,15 +118,10 @@ impl FileOps for MemFd {
     }
 }
 
-/// memfd_create(2): EINVAL (flags, name too long), EFAULT, EMFILE. Huge pages: ENODEV-free honesty, EINVAL.
-pub fn sys_memfd_create(name: UserAddr, flags: u32) -> SysResult {
-    if flags & !(MFD_CLOEXEC | MFD_ALLOW_SEALING) != 0 {
-        // MFD_HUGETLB: there is no pool of huge pages.
-        return Err(if flags & MFD_HUGETLB != 0 { Errno::ENOSYS } else { Errno::EINVAL });
-    }
-    let name = crate::user::read_cstring(name, NAME_MAX, Errno::EINVAL)?;
+/// memfd_create(2): a file called `name`; only one made so takes seals.
+pub fn create(name: Vec<u8>, allow_sealing: bool) -> Arc<OpenFile> {
     let object = MemObject::anonymous(0);
-    object.set_seals(if flags & MFD_ALLOW_SEALING != 0 { 0 } else { F_SEAL_SEAL });
+    object.set_seals(if allow_sealing { 0 } else { F_SEAL_SEAL });
     let memfd = Arc::new(MemFd {
         object,
         name,
@@ -142,6 +131,5 @@ pub fn sys_memfd_create(name: UserAddr, flags: u32) -> SysResult {
     });
     memfd.attributes.give_to_caller();
     memfd.attributes.start_times();
-    let file = OpenFile::anonymous(memfd, OpenFlags::RDWR | OpenFlags::LARGEFILE);
-    crate::vfs::table::install(file, flags & MFD_CLOEXEC != 0)
+    OpenFile::anonymous(memfd, OpenFlags::RDWR | OpenFlags::LARGEFILE)
 }

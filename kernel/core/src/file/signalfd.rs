@@ -2,10 +2,8 @@
 
 use crate::prelude::*;
 use crate::process::signal::deliver::take;
-use crate::process::signal::state::UNBLOCKABLE;
 use crate::sync::{Park, WaitKind, WaitReason};
 use crate::task::siginfo::SigInfo;
-use crate::vfs::table::{file, install};
 use crate::vfs::{FileOps, OpenFile, OpenFlags, PollEvents, PollTable, SeekFrom};
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -110,21 +108,16 @@ impl FileOps for SignalFile {
     }
 }
 
-pub fn sys_signalfd4(fd: i32, mask: UserAddr, sizemask: usize, flags: u32) -> SysResult {
-    let known = (OpenFlags::CLOEXEC | OpenFlags::NONBLOCK).bits();
-    if sizemask != 8 || flags & !known != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let set = UserPtr::<u64>::new(mask).read()? & !UNBLOCKABLE;
-    let flags = OpenFlags::from_bits_retain(flags);
-    if fd == -1 {
-        let ops = Arc::new(SignalFile { set: AtomicU64::new(set) });
-        let file = OpenFile::anonymous(ops, OpenFlags::RDWR | flags & OpenFlags::NONBLOCK);
-        return install(file, flags.contains(OpenFlags::CLOEXEC));
-    }
-    let file = file(fd)?;
-    let signal_file = file.downcast::<SignalFile>().ok_or(Errno::EINVAL)?;
-    signal_file.set.store(set, Ordering::Relaxed);
+/// signalfd(2): a file that reads the signals of `set`.
+pub fn create(set: u64, nonblocking: bool) -> Arc<OpenFile> {
+    let mut flags = OpenFlags::RDWR;
+    flags.set(OpenFlags::NONBLOCK, nonblocking);
+    OpenFile::anonymous(Arc::new(SignalFile { set: AtomicU64::new(set) }), flags)
+}
+
+/// Another set for a signalfd that is there: EINVAL for another kind of file.
+pub fn change(file: &OpenFile, set: u64) -> Result<(), Errno> {
+    file.downcast::<SignalFile>().ok_or(Errno::EINVAL)?.set.store(set, Ordering::Relaxed);
     current().process.signal.poll.notify(PollEvents::IN);
-    Ok(fd as usize)
+    Ok(())
 }

@@ -5,7 +5,6 @@ use crate::process::timers::alarm::{Alarm, Itimerspec, expiry_on};
 use crate::process::timers::clock;
 use crate::sync::{WaitKind, WaitReason};
 use crate::task::credentials::cap;
-use crate::vfs::table::{file, install};
 use crate::vfs::{FileOps, OpenFile, OpenFlags, PollEvents, PollSet, PollTable, SeekFrom};
 use core::any::Any;
 
@@ -35,8 +34,8 @@ pub struct TimerFd {
     poll_set: PollSet,
 }
 
-const ABSTIME: u32 = 1;
-const CANCEL_ON_SET: u32 = 2;
+pub const ABSTIME: u32 = 1;
+pub const CANCEL_ON_SET: u32 = 2;
 
 /// Timers to cancel when CLOCK_REALTIME is set. Dead ones are swept out when one is added.
 static CANCELLABLE: SpinLock<Vec<Weak<TimerFd>>> = SpinLock::new(Vec::new());
@@ -179,66 +178,58 @@ fn check_alarm_privilege(clock: i32) -> Result<(), Errno> {
     if wakes && !current().creds().has_cap(cap::WAKE_ALARM) { Err(Errno::EPERM) } else { Ok(()) }
 }
 
-pub fn sys_timerfd_create(clockid: i32, flags: u32) -> SysResult {
-    let allowed = OpenFlags::CLOEXEC.bits() | OpenFlags::NONBLOCK.bits();
+/// timerfd_create(2): a timer on `clock`. EINVAL, EPERM.
+pub fn create(clock: i32, nonblocking: bool) -> Result<Arc<OpenFile>, Errno> {
     let known = matches!(
-        clockid,
+        clock,
         clock::MONOTONIC | clock::REALTIME | clock::REALTIME_ALARM | clock::BOOTTIME | clock::BOOTTIME_ALARM
     );
-    if flags & !allowed != 0 || !known {
+    if !known {
         return Err(Errno::EINVAL);
     }
-    check_alarm_privilege(clockid)?;
-    let open_flags = OpenFlags::from_bits_retain(flags & OpenFlags::NONBLOCK.bits()) | OpenFlags::RDWR;
-    install(OpenFile::anonymous(TimerFd::new(clockid), open_flags), flags & OpenFlags::CLOEXEC.bits() != 0)
+    check_alarm_privilege(clock)?;
+    let mut flags = OpenFlags::RDWR;
+    flags.set(OpenFlags::NONBLOCK, nonblocking);
+    Ok(OpenFile::anonymous(TimerFd::new(clock), flags))
 }
 
-/// Runs `f` on the timer behind `fd`: EBADF, EINVAL for another kind of file.
-fn with_timer<R>(fd: i32, f: impl FnOnce(&Arc<TimerFd>) -> Result<R, Errno>) -> Result<R, Errno> {
-    let file = file(fd)?;
+/// The timer behind `file`: EINVAL for another kind of file.
+fn timer_of(file: &OpenFile) -> Result<Arc<TimerFd>, Errno> {
     let ops: Arc<dyn FileOps> = file.ops.clone();
     let any: Arc<dyn Any + Send + Sync> = ops;
-    f(&any.downcast::<TimerFd>().map_err(|_| Errno::EINVAL)?)
+    any.downcast::<TimerFd>().map_err(|_| Errno::EINVAL)
 }
 
-pub fn sys_timerfd_settime(fd: i32, flags: u32, new: UserAddr, old: UserAddr) -> SysResult {
-    let request = UserPtr::<Itimerspec>::new(new).read()?;
-    let (value, interval) = request.to_ns()?;
-    if flags & !(ABSTIME | CANCEL_ON_SET) != 0 {
-        return Err(Errno::EINVAL);
+/// timerfd_settime(2), `value` and `interval` in ns, `flags` of TFD_TIMER_*: answers time left and interval of before. EINVAL, EPERM,
+/// ECANCELED (the timer is set all the same).
+pub fn set(file: &OpenFile, flags: u32, value: u64, interval: u64) -> Result<(u64, u64), Errno> {
+    let timer = timer_of(file)?;
+    check_alarm_privilege(timer.clock)?;
+    let absolute = flags & ABSTIME != 0;
+    let realtime = matches!(timer.clock, clock::REALTIME | clock::REALTIME_ALARM);
+    let mut cancellable = CANCELLABLE.lock();
+    cancellable.retain(|other| other.strong_count() > 0 && !core::ptr::eq(other.as_ptr(), &*timer));
+    let is_cancellable = realtime && absolute && flags & CANCEL_ON_SET != 0;
+    if is_cancellable {
+        cancellable.push(Arc::downgrade(&timer));
     }
-    let before = with_timer(fd, |timer| {
-        check_alarm_privilege(timer.clock)?;
-        let absolute = flags & ABSTIME != 0;
-        let realtime = matches!(timer.clock, clock::REALTIME | clock::REALTIME_ALARM);
-        let mut cancellable = CANCELLABLE.lock();
-        cancellable.retain(|other| other.strong_count() > 0 && !core::ptr::eq(other.as_ptr(), &**timer));
-        let is_cancellable = realtime && absolute && flags & CANCEL_ON_SET != 0;
-        if is_cancellable {
-            cancellable.push(Arc::downgrade(timer));
-        }
-        drop(cancellable);
-        timer.catch_up();
-        let mut state = timer.state.lock();
-        (state.ticks, state.flags, state.is_cancellable) = (0, flags, is_cancellable);
-        // What nobody has read yet is told here; the timer is set all the same.
-        let was_cancelled = value != 0 && state.take_cancelled();
-        drop(state);
-        let (source, expiry) = expiry_on(timer.clock, value, absolute);
-        let before = timer.alarm.set(source, expiry, interval);
-        if was_cancelled { Err(Errno::ECANCELED) } else { Ok(before) }
-    })?;
-    UserPtr::new(old).write_opt(&Itimerspec::from_ns(before))?;
-    Ok(0)
+    drop(cancellable);
+    timer.catch_up();
+    let mut state = timer.state.lock();
+    (state.ticks, state.flags, state.is_cancellable) = (0, flags, is_cancellable);
+    // What nobody has read yet is told here; the timer is set all the same.
+    let was_cancelled = value != 0 && state.take_cancelled();
+    drop(state);
+    let (source, expiry) = expiry_on(timer.clock, value, absolute);
+    let before = timer.alarm.set(source, expiry, interval);
+    if was_cancelled { Err(Errno::ECANCELED) } else { Ok(before) }
 }
 
-pub fn sys_timerfd_gettime(fd: i32, cur: UserAddr) -> SysResult {
-    let now = with_timer(fd, |timer| {
-        timer.catch_up();
-        Ok(timer.alarm.get())
-    })?;
-    UserPtr::new(cur).write(&Itimerspec::from_ns(now))?;
-    Ok(0)
+/// Time left and interval, in ns: EINVAL for another kind of file.
+pub fn get(file: &OpenFile) -> Result<(u64, u64), Errno> {
+    let timer = timer_of(file)?;
+    timer.catch_up();
+    Ok(timer.alarm.get())
 }
 
 /// CLOCK_REALTIME was set: cancels timers that asked for it (TFD_TIMER_CANCEL_ON_SET).

@@ -4,24 +4,14 @@
 //! longest for one of its type, and whoever makes room completes the senders that wait. What became of a wait is left with its
 //! thread ([`Ended`]). Messages are copied with no lock held. Lock order: `TABLE`, then a queue's state, then a thread's end.
 
-use super::sysv::{
-    Get, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
-};
+use super::sysv::{Get, IdTable, IpcPerm, Permissions, Which, now_seconds, with_caller};
 use crate::prelude::*;
 use crate::sync::{Park, WaitKind, WaitReason, WakeList};
 use crate::task::credentials::cap;
-use base::message_queue::{End, Request, Wanted};
+use base::message_queue::{End, Request};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
-
-const IPC_NOWAIT: i32 = 0o4000;
-const MSG_NOERROR: i32 = 0o10000;
-const MSG_EXCEPT: i32 = 0o20000;
-const MSG_COPY: i32 = 0o40000;
-const MSG_STAT: i32 = 11;
-const MSG_INFO: i32 = 12;
-const MSG_STAT_ANY: i32 = 13;
 
 /// kernel.msgmax, msgmnb, msgmni.
 pub static MSGMAX: AtomicUsize = AtomicUsize::new(8192);
@@ -32,8 +22,8 @@ fn limit(of: &AtomicUsize) -> usize {
     of.load(Ordering::Relaxed)
 }
 
-type Text = Vec<u8>;
-type Message = base::message_queue::Message<Text>;
+pub type Text = Vec<u8>;
+pub type Message = base::message_queue::Message<Text>;
 
 enum Outcome {
     Ended(End<Text>),
@@ -139,7 +129,7 @@ fn find(id: i32) -> Result<Arc<Queue>, Errno> {
 }
 
 /// msgget(2): ENOENT, EEXIST, EACCES, ENOSPC.
-pub fn sys_msgget(key: i32, flags: i32) -> SysResult {
+pub fn get(key: i32, flags: i32) -> SysResult {
     let mut table = TABLE.lock();
     match table.get_or_create(key, flags)? {
         Get::Existing(id) => {
@@ -168,18 +158,13 @@ pub fn sys_msgget(key: i32, flags: i32) -> SysResult {
     }
 }
 
-/// msgsnd(2): EINVAL, EFAULT, ENOMEM, EACCES, EAGAIN, EIDRM, EINTR.
-pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult {
-    let kind = UserPtr::<i64>::new(msgp).read()?;
-    if size > limit(&MSGMAX) || id < 0 || kind < 1 {
-        return Err(Errno::EINVAL);
-    }
-    let mut text = Text::new();
-    text.try_room(size)?;
-    let body = msgp.checked_add(8).ok_or(Errno::EFAULT)?;
-    if hal::user::append_from_user(&mut text, body, size) != size {
-        return Err(Errno::EFAULT);
-    }
+/// kernel.msgmax: the most bytes of one message.
+pub fn max_bytes() -> usize {
+    limit(&MSGMAX)
+}
+
+/// msgsnd(2): EINVAL, ENOMEM, EACCES, EAGAIN, EIDRM, EINTR.
+pub fn send(id: i32, message: Message, nowait: bool) -> SysResult {
     let queue = find(id)?;
     let pid = current().process.pid;
     let mut effects = Effects::default();
@@ -189,7 +174,7 @@ pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult
         return Err(Errno::EIDRM);
     }
     state.queue.reserve()?;
-    let message = match state.queue.send(Message { kind, text }, &mut effects) {
+    let message = match state.queue.send(message, &mut effects) {
         Ok(()) => {
             effects.sender = Some(pid);
             state.note(&effects);
@@ -199,7 +184,7 @@ pub fn sys_msgsnd(id: i32, msgp: UserAddr, size: usize, flags: i32) -> SysResult
         }
         Err(message) => message,
     };
-    if flags & IPC_NOWAIT != 0 {
+    if nowait {
         return Err(Errno::EAGAIN);
     }
     state.queue.wait_to_send(Waiter::own(), message);
@@ -222,28 +207,8 @@ fn wait(queue: &Queue, kind: WaitKind) -> Result<Outcome, Errno> {
     })
 }
 
-/// Copies a message out: EFAULT. Answers the bytes of its text.
-fn deliver(message: &Message, msgp: UserAddr, size: usize) -> SysResult {
-    UserPtr::<i64>::new(msgp).write(&message.kind)?;
-    let len = message.text.len().min(size);
-    let body = msgp.checked_add(8).ok_or(Errno::EFAULT)?;
-    UserPtr::<u8>::new(body).write_slice(&message.text[..len])?;
-    Ok(len)
-}
-
-/// msgrcv(2): EINVAL, EACCES, E2BIG, ENOMSG, EIDRM, EFAULT, EINTR.
-pub fn sys_msgrcv(id: i32, msgp: UserAddr, size: usize, mtype: i64, flags: i32) -> SysResult {
-    if id < 0 || (size as i64) < 0 {
-        return Err(Errno::EINVAL);
-    }
-    let truncate = flags & MSG_NOERROR != 0;
-    if flags & MSG_COPY != 0 {
-        if flags & MSG_EXCEPT != 0 || flags & IPC_NOWAIT == 0 {
-            return Err(Errno::EINVAL);
-        }
-        return copy(id, msgp, size, usize::try_from(mtype).unwrap_or(usize::MAX), truncate);
-    }
-    let request = Request { wanted: Wanted::new(mtype, flags & MSG_EXCEPT != 0), size, truncate };
+/// msgrcv(2): EINVAL, EACCES, E2BIG, ENOMSG, EIDRM, EINTR.
+pub fn receive(id: i32, request: Request, nowait: bool) -> Result<Message, Errno> {
     let queue = find(id)?;
     loop {
         let mut effects = Effects::default();
@@ -257,15 +222,15 @@ pub fn sys_msgrcv(id: i32, msgp: UserAddr, size: usize, mtype: i64, flags: i32) 
             state.note(&effects);
             drop(state);
             effects.woken.wake();
-            return deliver(&message, msgp, size);
+            return Ok(message);
         }
-        if flags & IPC_NOWAIT != 0 {
+        if nowait {
             return Err(Errno::ENOMSG);
         }
         state.queue.wait_to_receive(Waiter::own(), request);
         drop(state);
         match wait(&queue, WaitKind::Msgrcv)? {
-            Outcome::Ended(End::Received(message)) => return deliver(&message, msgp, size),
+            Outcome::Ended(End::Received(message)) => return Ok(message),
             Outcome::Ended(End::Failed(errno)) => return Err(errno),
             Outcome::Ended(End::Sent) | Outcome::Again => {}
         }
@@ -273,32 +238,28 @@ pub fn sys_msgrcv(id: i32, msgp: UserAddr, size: usize, mtype: i64, flags: i32) 
 }
 
 /// MSG_COPY: the message at a place, which stays. Here a text that is cut (MSG_NOERROR) is EINVAL.
-fn copy(id: i32, msgp: UserAddr, size: usize, place: usize, truncate: bool) -> SysResult {
+pub fn copy(id: i32, size: usize, place: usize, truncate: bool) -> Result<Message, Errno> {
     let queue = find(id)?;
     let state = queue.state.lock();
     with_caller(|caller| state.permissions.check(caller, 0o444))?;
-    let message = match state.queue.peek(place)? {
-        None => return Err(Errno::ENOMSG),
-        Some(message) if message.text.len() > size => {
-            return Err(if truncate { Errno::EINVAL } else { Errno::E2BIG });
-        }
-        Some(message) => message.clone(),
-    };
-    drop(state);
-    deliver(&message, msgp, size)
+    match state.queue.peek(place)? {
+        None => Err(Errno::ENOMSG),
+        Some(message) if message.text.len() > size => Err(if truncate { Errno::EINVAL } else { Errno::E2BIG }),
+        Some(message) => Ok(message.clone()),
+    }
 }
 
 /// `struct msqid64_ds`.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct MsqidDs {
+pub struct MsqidDs {
     perm: IpcPerm,
     stime: i64,
     rtime: i64,
     ctime: i64,
     cbytes: u64,
     qnum: u64,
-    qbytes: u64,
+    pub qbytes: u64,
     lspid: u32,
     lrpid: u32,
     unused: [u64; 2],
@@ -323,7 +284,7 @@ fn describe(queue: &Queue, key: i32) -> MsqidDs {
 /// `struct msginfo`.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct MsgInfo {
+pub struct MsgInfo {
     pool: i32,
     map: i32,
     max: i32,
@@ -334,82 +295,77 @@ struct MsgInfo {
     seg: u32,
 }
 
-/// msgctl(2): EINVAL, EACCES, EPERM, EFAULT.
-pub fn sys_msgctl(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
-    if id < 0 || cmd < 0 {
-        return Err(Errno::EINVAL);
+/// IPC_INFO, or with what there is now MSG_INFO; and the highest index.
+pub fn info(of_now: bool) -> (MsgInfo, usize) {
+    let queues: Vec<Arc<Queue>> = TABLE.lock().iter().map(|(_, _, queue)| queue.clone()).collect();
+    let mut info = MsgInfo {
+        pool: (limit(&MSGMNI) * limit(&MSGMNB) / 1024) as i32,
+        map: limit(&MSGMNB) as i32,
+        max: limit(&MSGMAX) as i32,
+        mnb: limit(&MSGMNB) as i32,
+        mni: limit(&MSGMNI) as i32,
+        ssz: 16,
+        tql: limit(&MSGMNB) as i32,
+        seg: 0xffff,
+    };
+    if of_now {
+        info.pool = queues.len() as i32;
+        info.map = queues.iter().map(|queue| queue.state.lock().queue.len() as i32).sum();
+        info.tql = queues.iter().map(|queue| queue.state.lock().queue.bytes() as i32).sum();
     }
-    match cmd {
-        IPC_INFO | MSG_INFO => {
-            let queues: Vec<Arc<Queue>> = TABLE.lock().iter().map(|(_, _, queue)| queue.clone()).collect();
-            let mut info = MsgInfo {
-                pool: (limit(&MSGMNI) * limit(&MSGMNB) / 1024) as i32,
-                map: limit(&MSGMNB) as i32,
-                max: limit(&MSGMAX) as i32,
-                mnb: limit(&MSGMNB) as i32,
-                mni: limit(&MSGMNI) as i32,
-                ssz: 16,
-                tql: limit(&MSGMNB) as i32,
-                seg: 0xffff,
-            };
-            if cmd == MSG_INFO {
-                info.pool = queues.len() as i32;
-                info.map = queues.iter().map(|queue| queue.state.lock().queue.len() as i32).sum();
-                info.tql = queues.iter().map(|queue| queue.state.lock().queue.bytes() as i32).sum();
-            }
-            UserPtr::new(buf).write(&info)?;
-            Ok(TABLE.lock().max_index())
-        }
-        IPC_STAT | MSG_STAT | MSG_STAT_ANY => {
-            let table = TABLE.lock();
-            let id = if cmd == IPC_STAT { id } else { table.at_index(id)?.0 };
-            let (queue, key) = (table.get(id)?.clone(), table.key(id)?);
-            drop(table);
-            if cmd != MSG_STAT_ANY {
-                with_caller(|caller| queue.state.lock().permissions.check(caller, 0o444))?;
-            }
-            UserPtr::new(buf).write(&describe(&queue, key))?;
-            Ok(if cmd == IPC_STAT { 0 } else { id as usize })
-        }
-        IPC_SET => {
-            let wanted: MsqidDs = UserPtr::new(buf).read()?;
-            let queue = find(id)?;
-            let may_raise = current().creds().has_cap(cap::SYS_RESOURCE);
-            let mut effects = Effects::default();
-            with_caller(|caller| {
-                let mut state = queue.state.lock();
-                state.permissions.check_owner(caller)?;
-                if wanted.qbytes > limit(&MSGMNB) as u64 && !may_raise {
-                    return Err(Errno::EPERM);
-                }
-                wanted.perm.apply(&mut state.permissions)?;
-                state.change_time = now_seconds();
-                for receiver in state.queue.drain_receivers() {
-                    receiver.0.ipc.msg.set(Outcome::Again);
-                    effects.woken.push(receiver.0);
-                }
-                state.queue.set_max_bytes(wanted.qbytes, &mut effects);
-                state.note(&effects);
-                Ok(())
-            })?;
-            effects.woken.wake();
-            Ok(0)
-        }
-        IPC_RMID => {
-            let queue = find(id)?;
-            with_caller(|caller| queue.state.lock().permissions.check_owner(caller))?;
-            let gone = TABLE.lock().remove(id)?;
-            let mut state = queue.state.lock();
-            state.removed = true;
-            let mut effects = Effects::default();
-            let messages = state.queue.remove(&mut effects);
-            drop(state);
-            drop((messages, gone));
-            effects.woken.wake();
-            Ok(0)
-        }
-        _ => Err(Errno::EINVAL),
+    (info, TABLE.lock().max_index())
+}
+
+/// IPC_STAT and its kin: the queue's number and description. EINVAL, EACCES.
+pub fn stat(which: Which) -> Result<(i32, MsqidDs), Errno> {
+    let table = TABLE.lock();
+    let id = which.id(&table)?;
+    let (queue, key) = (table.get(id)?.clone(), table.key(id)?);
+    drop(table);
+    if which.needs_right() {
+        with_caller(|caller| queue.state.lock().permissions.check(caller, 0o444))?;
     }
+    Ok((id, describe(&queue, key)))
+}
+
+/// IPC_SET: EINVAL, EPERM.
+pub fn set(id: i32, wanted: &MsqidDs) -> Result<(), Errno> {
+    let queue = find(id)?;
+    let may_raise = current().creds().has_cap(cap::SYS_RESOURCE);
+    let mut effects = Effects::default();
+    with_caller(|caller| {
+        let mut state = queue.state.lock();
+        state.permissions.check_owner(caller)?;
+        if wanted.qbytes > limit(&MSGMNB) as u64 && !may_raise {
+            return Err(Errno::EPERM);
+        }
+        wanted.perm.apply(&mut state.permissions)?;
+        state.change_time = now_seconds();
+        for receiver in state.queue.drain_receivers() {
+            receiver.0.ipc.msg.set(Outcome::Again);
+            effects.woken.push(receiver.0);
+        }
+        state.queue.set_max_bytes(wanted.qbytes, &mut effects);
+        state.note(&effects);
+        Ok(())
+    })?;
+    effects.woken.wake();
+    Ok(())
+}
+
+/// IPC_RMID: EINVAL, EPERM.
+pub fn remove(id: i32) -> Result<(), Errno> {
+    let queue = find(id)?;
+    with_caller(|caller| queue.state.lock().permissions.check_owner(caller))?;
+    let gone = TABLE.lock().remove(id)?;
+    let mut state = queue.state.lock();
+    state.removed = true;
+    let mut effects = Effects::default();
+    let messages = state.queue.remove(&mut effects);
+    drop(state);
+    drop((messages, gone));
+    effects.woken.wake();
+    Ok(())
 }
 
 /// /proc/sysvipc/msg.

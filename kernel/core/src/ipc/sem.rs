@@ -3,9 +3,7 @@
 //! By hand-over: whoever changes a set completes the operations that can now go ahead, in the order of arrival, leaves the
 //! result with their threads ([`Ended`]) and wakes them. Lock order: `TABLE`, then a set's state, then an undo list.
 
-use super::sysv::{
-    Get, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
-};
+use super::sysv::{Get, IdTable, IpcPerm, Permissions, Which, now_seconds, with_caller};
 use crate::prelude::*;
 use crate::sync::{Deadline, Park, WaitError, WaitKind, WaitReason, WakeList};
 use crate::time::Timespec;
@@ -15,17 +13,6 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use smallvec::SmallVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
-
-const GETPID: i32 = 11;
-const GETVAL: i32 = 12;
-const GETALL: i32 = 13;
-const GETNCNT: i32 = 14;
-const GETZCNT: i32 = 15;
-const SETVAL: i32 = 16;
-const SETALL: i32 = 17;
-const SEM_STAT: i32 = 18;
-const SEM_INFO: i32 = 19;
-const SEM_STAT_ANY: i32 = 20;
 
 /// kernel.sem: SEMMSL, SEMMNS, SEMOPM, SEMMNI.
 static SEMMSL: AtomicUsize = AtomicUsize::new(32_000);
@@ -79,7 +66,8 @@ impl UndoList {
     }
 }
 
-type Ops = SmallVec<[Op; 4]>;
+/// The operations of one call.
+pub type Ops = SmallVec<[Op; 4]>;
 
 /// How a thread's wait in a line ended: WAITING, DONE, or minus an errno.
 pub struct Ended(AtomicI32);
@@ -185,7 +173,7 @@ fn find(id: i32) -> Result<Arc<Set>, Errno> {
 }
 
 /// semget(2): EINVAL, ENOENT, EEXIST, EACCES, ENOSPC.
-pub fn sys_semget(key: i32, nsems: i32, flags: i32) -> SysResult {
+pub fn get(key: i32, nsems: i32, flags: i32) -> SysResult {
     if !usize::try_from(nsems).is_ok_and(|count| count <= limit(&SEMMSL)) {
         return Err(Errno::EINVAL);
     }
@@ -228,39 +216,16 @@ pub fn sys_semget(key: i32, nsems: i32, flags: i32) -> SysResult {
     }
 }
 
-/// Replaces `ops` by the `count` operations of a call, in its own room if that is enough: EFAULT, ENOMEM.
-#[inline(always)]
-fn read_ops(ops: &mut Ops, addr: UserAddr, count: usize) -> Result<(), Errno> {
-    if count > ops.len() {
-        *ops = Ops::from_vec(UserPtr::<Op>::new(addr).read_vec(count)?);
-        return Ok(());
-    }
-    Ok(hal::user::copy_from_user(ops.as_mut_bytes(), addr)?)
-}
-
-pub fn sys_semop(id: i32, ops: UserAddr, nops: usize) -> SysResult {
-    semop(id, ops, nops, None)
-}
-
-/// semtimedop(2): E2BIG, EAGAIN, EFBIG, EIDRM, EINTR, EINVAL, ERANGE, EACCES.
-pub fn sys_semtimedop(id: i32, ops: UserAddr, nops: usize, timeout: UserAddr) -> SysResult {
-    let timeout = match UserPtr::<Timespec>::new(timeout).non_null() {
-        Some(pointer) => Some(pointer.read()?),
-        None => None,
-    };
-    semop(id, ops, nops, timeout)
-}
-
-fn semop(id: i32, ops: UserAddr, nops: usize, timeout: Option<Timespec>) -> SysResult {
-    if nops > limit(&SEMOPM) {
+/// Whether a call may have so many operations: E2BIG, EINVAL.
+pub fn check_count(count: usize) -> Result<(), Errno> {
+    if count > limit(&SEMOPM) {
         return Err(Errno::E2BIG);
     }
-    if nops < 1 {
-        return Err(Errno::EINVAL);
-    }
-    let from = ops;
-    let mut ops = Ops::from_buf_and_len([Op::default(); 4], nops.min(4));
-    read_ops(&mut ops, from, nops)?;
+    if count < 1 { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+/// semtimedop(2): EAGAIN, EFBIG, EIDRM, EINTR, EINVAL, ERANGE, EACCES.
+pub fn operate(id: i32, ops: Ops, timeout: Option<Timespec>) -> SysResult {
     if id < 0 {
         return Err(Errno::EINVAL);
     }
@@ -328,7 +293,7 @@ pub fn holder_for(id: u64, task: &Arc<Task>) -> Option<(usize, u32)> {
 /// `struct semid64_ds`.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct SemidDs {
+pub struct SemidDs {
     perm: IpcPerm,
     otime: i64,
     ctime: i64,
@@ -347,68 +312,61 @@ fn describe(set: &Set, key: i32) -> SemidDs {
     }
 }
 
-/// semctl(2): EINVAL, EACCES, EPERM, EFAULT, ERANGE, EIDRM.
-pub fn sys_semctl(id: i32, num: i32, cmd: i32, arg: u64) -> SysResult {
-    if id < 0 {
-        return Err(Errno::EINVAL);
-    }
-    let buf = UserAddr(arg);
-    match cmd {
-        IPC_INFO | SEM_INFO => {
-            let table = TABLE.lock();
-            let (used, highest) = (table.used() as i32, table.max_index());
-            drop(table);
-            let total = TOTAL.load(Ordering::Relaxed) as i32;
-            let (usz, aem) = if cmd == SEM_INFO { (used, total) } else { (20, MAX_VALUE) };
-            // semmap, semmni, semmns, semmnu, semmsl, semopm, semume, semusz, semvmx, semaem
-            let (sets, all, ops) = (limit(&SEMMNI) as i32, limit(&SEMMNS) as i32, limit(&SEMOPM) as i32);
-            let info = [all, sets, all, all, limit(&SEMMSL) as i32, ops, ops, usz, MAX_VALUE, aem];
-            UserPtr::<[i32; 10]>::new(buf).write(&info)?;
-            Ok(highest)
-        }
-        IPC_STAT | SEM_STAT | SEM_STAT_ANY => {
-            let table = TABLE.lock();
-            let id = if cmd == IPC_STAT { id } else { table.at_index(id)?.0 };
-            let (set, key) = (table.get(id)?.clone(), table.key(id)?);
-            drop(table);
-            if cmd != SEM_STAT_ANY {
-                with_caller(|caller| set.state.lock().permissions.check(caller, 0o444))?;
-            }
-            UserPtr::new(buf).write(&describe(&set, key))?;
-            Ok(if cmd == IPC_STAT { 0 } else { id as usize })
-        }
-        IPC_SET => {
-            let wanted: SemidDs = UserPtr::new(buf).read()?;
-            let set = find(id)?;
-            with_caller(|caller| {
-                let mut state = set.state.lock();
-                state.permissions.check_owner(caller)?;
-                wanted.perm.apply(&mut state.permissions)?;
-                state.change_time = now_seconds();
-                Ok(0)
-            })
-        }
-        IPC_RMID => remove(id),
-        GETALL | SETALL => all_values(id, cmd, buf),
-        GETVAL | GETPID | GETNCNT | GETZCNT => {
-            let set = find(id)?;
-            let state = set.state.lock();
-            with_caller(|caller| state.permissions.check(caller, 0o444))?;
-            let semaphore = usize::try_from(num).ok().and_then(|num| state.semaphores.get(num)).ok_or(Errno::EINVAL)?;
-            let waiting = || state.line.count_waiting(num as u16);
-            Ok(match cmd {
-                GETVAL => usize::from(semaphore.value),
-                GETPID => semaphore.pid as usize,
-                GETNCNT => waiting().0,
-                _ => waiting().1,
-            })
-        }
-        SETVAL => set_value(id, num, arg as i32),
-        _ => Err(Errno::EINVAL),
-    }
+/// What SEM_INFO and IPC_INFO tell: sets in use, semaphores of all sets, the highest index.
+pub fn usage() -> (usize, usize, usize) {
+    let table = TABLE.lock();
+    (table.used(), TOTAL.load(Ordering::Relaxed), table.max_index())
 }
 
-fn set_value(id: i32, num: i32, value: i32) -> SysResult {
+/// kernel.sem: SEMMSL, SEMMNS, SEMOPM, SEMMNI.
+pub fn limits() -> [usize; 4] {
+    [limit(&SEMMSL), limit(&SEMMNS), limit(&SEMOPM), limit(&SEMMNI)]
+}
+
+/// IPC_STAT and its kin: the set's number and description. EINVAL, EACCES.
+pub fn stat(which: Which) -> Result<(i32, SemidDs), Errno> {
+    let table = TABLE.lock();
+    let id = which.id(&table)?;
+    let (set, key) = (table.get(id)?.clone(), table.key(id)?);
+    drop(table);
+    if which.needs_right() {
+        with_caller(|caller| set.state.lock().permissions.check(caller, 0o444))?;
+    }
+    Ok((id, describe(&set, key)))
+}
+
+/// IPC_SET: EINVAL, EPERM.
+pub fn set_permissions(id: i32, wanted: &SemidDs) -> Result<(), Errno> {
+    let set = find(id)?;
+    with_caller(|caller| {
+        let mut state = set.state.lock();
+        state.permissions.check_owner(caller)?;
+        wanted.perm.apply(&mut state.permissions)?;
+        state.change_time = now_seconds();
+        Ok(())
+    })
+}
+
+/// What GETVAL, GETPID, GETNCNT and GETZCNT tell of a semaphore.
+pub struct Look {
+    pub value: u16,
+    pub pid: u32,
+    /// Threads that wait for it to grow, and to become zero.
+    pub waiting: (usize, usize),
+}
+
+/// EINVAL, EACCES.
+pub fn look(id: i32, number: i32) -> Result<Look, Errno> {
+    let set = find(id)?;
+    let state = set.state.lock();
+    with_caller(|caller| state.permissions.check(caller, 0o444))?;
+    let semaphore =
+        usize::try_from(number).ok().and_then(|number| state.semaphores.get(number)).ok_or(Errno::EINVAL)?;
+    Ok(Look { value: semaphore.value, pid: semaphore.pid, waiting: state.line.count_waiting(number as u16) })
+}
+
+/// SETVAL: EINVAL, ERANGE, EACCES.
+pub fn set_value(id: i32, num: i32, value: i32) -> SysResult {
     if !(0..=MAX_VALUE).contains(&value) {
         return Err(Errno::ERANGE);
     }
@@ -427,18 +385,20 @@ fn set_value(id: i32, num: i32, value: i32) -> SysResult {
     Ok(0)
 }
 
-/// GETALL and SETALL.
-fn all_values(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
+/// GETALL: EINVAL, EACCES.
+pub fn values(id: i32) -> Result<Vec<u16>, Errno> {
     let set = find(id)?;
-    let wanted = if cmd == GETALL { 0o444 } else { 0o222 };
-    with_caller(|caller| set.state.lock().permissions.check(caller, wanted))?;
-    if cmd == GETALL {
-        let mut values = Vec::with_room(set.count)?;
-        values.extend(set.state.lock().semaphores.iter().map(|semaphore| semaphore.value));
-        UserPtr::new(buf).write_slice(&values)?;
-        return Ok(0);
-    }
-    let values = UserPtr::<u16>::new(buf).read_vec(set.count)?;
+    with_caller(|caller| set.state.lock().permissions.check(caller, 0o444))?;
+    let mut values = Vec::with_room(set.count)?;
+    values.extend(set.state.lock().semaphores.iter().map(|semaphore| semaphore.value));
+    Ok(values)
+}
+
+/// SETALL, of the values that `read` gives for so many semaphores: EINVAL, EACCES, ERANGE, EIDRM.
+pub fn set_values(id: i32, read: impl FnOnce(usize) -> Result<Vec<u16>, Errno>) -> SysResult {
+    let set = find(id)?;
+    with_caller(|caller| set.state.lock().permissions.check(caller, 0o222))?;
+    let values = read(set.count)?;
     if values.iter().any(|value| i32::from(*value) > MAX_VALUE) {
         return Err(Errno::ERANGE);
     }
@@ -460,7 +420,8 @@ fn all_values(id: i32, cmd: i32, buf: UserAddr) -> SysResult {
     Ok(0)
 }
 
-fn remove(id: i32) -> SysResult {
+/// IPC_RMID: EINVAL, EPERM.
+pub fn remove(id: i32) -> SysResult {
     let set = find(id)?;
     with_caller(|caller| set.state.lock().permissions.check_owner(caller))?;
     let gone = TABLE.lock().remove(id)?;

@@ -3,9 +3,7 @@
 //! Attach counts follow the mappings themselves (an observer on the object), so fork, exec, exit and munmap are counted
 //! without hooks of their own. Lock order: address-space mutex, then `TABLE`, then a segment's `state`.
 
-use super::sysv::{
-    Get, IPC_INFO, IPC_PRIVATE, IPC_RMID, IPC_SET, IPC_STAT, IdTable, IpcPerm, Permissions, now_seconds, with_caller,
-};
+use super::sysv::{Get, IPC_PRIVATE, IdTable, IpcPerm, Permissions, Which, now_seconds, with_caller};
 use crate::mm::area::AreaFlags;
 use crate::mm::map::Source;
 use crate::mm::object::MapObserver;
@@ -20,12 +18,6 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const PAGE: u64 = PAGE_SIZE as u64;
-
-const SHM_LOCK: i32 = 11;
-const SHM_UNLOCK: i32 = 12;
-const SHM_STAT: i32 = 13;
-const SHM_INFO: i32 = 14;
-const SHM_STAT_ANY: i32 = 15;
 
 /// Flags of shmget: huge pages, whose size's logarithm stands in the uppermost bits; memory that is not promised.
 const SHM_HUGETLB: i32 = 0o4000;
@@ -231,7 +223,7 @@ impl MapObserver for Counter {
 }
 
 /// shmget(2): EINVAL (size), ENOENT, EEXIST, EACCES, ENOSPC, ENOMEM; EPERM for huge pages.
-pub fn sys_shmget(key: i32, size: usize, flags: i32) -> SysResult {
+pub fn get(key: i32, size: usize, flags: i32) -> SysResult {
     loop {
         let existing = {
             let table = TABLE.lock();
@@ -339,11 +331,11 @@ fn find(id: i32) -> Result<Arc<Segment>, Errno> {
 }
 
 /// shmat(2): EINVAL, EACCES, ENOMEM.
-pub fn sys_shmat(id: i32, addr: UserAddr, flags: i32) -> SysResult {
+pub fn attach(id: i32, addr: u64, flags: i32) -> SysResult {
     if id < 0 {
         return Err(Errno::EINVAL);
     }
-    let mut addr = addr.0;
+    let mut addr = addr;
     let is_fixed = addr != 0;
     if is_fixed {
         if !addr.is_multiple_of(PAGE) {
@@ -388,8 +380,7 @@ pub fn sys_shmat(id: i32, addr: UserAddr, flags: i32) -> SysResult {
 }
 
 /// shmdt(2): EINVAL.
-pub fn sys_shmdt(addr: UserAddr) -> SysResult {
-    let addr = addr.0;
+pub fn detach(addr: u64) -> SysResult {
     if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
@@ -399,7 +390,7 @@ pub fn sys_shmdt(addr: UserAddr) -> SysResult {
 /// `struct shmid64_ds`.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct ShmidDs {
+pub struct ShmidDs {
     perm: IpcPerm,
     segsz: u64,
     atime: i64,
@@ -414,7 +405,7 @@ struct ShmidDs {
 /// `struct shminfo64`.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct ShmInfo64 {
+pub struct ShmInfo64 {
     shmmax: u64,
     shmmin: u64,
     shmmni: u64,
@@ -426,7 +417,7 @@ struct ShmInfo64 {
 /// `struct shm_info`.
 #[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct ShmInfo {
+pub struct ShmInfo {
     used_ids: i32,
     pad: u32,
     shm_tot: u64,
@@ -458,102 +449,111 @@ fn describe(segment: &Segment, key: i32) -> ShmidDs {
     }
 }
 
-/// shmctl(2): EINVAL, EACCES, EPERM, EFAULT; ENOMEM for SHM_LOCK.
-pub fn sys_shmctl(id: i32, command: i32, buf: UserAddr) -> SysResult {
-    if id < 0 || command < 0 {
-        return Err(Errno::EINVAL);
+/// IPC_INFO: the limits.
+pub fn limits() -> ShmInfo64 {
+    ShmInfo64 {
+        shmmax: SHMMAX.load(Ordering::Relaxed),
+        shmmin: 1,
+        shmmni: SHMMNI.load(Ordering::Relaxed),
+        shmseg: SHMMNI.load(Ordering::Relaxed),
+        shmall: SHMALL.load(Ordering::Relaxed),
+        unused: [0; 4],
     }
-    match command {
-        IPC_INFO => {
-            let info = ShmInfo64 {
-                shmmax: SHMMAX.load(Ordering::Relaxed),
-                shmmin: 1,
-                shmmni: SHMMNI.load(Ordering::Relaxed),
-                shmseg: SHMMNI.load(Ordering::Relaxed),
-                shmall: SHMALL.load(Ordering::Relaxed),
-                unused: [0; 4],
-            };
-            UserPtr::new(buf).write(&info)?;
-            Ok(TABLE.lock().max_index())
-        }
-        SHM_INFO => {
-            let segments: Vec<Arc<Segment>> = TABLE.lock().iter().map(|(_, _, segment)| segment.clone()).collect();
-            let info = ShmInfo {
-                used_ids: segments.len() as i32,
-                shm_tot: TOTAL_PAGES.load(Ordering::Relaxed),
-                shm_rss: segments.iter().map(|segment| segment.object.nr_pages() as u64).sum(),
-                ..ShmInfo::default()
-            };
-            UserPtr::new(buf).write(&info)?;
-            Ok(TABLE.lock().max_index())
-        }
-        IPC_STAT | SHM_STAT | SHM_STAT_ANY => {
-            let (segment, key) = {
-                let table = TABLE.lock();
-                let id = if command == IPC_STAT { id } else { table.at_index(id)?.0 };
-                (table.get(id)?.clone(), table.key(id)?)
-            };
-            if command != SHM_STAT_ANY {
-                with_caller(|caller| segment.state.lock().permissions.check(caller, 0o444))?;
-            }
-            UserPtr::new(buf).write(&describe(&segment, key))?;
-            Ok(if command == IPC_STAT { 0 } else { segment.id as usize })
-        }
-        IPC_SET => {
-            let wanted: ShmidDs = UserPtr::new(buf).read()?;
-            let segment = find(id)?;
-            with_caller(|caller| {
-                let mut state = segment.state.lock();
-                state.permissions.check_owner(caller)?;
-                wanted.perm.apply(&mut state.permissions)?;
-                state.change_time = now_seconds();
-                Ok(0)
-            })
-        }
-        IPC_RMID => {
-            let segment = find(id)?;
-            with_caller(|caller| segment.state.lock().permissions.check_owner(caller))?;
-            let mut table = TABLE.lock();
-            let destroy = {
-                let mut state = segment.state.lock();
-                state.doomed = true;
-                state.attached == 0
-            };
-            let gone = if destroy {
-                table.remove(id).ok()
-            } else {
-                table.forget_key(id);
-                None
-            };
-            drop(table);
-            drop(gone);
-            Ok(0)
-        }
-        SHM_LOCK | SHM_UNLOCK => {
-            let segment = find(id)?;
-            let creds = current().creds();
-            let limit_bytes = current().process.limit(rlimit::MEMLOCK);
-            let mut state = segment.state.lock();
-            let mut limit = u64::MAX;
-            if !creds.has_cap(cap::IPC_LOCK) {
-                let owner = creds.euid == state.permissions.uid || creds.euid == state.permissions.creator_uid;
-                if !owner || command == SHM_LOCK && limit_bytes == 0 {
-                    return Err(Errno::EPERM);
-                }
-                limit = limit_bytes / PAGE;
-            }
-            // There is no swap: a segment's pages stay anyway.
-            if command == SHM_UNLOCK {
-                let unlocked = state.locked.take();
-                drop(state);
-                drop(unlocked);
-            } else if state.locked.is_none() {
-                state.locked = Some(LockedPages::new(creds.uid, segment.pages(), limit)?);
-            }
-            Ok(0)
-        }
-        _ => Err(Errno::EINVAL),
+}
+
+/// SHM_INFO: what there is now.
+pub fn usage() -> ShmInfo {
+    let segments: Vec<Arc<Segment>> = TABLE.lock().iter().map(|(_, _, segment)| segment.clone()).collect();
+    ShmInfo {
+        used_ids: segments.len() as i32,
+        shm_tot: TOTAL_PAGES.load(Ordering::Relaxed),
+        shm_rss: segments.iter().map(|segment| segment.object.nr_pages() as u64).sum(),
+        ..ShmInfo::default()
     }
+}
+
+/// The highest index in use.
+pub fn max_index() -> usize {
+    TABLE.lock().max_index()
+}
+
+/// IPC_STAT and its kin: the segment's number and description. EINVAL, EACCES.
+pub fn stat(which: Which) -> Result<(i32, ShmidDs), Errno> {
+    let (segment, key) = {
+        let table = TABLE.lock();
+        let id = which.id(&table)?;
+        (table.get(id)?.clone(), table.key(id)?)
+    };
+    if which.needs_right() {
+        with_caller(|caller| segment.state.lock().permissions.check(caller, 0o444))?;
+    }
+    Ok((segment.id, describe(&segment, key)))
+}
+
+/// IPC_SET: EINVAL, EPERM.
+pub fn set(id: i32, wanted: &ShmidDs) -> Result<(), Errno> {
+    let segment = find(id)?;
+    with_caller(|caller| {
+        let mut state = segment.state.lock();
+        state.permissions.check_owner(caller)?;
+        wanted.perm.apply(&mut state.permissions)?;
+        state.change_time = now_seconds();
+        Ok(())
+    })
+}
+
+/// IPC_RMID: it goes with its last attachment. EINVAL, EPERM.
+pub fn remove(id: i32) -> Result<(), Errno> {
+    let segment = find(id)?;
+    with_caller(|caller| segment.state.lock().permissions.check_owner(caller))?;
+    let mut table = TABLE.lock();
+    let destroy = {
+        let mut state = segment.state.lock();
+        state.doomed = true;
+        state.attached == 0
+    };
+    let gone = if destroy {
+        table.remove(id).ok()
+    } else {
+        table.forget_key(id);
+        None
+    };
+    drop(table);
+    drop(gone);
+    Ok(())
+}
+
+/// What may be done to a segment, for SHM_LOCK and SHM_UNLOCK: the pages its user may have locked; EPERM.
+fn lock_limit(state: &State, locks: bool) -> Result<u64, Errno> {
+    let creds = current().creds();
+    if creds.has_cap(cap::IPC_LOCK) {
+        return Ok(u64::MAX);
+    }
+    let limit_bytes = current().process.limit(rlimit::MEMLOCK);
+    let owner = creds.euid == state.permissions.uid || creds.euid == state.permissions.creator_uid;
+    if !owner || locks && limit_bytes == 0 { Err(Errno::EPERM) } else { Ok(limit_bytes / PAGE) }
+}
+
+/// SHM_LOCK. There is no swap: a segment's pages stay anyway; they are counted. EINVAL, EPERM, ENOMEM.
+pub fn lock(id: i32) -> Result<(), Errno> {
+    let segment = find(id)?;
+    let mut state = segment.state.lock();
+    let limit = lock_limit(&state, true)?;
+    if state.locked.is_none() {
+        state.locked = Some(LockedPages::new(current().creds().uid, segment.pages(), limit)?);
+    }
+    Ok(())
+}
+
+/// SHM_UNLOCK: EINVAL, EPERM.
+pub fn unlock(id: i32) -> Result<(), Errno> {
+    let segment = find(id)?;
+    let mut state = segment.state.lock();
+    lock_limit(&state, false)?;
+    let unlocked = state.locked.take();
+    drop(state);
+    drop(unlocked);
+    Ok(())
 }
 
 /// /proc/sysvipc/shm.

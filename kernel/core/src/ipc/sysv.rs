@@ -89,3 +89,27 @@ pub fn with_caller<R>(f: impl FnOnce(&Credentials) -> R) -> R {
 pub fn now_seconds() -> i64 {
     (crate::time::realtime_ns() / crate::time::NSEC_PER_SEC) as i64
 }
+
+/// Which object a *_STAT command is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// IPC_STAT: by its number.
+    Id(i32),
+    /// *_STAT: by its place in the table.
+    Index(i32),
+    /// *_STAT_ANY: by its place, without a right to read it.
+    AnyIndex(i32),
+}
+
+impl Which {
+    /// Its number: EINVAL.
+    pub fn id<T>(self, table: &IdTable<T>) -> Result<i32, Errno> {
+        match self {
+            Self::Id(id) => Ok(id),
+            Self::Index(index) | Self::AnyIndex(index) => Ok(table.at_index(index)?.0),
+        }
+    }
+    pub fn needs_right(self) -> bool {
+        !matches!(self, Self::AnyIndex(_))
+    }
+}

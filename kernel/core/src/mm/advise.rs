@@ -6,15 +6,34 @@ use super::space::{AddressSpace, FaultError, Prot, Tally};
 use crate::prelude::*;
 use crate::task::credentials::cap;
 use crate::task::process::rlimit;
-use base::addr::{USER_END, page_up};
+use base::addr::USER_END;
 use core::ops::Range;
 use hal::trap::Access;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
+bitflags! {
+    /// What mlockall(2) is asked for.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub struct LockScope: u32 {
+        const CURRENT = 1;
+        const FUTURE = 2;
+        /// Pages are locked as they are touched.
+        const ON_FAULT = 4;
+    }
+
+    /// What msync(2) is asked for.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub struct SyncFlags: u32 {
+        const ASYNC = 1;
+        const INVALIDATE = 2;
+        const SYNC = 4;
+    }
+}
+
 /// What madvise(2) is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Advice {
+pub enum Advice {
     Normal,
     Random,
     Sequential,
@@ -38,7 +57,7 @@ enum Advice {
 }
 
 impl Advice {
-    fn from_raw(raw: i32) -> Result<Self, Errno> {
+    pub fn from_raw(raw: i32) -> Result<Self, Errno> {
         Ok(match raw {
             0 => Self::Normal,
             1 => Self::Random,
@@ -107,22 +126,9 @@ impl Advice {
     }
 }
 
-/// madvise(2): EINVAL, ENOMEM (a hole; what is mapped was advised), EACCES, EFAULT.
-pub fn sys_madvise(addr: UserAddr, len: usize, advice: i32) -> SysResult {
-    let advice = Advice::from_raw(advice)?;
-    let start = addr.untagged().0;
-    if !start.is_multiple_of(PAGE) {
-        return Err(Errno::EINVAL);
-    }
-    let end = page_up(len as u64).and_then(|len| start.checked_add(len)).ok_or(Errno::EINVAL)?;
-    if start == end {
-        return Ok(0);
-    }
-    current().address_space().advise(start..end, advice).map(|()| 0)
-}
-
 impl AddressSpace {
-    fn advise(&self, range: Range<u64>, advice: Advice) -> Result<(), Errno> {
+    /// madvise(2): ENOMEM (a hole; what is mapped was advised), EINVAL, EACCES, EFAULT.
+    pub fn advise(&self, range: Range<u64>, advice: Advice) -> Result<(), Errno> {
         let mut at = range.start;
         let mut hole = false;
         // Area by area: some advice must let go of the lock in between.
@@ -227,199 +233,121 @@ impl AddressSpace {
     }
 }
 
-/// The pages that `addr` and `len` touch: EINVAL when they wrap around.
-fn lock_range(addr: UserAddr, len: usize) -> Result<Range<u64>, Errno> {
-    let addr = addr.untagged().0;
-    let start = base::addr::page_down(addr);
-    let len = page_up((len as u64).checked_add(addr - start).ok_or(Errno::EINVAL)?).ok_or(Errno::EINVAL)?;
-    Ok(start..start.checked_add(len).ok_or(Errno::EINVAL)?)
-}
-
-fn lock_memory(addr: UserAddr, len: usize, flags: AreaFlags) -> SysResult {
-    may_lock()?;
-    let range = lock_range(addr, len)?;
-    if range.is_empty() {
-        return Ok(0);
-    }
-    let space = current().address_space();
-    {
-        let inner = space.lock();
-        let already: u64 = inner
-            .map
-            .overlapping(range.clone())
-            .filter(|area| area.data.flags.contains(AreaFlags::LOCKED))
-            .map(|area| area.end.min(range.end) - area.start.max(range.start))
-            .sum();
-        if !inner.may_lock_more((range.end - range.start).saturating_sub(already)) {
-            return Err(Errno::ENOMEM);
-        }
-    }
-    space.set_locked(range.clone(), flags)?;
-    if !flags.contains(AreaFlags::LOCK_ON_FAULT) {
-        space.populate_locked(range)?;
-    }
-    Ok(0)
-}
-
-/// mlock(2): EPERM, ENOMEM (limit, hole), EAGAIN, EINVAL.
-pub fn sys_mlock(addr: UserAddr, len: usize) -> SysResult {
-    lock_memory(addr, len, AreaFlags::LOCKED)
-}
-
-/// mlock2(2).
-pub fn sys_mlock2(addr: UserAddr, len: usize, flags: u32) -> SysResult {
-    const MLOCK_ONFAULT: u32 = 1;
-    match flags {
-        0 => lock_memory(addr, len, AreaFlags::LOCKED),
-        MLOCK_ONFAULT => lock_memory(addr, len, AreaFlags::LOCKED | AreaFlags::LOCK_ON_FAULT),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// munlock(2): ENOMEM (hole), EINVAL.
-pub fn sys_munlock(addr: UserAddr, len: usize) -> SysResult {
-    let range = lock_range(addr, len)?;
-    if range.is_empty() {
-        return Ok(0);
-    }
-    current().address_space().set_locked(range, AreaFlags::empty()).map(|()| 0)
-}
-
-/// mlockall(2): EINVAL, EPERM, ENOMEM.
-pub fn sys_mlockall(flags: u32) -> SysResult {
-    const CURRENT: u32 = 1;
-    const FUTURE: u32 = 2;
-    const ONFAULT: u32 = 4;
-    if flags == 0 || flags & !(CURRENT | FUTURE | ONFAULT) != 0 || flags == ONFAULT {
-        return Err(Errno::EINVAL);
-    }
-    may_lock()?;
-    let space = current().address_space();
-    let mut wanted = AreaFlags::LOCKED;
-    wanted.set(AreaFlags::LOCK_ON_FAULT, flags & ONFAULT != 0);
-    {
-        let mut inner = space.lock();
-        if flags & CURRENT != 0
-            && inner.total_pages * PAGE > current().process.limit(rlimit::MEMLOCK)
-            && !current().credentials.with(|credentials| credentials.has_cap(cap::IPC_LOCK))
-        {
-            return Err(Errno::ENOMEM);
-        }
-        inner.new_area_flags = if flags & FUTURE != 0 { wanted } else { AreaFlags::empty() };
-    }
-    if flags & CURRENT != 0 {
-        space.lock_all(wanted);
-        if flags & ONFAULT == 0 {
-            // As on Linux, pages that cannot be had now are no error.
-            let _ = space.populate_locked(0..USER_END);
-        }
-    }
-    Ok(0)
-}
-
-/// munlockall(2).
-pub fn sys_munlockall() -> SysResult {
-    let space = current().address_space();
-    space.lock().new_area_flags = AreaFlags::empty();
-    space.lock_all(AreaFlags::empty());
-    Ok(0)
-}
-
 impl AddressSpace {
+    /// mlock(2): EPERM, ENOMEM (limit, hole), EAGAIN.
+    pub fn lock_range(&self, range: Range<u64>, flags: AreaFlags) -> Result<(), Errno> {
+        may_lock()?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        {
+            let inner = self.lock();
+            let already: u64 = inner
+                .map
+                .overlapping(range.clone())
+                .filter(|area| area.data.flags.contains(AreaFlags::LOCKED))
+                .map(|area| area.end.min(range.end) - area.start.max(range.start))
+                .sum();
+            if !inner.may_lock_more((range.end - range.start).saturating_sub(already)) {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        self.set_locked(range.clone(), flags)?;
+        if flags.contains(AreaFlags::LOCK_ON_FAULT) { Ok(()) } else { self.populate_locked(range) }
+    }
+
+    /// munlock(2): ENOMEM (hole).
+    pub fn unlock_range(&self, range: Range<u64>) -> Result<(), Errno> {
+        if range.is_empty() { Ok(()) } else { self.set_locked(range, AreaFlags::empty()) }
+    }
+
+    /// mlockall(2): what is mapped now, what will be, and pages only as they are touched. EPERM, ENOMEM.
+    pub fn lock_everything(&self, scope: LockScope) -> Result<(), Errno> {
+        may_lock()?;
+        let on_fault = scope.contains(LockScope::ON_FAULT);
+        let mut wanted = AreaFlags::LOCKED;
+        wanted.set(AreaFlags::LOCK_ON_FAULT, on_fault);
+        {
+            let mut inner = self.lock();
+            if scope.contains(LockScope::CURRENT)
+                && inner.total_pages * PAGE > current().process.limit(rlimit::MEMLOCK)
+                && !current().credentials.with(|credentials| credentials.has_cap(cap::IPC_LOCK))
+            {
+                return Err(Errno::ENOMEM);
+            }
+            inner.new_area_flags = if scope.contains(LockScope::FUTURE) { wanted } else { AreaFlags::empty() };
+        }
+        if scope.contains(LockScope::CURRENT) {
+            self.lock_all(wanted);
+            if !on_fault {
+                // As on Linux, pages that cannot be had now are no error.
+                let _ = self.populate_locked(0..USER_END);
+            }
+        }
+        Ok(())
+    }
+
+    /// munlockall(2).
+    pub fn unlock_everything(&self) {
+        self.lock().new_area_flags = AreaFlags::empty();
+        self.lock_all(AreaFlags::empty());
+    }
+
+    /// msync(2): EBUSY (locked, INVALIDATE), ENOMEM (hole; the rest was written), EIO.
+    pub fn sync(&self, range: Range<u64>, flags: SyncFlags) -> Result<(), Errno> {
+        let mut at = range.start;
+        let mut hole = false;
+        while at < range.end {
+            let (object, offset, len) = {
+                let inner = self.lock();
+                let Some(area) = inner.map.first_from(at).filter(|area| area.start < range.end) else {
+                    hole = true;
+                    break;
+                };
+                hole |= area.start > at;
+                if flags.contains(SyncFlags::INVALIDATE) && area.data.flags.contains(AreaFlags::LOCKED) {
+                    return Err(Errno::EBUSY);
+                }
+                let from = area.start.max(at);
+                at = area.end.min(range.end);
+                let object = area.data.object().filter(|_| area.data.is_shared()).cloned();
+                (object, area.data.offset + (from - area.start), at - from)
+            };
+            if flags.contains(SyncFlags::SYNC)
+                && let Some(object) = object
+            {
+                object.sync(offset, len)?;
+                object.commit()?;
+            }
+        }
+        if hole { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// mincore(2): sets the byte of each page from `start` on that is in memory, for as many as `pages` has. ENOMEM (hole).
+    pub fn mark_resident(&self, start: u64, pages: &mut [u8]) -> Result<(), Errno> {
+        let inner = self.lock();
+        let range = start..start + pages.len() as u64 * PAGE;
+        if !inner.map.covers(range.clone()) {
+            return Err(Errno::ENOMEM);
+        }
+        for area in inner.map.overlapping(range.clone()) {
+            let part = area.start.max(range.start)..area.end.min(range.end);
+            inner.table.for_each(part.clone(), &mut |va, _, _| pages[((va - start) / PAGE) as usize] = 1);
+            if let Some(object) = area.data.object() {
+                let index_of = |va: u64| (area.data.offset + (va - area.start)) / PAGE;
+                object.for_each_present(index_of(part.start)..index_of(part.end), false, &mut |index, _| {
+                    let va = area.start + (index * PAGE - area.data.offset);
+                    pages[((va - start) / PAGE) as usize] = 1;
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn lock_all(&self, flags: AreaFlags) {
         let spans: Vec<Range<u64>> = self.lock().map.iter().map(|area| area.range()).collect();
         for span in spans {
             let _ = self.set_locked(span, flags);
         }
     }
-}
-
-/// msync(2): EINVAL, EBUSY (locked, MS_INVALIDATE), ENOMEM (hole; the rest was written), EIO.
-pub fn sys_msync(addr: UserAddr, len: usize, flags: u32) -> SysResult {
-    const MS_ASYNC: u32 = 1;
-    const MS_INVALIDATE: u32 = 2;
-    const MS_SYNC: u32 = 4;
-    let start = addr.untagged().0;
-    if flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0
-        || !start.is_multiple_of(PAGE)
-        || flags & MS_ASYNC != 0 && flags & MS_SYNC != 0
-    {
-        return Err(Errno::EINVAL);
-    }
-    let end = page_up(len as u64).and_then(|len| start.checked_add(len)).ok_or(Errno::ENOMEM)?;
-    if start == end {
-        return Ok(0);
-    }
-    let space = current().address_space();
-    let mut at = start;
-    let mut hole = false;
-    while at < end {
-        let (object, offset, len) = {
-            let inner = space.lock();
-            let Some(area) = inner.map.first_from(at).filter(|area| area.start < end) else {
-                hole = true;
-                break;
-            };
-            hole |= area.start > at;
-            if flags & MS_INVALIDATE != 0 && area.data.flags.contains(AreaFlags::LOCKED) {
-                return Err(Errno::EBUSY);
-            }
-            let from = area.start.max(at);
-            at = area.end.min(end);
-            let object = area.data.object().filter(|_| area.data.is_shared()).cloned();
-            (object, area.data.offset + (from - area.start), at - from)
-        };
-        if flags & MS_SYNC != 0
-            && let Some(object) = object
-        {
-            object.sync(offset, len)?;
-            object.commit()?;
-        }
-    }
-    if hole { Err(Errno::ENOMEM) } else { Ok(0) }
-}
-
-/// mincore(2): EINVAL, ENOMEM (hole), EFAULT.
-pub fn sys_mincore(addr: UserAddr, len: usize, vec: UserAddr) -> SysResult {
-    let start = addr.untagged().0;
-    if !start.is_multiple_of(PAGE) {
-        return Err(Errno::EINVAL);
-    }
-    if !UserAddr(start).range_ok(len) {
-        return Err(Errno::ENOMEM);
-    }
-    let pages = (len as u64).div_ceil(PAGE);
-    let vec = vec.untagged();
-    if !vec.range_ok(pages as usize) {
-        return Err(Errno::EFAULT);
-    }
-    let space = current().address_space();
-    let mut done = 0;
-    while done < pages {
-        let mut chunk = [0u8; 512];
-        let n = (pages - done).min(chunk.len() as u64);
-        let from = start + done * PAGE;
-        {
-            let inner = space.lock();
-            let range = from..from + n * PAGE;
-            if !inner.map.covers(range.clone()) {
-                return Err(Errno::ENOMEM);
-            }
-            for area in inner.map.overlapping(range.clone()) {
-                let part = area.start.max(range.start)..area.end.min(range.end);
-                inner.table.for_each(part.clone(), &mut |va, _, _| chunk[((va - from) / PAGE) as usize] = 1);
-                if let Some(object) = area.data.object() {
-                    let index_of = |va: u64| (area.data.offset + (va - area.start)) / PAGE;
-                    object.for_each_present(index_of(part.start)..index_of(part.end), false, &mut |index, _| {
-                        let va = area.start + (index * PAGE - area.data.offset);
-                        chunk[((va - from) / PAGE) as usize] = 1;
-                    });
-                }
-            }
-        }
-        let bytes = chunk.get(..n as usize).ok_or(Errno::EFAULT)?;
-        UserPtr::<u8>::new(UserAddr(vec.0 + done)).write_slice(bytes)?;
-        done += n;
-    }
-    Ok(0)
 }

@@ -60,12 +60,8 @@ fn everywhere() {
     fence(Ordering::SeqCst);
 }
 
-/// membarrier(2): EINVAL, EPERM (not registered).
-pub fn sys_membarrier(cmd: i32, flags: u32, _cpu: i32) -> SysResult {
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let command = u32::try_from(cmd).map_err(|_| Errno::EINVAL)?;
+/// membarrier(2) without flags: EINVAL, EPERM (not registered).
+pub fn command(command: u32) -> SysResult {
     let space = current().address_space();
     match command {
         0 => return Ok(SUPPORTED as usize),

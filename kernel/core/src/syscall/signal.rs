@@ -1,5 +1,6 @@
 //! Signal calls: sigaction(2), sigprocmask(2), kill(2) and their kin.
 
+use crate::file::signalfd;
 use crate::prelude::*;
 use crate::process::signal::deliver::take;
 use crate::process::signal::state::{Action, AltStack, SIG_IGN, UNBLOCKABLE, refresh, sa};
@@ -8,6 +9,7 @@ use crate::sync::{Park, WaitError, WaitKind, WaitReason};
 use crate::task::siginfo::{SIGKILL, SIGSEGV, SIGSTOP, SigInfo};
 use crate::task::{find_process, find_task, tree};
 use crate::time::Timespec;
+use crate::vfs::{OpenFlags, table};
 use core::sync::atomic::Ordering;
 use hal::trap::UserContext;
 
@@ -269,4 +271,18 @@ pub fn sys_rt_sigreturn(context: &mut UserContext) -> SysResult {
     }
     // x0 is the interrupted code's own.
     Ok(context.x[0] as usize)
+}
+
+pub fn sys_signalfd4(fd: i32, mask: UserAddr, sizemask: usize, flags: u32) -> SysResult {
+    let flags = OpenFlags::from_bits_retain(flags);
+    if sizemask != 8 || !(OpenFlags::CLOEXEC | OpenFlags::NONBLOCK).contains(flags) {
+        return Err(Errno::EINVAL);
+    }
+    let set = UserPtr::<u64>::new(mask).read()? & !UNBLOCKABLE;
+    if fd == -1 {
+        let file = signalfd::create(set, flags.contains(OpenFlags::NONBLOCK));
+        return table::install(file, flags.contains(OpenFlags::CLOEXEC));
+    }
+    signalfd::change(&*table::file(fd)?, set)?;
+    Ok(fd as usize)
 }

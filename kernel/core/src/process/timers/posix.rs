@@ -4,7 +4,7 @@
 //! [`signal_taken`] moves the timer on and tells how many expiries were missed meanwhile. A timer without a signal
 //! (SIGEV_NONE) is only ever read.
 
-use super::alarm::{Alarm, Itimerspec, Source, expiry_on};
+use super::alarm::{Alarm, Source, expiry_on};
 use super::clock;
 use crate::prelude::*;
 use crate::process::signal;
@@ -21,14 +21,13 @@ const SIGEV_SIGNAL: i32 = 0;
 const SIGEV_NONE: i32 = 1;
 const SIGEV_THREAD: i32 = 2;
 const SIGEV_THREAD_ID: i32 = 4;
-const ABSTIME: u32 = 1;
 /// The highest overrun count (DELAYTIMER_MAX).
 const MAX_OVERRUN: u64 = i32::MAX as u64;
 
 /// `struct sigevent`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-struct Sigevent {
+pub struct Sigevent {
     value: u64,
     signo: i32,
     notify: i32,
@@ -154,12 +153,10 @@ pub(crate) fn cpu_source(clockid: i32) -> Result<Option<Source>, Errno> {
     }
 }
 
-pub fn sys_timer_create(clockid: i32, sevp: UserAddr, timerid: UserAddr) -> SysResult {
-    let event = match UserPtr::<Sigevent>::new(sevp).non_null() {
-        Some(pointer) => Some(pointer.read()?),
-        None => None,
-    };
-    let cpu_source = cpu_source(clockid)?;
+/// timer_create(2): a timer on `clock` that does what `event` says (SIGALRM, with its number, when nothing is said). `tell` hands its
+/// number on; the timer is there only if that succeeds. EINVAL, EAGAIN, EPERM, EOPNOTSUPP.
+pub fn create(clock: i32, event: Option<Sigevent>, tell: impl FnOnce(i32) -> Result<(), Errno>) -> Result<(), Errno> {
+    let cpu_source = cpu_source(clock)?;
     let timers = &current().process.timers.posix;
     let queue = &current().process.signal;
     let slot = Arc::new(Slot::take(queue.user(), Some(queue.limit())).ok_or(Errno::EAGAIN)?);
@@ -187,31 +184,26 @@ pub fn sys_timer_create(clockid: i32, sevp: UserAddr, timerid: UserAddr) -> SysR
             alarm.forward(IGNORED_PAUSE_NS);
         }
     };
-    UserPtr::<i32>::new(timerid).write(&id)?;
-    let timer =
-        PosixTimer { clock: clockid, cpu_source, alarm: Alarm::new(Box::new(on_expiry)), overrun: AtomicI32::new(0) };
+    tell(id)?;
+    let timer = PosixTimer { clock, cpu_source, alarm: Alarm::new(Box::new(on_expiry)), overrun: AtomicI32::new(0) };
     timers.timers.lock().0.insert(id, Arc::new(timer));
-    Ok(0)
+    Ok(())
 }
 
-pub fn sys_timer_gettime(timerid: i32, value: UserAddr) -> SysResult {
-    let timer = current().process.timers.posix.get(timerid)?;
-    UserPtr::new(value).write(&Itimerspec::from_ns(timer.alarm.get()))?;
-    Ok(0)
+/// Time left and interval of a timer of the calling process, in ns: EINVAL.
+pub fn get(id: i32) -> Result<(u64, u64), Errno> {
+    Ok(current().process.timers.posix.get(id)?.alarm.get())
 }
 
-pub fn sys_timer_getoverrun(timerid: i32) -> SysResult {
-    let timer = current().process.timers.posix.get(timerid)?;
-    Ok(timer.overrun.load(Ordering::Relaxed) as usize)
+/// Missed expiries of the signal taken last: EINVAL.
+pub fn overrun(id: i32) -> Result<i32, Errno> {
+    Ok(current().process.timers.posix.get(id)?.overrun.load(Ordering::Relaxed))
 }
 
-pub fn sys_timer_settime(timerid: i32, flags: u32, new: UserAddr, old: UserAddr) -> SysResult {
-    if new.is_null() {
-        return Err(Errno::EINVAL);
-    }
-    let (value, interval) = UserPtr::<Itimerspec>::new(new).read()?.to_ns()?;
-    let timer = current().process.timers.posix.get(timerid)?;
-    let absolute = flags & ABSTIME != 0;
+/// Arms a timer for `value`, a time of its clock or from now on, and every `interval` from then on (ns; a `value` of 0 disarms).
+/// Answers time left and interval of before: EINVAL.
+pub fn set(id: i32, absolute: bool, value: u64, interval: u64) -> Result<(u64, u64), Errno> {
+    let timer = current().process.timers.posix.get(id)?;
     let (source, expiry) = match &timer.cpu_source {
         None => expiry_on(timer.clock, value, absolute),
         Some(source) => {
@@ -220,12 +212,11 @@ pub fn sys_timer_settime(timerid: i32, flags: u32, new: UserAddr, old: UserAddr)
         }
     };
     timer.overrun.store(0, Ordering::Relaxed);
-    let before = timer.alarm.set(source, expiry, interval);
-    UserPtr::new(old).write_opt(&Itimerspec::from_ns(before))?;
-    Ok(0)
+    Ok(timer.alarm.set(source, expiry, interval))
 }
 
-pub fn sys_timer_delete(timerid: i32) -> SysResult {
-    let timer = current().process.timers.posix.timers.lock().0.remove(&timerid);
-    timer.map(|_| 0).ok_or(Errno::EINVAL)
+/// EINVAL.
+pub fn delete(id: i32) -> Result<(), Errno> {
+    let timer = current().process.timers.posix.timers.lock().0.remove(&id);
+    timer.map(drop).ok_or(Errno::EINVAL)
 }

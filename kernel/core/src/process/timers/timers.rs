@@ -6,13 +6,8 @@ use crate::prelude::*;
 use crate::process::signal;
 use crate::task::process::{Rlimit, rlimit};
 use crate::task::siginfo::{SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo};
-use crate::time::{Timeval, now_ns};
+use crate::time::now_ns;
 use core::sync::atomic::{AtomicU64, Ordering};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
-
-pub use super::posix::{
-    sys_timer_create, sys_timer_delete, sys_timer_getoverrun, sys_timer_gettime, sys_timer_settime,
-};
 
 const NR_ITIMERS: usize = 3;
 const REAL: usize = 0;
@@ -89,22 +84,6 @@ impl Default for ProcessTimers {
     }
 }
 
-/// `struct itimerval`.
-#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct Itimerval {
-    interval: Timeval,
-    value: Timeval,
-}
-
-impl Itimerval {
-    fn from_ns((value, interval): (u64, u64)) -> Self {
-        // An armed timer never says 0.
-        let value = if value == 0 { 0 } else { value.max(1000) };
-        Self { interval: Timeval::from_ns(interval), value: Timeval::from_ns(value) }
-    }
-}
-
 fn which_timer(which: i32) -> Result<usize, Errno> {
     usize::try_from(which).ok().filter(|which| *which < NR_ITIMERS).ok_or(Errno::EINVAL)
 }
@@ -135,23 +114,18 @@ fn source(which: usize) -> Source {
     }
 }
 
-pub fn sys_getitimer(which: i32, value: UserAddr) -> SysResult {
+/// Time left and interval of interval timer `which` of the calling process, in ns: EINVAL.
+pub fn get(which: i32) -> Result<(u64, u64), Errno> {
     let which = which_timer(which)?;
-    let now = match &current().process.timers.interval.lock()[which] {
+    Ok(match &current().process.timers.interval.lock()[which] {
         Some(alarm) => alarm.get(),
         None => (0, 0),
-    };
-    UserPtr::new(value).write(&Itimerval::from_ns(now))?;
-    Ok(0)
+    })
 }
 
-pub fn sys_setitimer(which: i32, value: UserAddr, ovalue: UserAddr) -> SysResult {
-    // No new value means disarm, as Linux has always taken it.
-    let request = match UserPtr::<Itimerval>::new(value).non_null() {
-        Some(pointer) => pointer.read()?,
-        None => Itimerval::default(),
-    };
-    let (first, interval) = (request.value.to_ns()?, request.interval.to_ns()?);
+/// Arms interval timer `which` for `first` from now on, then every `interval` (ns; a `first` of 0 disarms). Answers time left and interval
+/// of before: EINVAL.
+pub fn set(which: i32, first: u64, interval: u64) -> Result<(u64, u64), Errno> {
     let which = which_timer(which)?;
     let base = match which {
         REAL => now_ns(),
@@ -161,7 +135,5 @@ pub fn sys_setitimer(which: i32, value: UserAddr, ovalue: UserAddr) -> SysResult
         }
     };
     let expiry = (first != 0).then(|| base.saturating_add(first));
-    let old = alarm(which).set(source(which), expiry, if first == 0 { 0 } else { interval });
-    UserPtr::new(ovalue).write_opt(&Itimerval::from_ns(old))?;
-    Ok(0)
+    Ok(alarm(which).set(source(which), expiry, if first == 0 { 0 } else { interval }))
 }
