@@ -130,11 +130,18 @@ fn attend(task: &'static Task, context: &mut UserContext, interrupted: Option<(E
         exit::leave_dying_group();
     }
     if task.attention() & attention::FILE_SIZE != 0 {
-        task.clear_attention(attention::FILE_SIZE);
-        let info = SigInfo::user(SIGXFSZ, 0, task.process.pid, task.creds().uid, 0);
-        signal::send_to_task(&crate::task::current_arc(), info);
+        signal_file_size(task);
     }
     signal::deliver(context, interrupted);
+}
+
+/// A file would have grown beyond RLIMIT_FSIZE.
+#[cold]
+#[inline(never)]
+fn signal_file_size(task: &Task) {
+    task.clear_attention(attention::FILE_SIZE);
+    let info = SigInfo::user(SIGXFSZ, 0, task.process.pid, task.creds().uid, 0);
+    signal::send_to_task(&crate::task::current_arc(), info);
 }
 
 /// Resolves a fault at `addr` in the calling thread's memory, or says which signal it is.

@@ -175,6 +175,8 @@ impl Listeners {
         })
     }
 
+    /// Not inlined: [`PollSet::notify`] is, everywhere, and usually nobody listens.
+    #[inline(never)]
     fn notify(&self, events: PollEvents) {
         let mut entries = self.entries.lock();
         let Entries { slab, all, exclusive } = &mut *entries;
