@@ -21,7 +21,7 @@ bitflags! {
     pub struct OpenFlags: u32 {
         const WRONLY = 0o1;
         const RDWR = 0o2;
-        /// A program's file while it runs: set by the kernel alone, see `fs::open_exec`.
+        /// A program's file while it runs: set by the kernel alone, see `vfs::open_exec`.
         const EXEC = 0o40;
         const CREAT = 0o100;
         const EXCL = 0o200;
@@ -151,7 +151,7 @@ pub trait FileOps: Any + Send + Sync {
     fn fdinfo(&self, _file: &OpenFile) -> String {
         String::new()
     }
-    /// fstat for objects without an inode; `None` means ask the inode. See `fs::Stat`.
+    /// fstat for objects without an inode; `None` means ask the inode. See `vfs::Stat`.
     fn stat(&self, _file: &OpenFile) -> Option<crate::vfs::Stat> {
         self.as_socket().map(|socket| socket.inode_stat())
     }
