@@ -32,6 +32,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("sched/park", "task", THREADS),
     ("sched/queue", "task", THREADS),
     ("sched/switch", "task", THREADS),
+    ("sync/rank", "task", THREADS),
     ("sync/wait", "task", THREADS),
     ("sync/wake_list", "task", THREADS),
     ("time/timer", "task", THREADS),
