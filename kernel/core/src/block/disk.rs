@@ -6,7 +6,7 @@
 use super::registry;
 use super::volume::Volume;
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use drivers::traits::{BlockDevice, BlockError, BlockInfo, BlockOp};
 
@@ -70,7 +70,7 @@ impl Tags {
 
     /// A free tag, when there is one; the caller holds none.
     pub(super) fn take(&self) -> u16 {
-        self.room.wait_uninterruptible("disk_tag", || self.try_take())
+        self.room.wait_uninterruptible(WaitKind::DiskTag, || self.try_take())
     }
 
     pub(super) fn give_back(&self, tag: u16) {
@@ -276,7 +276,7 @@ impl Disk {
         }
         let timeout = u64::from(self.timeout_ms.load(Ordering::Relaxed)) * 1_000_000;
         let deadline = crate::time::now_ns().saturating_add(timeout);
-        let reason = WaitReason::new("disk_io");
+        let reason = WaitReason::new(WaitKind::DiskIo);
         match slot.waiter.wait_until(WaitMode::Uninterruptible, Some(deadline), reason, look) {
             Ok(result) => result,
             Err(_) => {

@@ -24,6 +24,9 @@ kinds! {
     ConsoleInput = "console_input",
     CpuNanosleep = "cpu_nanosleep",
     DeadlockDetector = "deadlock_detector",
+    Dirty = "dirty",
+    DiskIo = "disk_io",
+    DiskTag = "disk_tag",
     EpollWait = "epoll_wait",
     EventfdRead = "eventfd_read",
     EventfdWrite = "eventfd_write",
@@ -47,6 +50,7 @@ kinds! {
     Net = "net",
     NetlinkRecv = "netlink_recv",
     Oom = "oom",
+    Page = "page",
     PipeRead = "pipe_read",
     PipeWrite = "pipe_write",
     Poll = "poll",
@@ -77,4 +81,5 @@ kinds! {
     UnixSend = "unix_send",
     Vfork = "vfork",
     Wait = "wait",
+    Writeback = "writeback",
 }

@@ -6,6 +6,7 @@
 
 use super::{Backing, DIRTY, MemObject, PAGE, REFERENCED, pages_for, writeback};
 use crate::prelude::*;
+use crate::sync::WaitKind;
 use arrayvec::ArrayVec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -95,11 +96,11 @@ impl Cache {
 
     /// Waits until nothing of `range` is being read or written.
     pub(super) fn wait_idle(&self, range: Range<u64>) {
-        self.done.wait_uninterruptible("page", || (!self.is_busy(&range, None)).then_some(()));
+        self.done.wait_uninterruptible(WaitKind::Page, || (!self.is_busy(&range, None)).then_some(()));
     }
 
     pub(super) fn wait_for(&self, range: Range<u64>, work: Work) {
-        self.done.wait_uninterruptible("page", || (!self.is_busy(&range, Some(work))).then_some(()));
+        self.done.wait_uninterruptible(WaitKind::Page, || (!self.is_busy(&range, Some(work))).then_some(()));
     }
 
     /// How many pages a read of `bytes` that misses page `index` takes at once.

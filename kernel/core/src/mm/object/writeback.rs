@@ -9,7 +9,7 @@ use super::load::{Cache, Work};
 use super::{DIRTY, MemObject, pages_for, reclaim};
 use crate::mm::stats;
 use crate::prelude::*;
-use crate::sync::WaitReason;
+use crate::sync::{WaitKind, WaitReason};
 use arrayvec::ArrayVec;
 use base::addr::PAGE_SHIFT;
 use base::radix::Radix;
@@ -254,7 +254,7 @@ pub fn make_clean() -> bool {
     kick();
     let deadline = crate::time::now_ns() + 1_000_000_000;
     let is_less = || (nr_dirty() < before).then_some(());
-    let _ = PROGRESS.wait_until(WaitMode::Killable, Some(deadline), WaitReason::new("writeback"), is_less);
+    let _ = PROGRESS.wait_until(WaitMode::Killable, Some(deadline), WaitReason::new(WaitKind::Writeback), is_less);
     true
 }
 
@@ -283,7 +283,7 @@ fn throttle_slowly() {
         let deadline = crate::time::now_ns() + 10 * LOOK_NS;
         let enough = || (nr_dirty() <= limits().1).then_some(());
         // A disk that takes longer than that is one whose writers wait again at the next page.
-        let _ = PROGRESS.wait_until(WaitMode::Killable, Some(deadline), WaitReason::new("dirty"), enough);
+        let _ = PROGRESS.wait_until(WaitMode::Killable, Some(deadline), WaitReason::new(WaitKind::Dirty), enough);
     }
 }
 
@@ -296,7 +296,8 @@ pub fn run() {
             let urgent = IS_URGENT.swap(false, Ordering::Relaxed);
             (urgent || deadline.is_none() && ANY.swap(false, Ordering::Relaxed)).then_some(urgent)
         };
-        let woken = KICK.wait_until(WaitMode::Uninterruptible, deadline, WaitReason::new("writeback"), is_asked);
+        let woken =
+            KICK.wait_until(WaitMode::Uninterruptible, deadline, WaitReason::new(WaitKind::Writeback), is_asked);
         let now = crate::time::now_ns();
         let is_urgent = woken == Ok(true);
         reclaim::for_each_object(|object| {
