@@ -75,7 +75,7 @@ impl<D: Disk, L: RawMutex> Ext4<D, L> {
         }
         let block_size = self.geometry.block_size as u64;
         let first = size.div_ceil(block_size);
-        {
+        let is_done = {
             let mut state = inode.lock();
             self.check_file(&state, true)?;
             self.check_writable()?;
@@ -84,28 +84,27 @@ impl<D: Disk, L: RawMutex> Ext4<D, L> {
                 self.zero_part(&state, size..first * block_size)?;
             }
             let handle = self.begin(REMOVE_CREDITS + crate::orphan::CREDITS)?;
-            let now = self.disk.now();
-            let shrinks = size < state.size();
+            let grows = size > state.size();
             state.set_size(size);
-            state.touch(now);
+            state.touch(self.disk.now());
             let finish = (|| {
                 // Space behind the end (fallocate) goes too, unless the file grows.
-                if (shrinks || size == state.size()) && !self.remove_some(&handle, &mut state, first, 1 << 32)? {
+                let is_done = grows || self.remove_some(&handle, &mut state, first, 1 << 32)?;
+                if !is_done {
                     self.add_orphan(&handle, inode)?;
                 }
-                self.write_inode(&handle, inode, &mut state)
+                self.write_inode(&handle, inode, &mut state)?;
+                Ok(is_done)
             })();
             inode.data_tid.store(handle.tid, Ordering::Release);
-            self.half_done(finish)?;
-        }
-        if !inode.is_orphan.load(Ordering::Acquire) || inode.lock().links() == 0 {
-            // Done; or unlinked, and then release() does the rest (and the blocks are beyond the end).
-            if !inode.is_orphan.load(Ordering::Acquire) {
-                return Ok(());
-            }
+            self.half_done(finish)?
+        };
+        if is_done {
+            return Ok(());
         }
         self.remove_blocks(inode, first)?;
         let mut state = inode.lock();
+        // Without a name it stays an orphan.
         if state.links() == 0 || state.is_gone {
             return Ok(());
         }
