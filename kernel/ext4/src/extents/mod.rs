@@ -8,8 +8,6 @@
 
 mod indirect;
 pub mod node;
-#[cfg(test)]
-mod tests;
 
 use crate::allocator::Class;
 use crate::inode::InodeState;
