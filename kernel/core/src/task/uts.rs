@@ -20,7 +20,7 @@ pub fn host_name() -> Vec<u8> {
 
 /// As sethostname(2), the name checked by the caller.
 pub fn set_host_name(name: Vec<u8>) {
-    let old = core::mem::replace(&mut NAMES.lock().host, Some(name));
+    let old = NAMES.lock().host.replace(name);
     drop(old);
 }
 
