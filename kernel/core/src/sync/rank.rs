@@ -107,6 +107,7 @@ const INNER: &[Class] = &[
     Class("random.rs", "Pool", No),
     Class("inet/bottom_half.rs", "VecDeque", No),
     Class("tty/console.rs", "VecDeque", No),
+    Class("machine/console.rs", "Port", No),
     Class("sync/wait.rs", "List", No),
     Class("sched/mod.rs", "WaitRecord", No),
     Class("sched/switch.rs", "Task>>", No),
@@ -147,7 +148,7 @@ mod checked {
     use arrayvec::ArrayVec;
     use core::any::type_name;
     use core::panic::Location;
-    use core::sync::atomic::{AtomicU16, Ordering};
+    use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
     use hal::cpu::{IrqGuard, MAX_CPUS, PerCpu};
     use spin::mutex::SpinMutex;
 
@@ -272,9 +273,15 @@ mod checked {
         core::ptr::from_ref(contents).cast::<()>().addr()
     }
 
+    /// One report is enough: the panic that it is takes locks of its own.
+    static OFF: AtomicBool = AtomicBool::new(false);
+
     #[cold]
     #[track_caller]
     fn out_of_turn(made: &Location<'_>, contents: &str, held: Held) {
+        if OFF.swap(true, Ordering::Relaxed) {
+            return;
+        }
         panic!(
             "lock order: {contents}, made at {made}, is taken while the one made at {} is held (sync/rank.rs)",
             held.made
