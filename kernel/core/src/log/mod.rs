@@ -16,7 +16,10 @@ macro_rules! debug { ($($t:tt)*) => { $crate::log::log($crate::log::Level::Debug
 use crate::prelude::*;
 use alloc::collections::VecDeque;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+/// kernel.dmesg_restrict: the log is for who has CAP_SYSLOG. 1 as Debian has it.
+pub static DMESG_RESTRICT: AtomicUsize = AtomicUsize::new(1);
 
 /// Severity, as in syslog(2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -121,8 +121,6 @@ pub fn sys_getrandom(buf: UserAddr, len: usize, flags: u32) -> SysResult {
     Ok(dst.done())
 }
 
-/// kernel.dmesg_restrict: the log is for who has CAP_SYSLOG. 1 as Debian has it.
-pub static DMESG_RESTRICT: AtomicUsize = AtomicUsize::new(1);
 
 pub fn sys_syslog(kind: i32, buf: UserAddr, len: i32) -> SysResult {
     const READ: i32 = 2;
@@ -131,7 +129,7 @@ pub fn sys_syslog(kind: i32, buf: UserAddr, len: i32) -> SysResult {
     const SIZE_UNREAD: i32 = 9;
     const SIZE_BUFFER: i32 = 10;
     let privileged = current().creds().has_cap(cap::SYSLOG) || current().creds().has_cap(cap::SYS_ADMIN);
-    let is_for_all = matches!(kind, READ_ALL | SIZE_BUFFER) && DMESG_RESTRICT.load(Ordering::Relaxed) == 0;
+    let is_for_all = matches!(kind, READ_ALL | SIZE_BUFFER) && crate::log::DMESG_RESTRICT.load(Ordering::Relaxed) == 0;
     if !privileged && !is_for_all {
         return Err(Errno::EPERM);
     }

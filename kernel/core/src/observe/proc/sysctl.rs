@@ -7,7 +7,7 @@ use crate::ipc::{mq, msg, sem, shm};
 use crate::mm::aslr;
 use crate::net::unix;
 use crate::prelude::*;
-use crate::syscall::misc;
+use crate::log;
 use crate::task::credentials::cap;
 use crate::task::uts;
 use crate::vfs::protected;
@@ -54,7 +54,7 @@ const KERNEL: &[(&str, Fixed)] = &[
     ("core_pattern", Fixed::Text(|| line("core"))),
     (
         "dmesg_restrict",
-        Fixed::Setting(|| show(&misc::DMESG_RESTRICT), |text| set_by_admin(&misc::DMESG_RESTRICT, text, 1)),
+        Fixed::Setting(|| show(&log::DMESG_RESTRICT), |text| set_by_admin(&log::DMESG_RESTRICT, text, 1)),
     ),
     ("domainname", Fixed::Text(|| line("(none)"))),
     ("hostname", Fixed::Setting(|| line(String::from_utf8_lossy(&uts::host_name())), set_host_name)),
