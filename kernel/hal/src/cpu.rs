@@ -1,6 +1,7 @@
 //! CPU numbers, per-CPU data, interrupt masking, idling, identification.
 
 use crate::context::Running;
+pub use crate::features::hwcaps;
 use aarch64_cpu::registers::*;
 use alloc::sync::Arc;
 use core::marker::PhantomData;
@@ -22,6 +23,8 @@ pub(crate) struct Block {
     current: AtomicPtr<()>,
     left: AtomicPtr<()>,
     pub(crate) running: Running,
+    /// TTBR0_EL1 while a user's tables are active, else 0 (mmu).
+    pub(crate) translation: AtomicU64,
     reschedule: AtomicBool,
 }
 
@@ -39,6 +42,7 @@ static CPU_BLOCKS: Blocks = Blocks(
             current: AtomicPtr::new(null_mut()),
             left: AtomicPtr::new(null_mut()),
             running: Running::none(),
+            translation: AtomicU64::new(0),
             reschedule: AtomicBool::new(false),
         }
     }; MAX_CPUS],
@@ -57,6 +61,11 @@ fn block_address() -> usize {
 pub(crate) fn block() -> &'static Block {
     // SAFETY: TPIDR_EL1 holds the address of a block since the first instructions at the kernel's addresses.
     unsafe { &*core::ptr::with_exposed_provenance(block_address()) }
+}
+
+/// All CPUs' blocks.
+pub(crate) fn blocks() -> impl Iterator<Item = &'static Block> {
+    CPU_BLOCKS.0.iter()
 }
 
 /// Logical number of the calling CPU, 0..MAX_CPUS. Stable while in the kernel: the kernel is not preemptible.
@@ -95,7 +104,8 @@ pub(crate) fn come_online(cpu: usize) {
     }
 }
 
-/// Masks IRQs while it lives; nests.
+/// Masks IRQs while it lives; nests. Nothing in this crate that relies on the mask calls code from outside meanwhile, so guards that are
+/// dropped in another order, or not at all, cost their owner interrupts and endanger no memory.
 pub struct IrqGuard {
     daif: u64,
     _not_send: PhantomData<*const ()>,
@@ -105,7 +115,8 @@ impl IrqGuard {
     #[inline(always)]
     pub fn new() -> Self {
         let daif: u64;
-        // SAFETY: masking interrupts is always allowed at EL1; acts as a compiler barrier.
+        // SAFETY: PSTATE.DAIF may be read and written at EL1 (Arm ARM C5.2.2) and touches no memory; not `nomem`, so that what the mask
+        // protects stays behind it.
         unsafe { core::arch::asm!("mrs {}, daif", "msr daifset, #2", out(reg) daif) };
         Self { daif, _not_send: PhantomData }
     }
@@ -120,7 +131,7 @@ impl Default for IrqGuard {
 impl Drop for IrqGuard {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: restores what `new` saved.
+        // SAFETY: as in `new`; the masks are those of before. Interrupts find their handlers: the vectors stand since boot.S.
         unsafe { core::arch::asm!("msr daif, {}", in(reg) self.daif) };
     }
 }
@@ -137,18 +148,18 @@ extern "Rust" fn driver_restore_interrupts(masks: u64) {
 
 #[inline(always)]
 pub fn irqs_enabled() -> bool {
-    DAIF.get() & (1 << 7) == 0
+    !DAIF.is_set(DAIF::I)
 }
 
 #[inline(always)]
 pub fn enable_irqs() {
-    // SAFETY: the kernel enables interrupts only once its handlers stand.
+    // SAFETY: as in `IrqGuard`: the vectors stand since boot.S, and an interrupt before `set_hooks` is a panic.
     unsafe { core::arch::asm!("msr daifclr, #2") };
 }
 
 #[inline(always)]
 pub fn disable_irqs() {
-    // SAFETY: masking is always allowed.
+    // SAFETY: as in `IrqGuard::new`.
     unsafe { core::arch::asm!("msr daifset, #2") };
 }
 
@@ -223,7 +234,9 @@ pub struct Current<T: 'static>(PhantomData<fn() -> T>);
 
 impl<T: Send + Sync + 'static> Current<T> {
     /// # Safety
-    /// All instances are of one type `T`: they are the same object. `replace` and `take_left` are called with IRQs masked.
+    /// All instances are of one type `T`: they are the same object. `replace` is called where the calling CPU is about to switch to
+    /// the thread whose object it is given, and `take_left` afterwards, both with IRQs masked. An object lives for as long as its
+    /// thread has frames that may use what `get` returned: its count, which `replace` took, is dropped by another thread only.
     pub const unsafe fn new() -> Self {
         Self(PhantomData)
     }
@@ -287,89 +300,6 @@ pub(crate) fn is_in_current<O, T>(field: &T) -> bool {
 #[inline(never)]
 fn no_current() -> ! {
     panic!("no current task yet")
-}
-
-/// Makes ID-register reads at EL0 and HWCAP agree: fields of features that user code may use here.
-fn field(register: u64, shift: u32) -> u64 {
-    register >> shift & 0xf
-}
-
-macro_rules! id_register {
-    ($name:ident, $encoding:literal) => {
-        fn $name() -> u64 {
-            let value: u64;
-            // SAFETY: reading an ID register has no side effect; unallocated ones of this space read as zero.
-            unsafe { core::arch::asm!(concat!("mrs {}, ", $encoding), out(reg) value, options(nomem, nostack)) };
-            value
-        }
-    };
-}
-id_register!(isar0, "s3_0_c0_c6_0");
-id_register!(isar1, "s3_0_c0_c6_1");
-id_register!(pfr0, "s3_0_c0_c4_0");
-id_register!(mmfr2, "s3_0_c0_c7_2");
-
-/// ELF hardware capability words for the auxiliary vector (AT_HWCAP, AT_HWCAP2), of features every CPU has.
-pub fn hwcaps() -> (u64, u64) {
-    let (isar0, isar1, pfr0, mmfr2) = (isar0(), isar1(), pfr0(), mmfr2());
-    let mut caps = 1 << 11; // CPUID: MRS of ID registers is emulated
-    let mut set = |bit: u32, on: bool| {
-        if on {
-            caps |= 1u64 << bit;
-        }
-    };
-    let fp = field(pfr0, 16);
-    let simd = field(pfr0, 20);
-    set(0, fp != 0xf);
-    set(1, simd != 0xf);
-    set(9, fp == 1);
-    set(10, simd == 1);
-    set(3, field(isar0, 4) >= 1);
-    set(4, field(isar0, 4) >= 2);
-    set(5, field(isar0, 8) >= 1);
-    set(6, field(isar0, 12) >= 1);
-    set(21, field(isar0, 12) >= 2);
-    set(7, field(isar0, 16) >= 1);
-    set(8, field(isar0, 20) >= 2);
-    set(12, field(isar0, 28) >= 1);
-    set(17, field(isar0, 32) >= 1);
-    set(18, field(isar0, 36) >= 1);
-    set(19, field(isar0, 40) >= 1);
-    set(20, field(isar0, 44) >= 1);
-    set(23, field(isar0, 48) >= 1);
-    set(27, field(isar0, 52) >= 1);
-    set(16, field(isar1, 0) >= 1);
-    set(13, field(isar1, 12) >= 1);
-    set(14, field(isar1, 16) >= 1);
-    set(15, field(isar1, 20) >= 1);
-    set(26, field(isar1, 20) >= 2);
-    set(29, field(isar1, 36) >= 1);
-    set(25, field(mmfr2, 32) >= 1);
-    set(24, field(pfr0, 48) >= 1);
-    let mut caps2 = 0;
-    if field(isar0, 60) >= 1 {
-        caps2 |= 1 << 16; // RNG
-    }
-    (caps, caps2)
-}
-
-/// What EL0 reads for ID register `op0=3, op1=0, CRn=0, CRm=crm, op2`: hidden features read as absent.
-pub(crate) fn emulated_id_register(crm: u32, op2: u32) -> Option<u64> {
-    Some(match (crm, op2) {
-        (0, 0) => MIDR_EL1.get(),
-        (0, 5) => 1 << 31,                               // MPIDR_EL1: no topology
-        (0, 6) => 0,                                     // REVIDR_EL1
-        (4, 0) => pfr0() & 0x000f_0000_00ff_0000 | 0x11, // FP, AdvSIMD, DIT; EL0 and EL1 AArch64
-        (4, 1) => 0,
-        (5, 0) => 6,
-        (6, 0) => isar0() & 0xf0ff_ffff_f0ff_fff0,
-        (6, 1) => isar1() & 0x0000_00f0_00ff_f00f,
-        (7, 0) => 0xff00_0000,
-        (7, 2) => mmfr2() & 0x0000_000f_0000_0000,
-        // The 64-bit machine's; those of the 32-bit one are undefined here, as on Linux.
-        (4..=7, 0..=7) => 0,
-        _ => return None,
-    })
 }
 
 /// MIDR_EL1 of logical CPU `cpu`, for /proc/cpuinfo.

@@ -8,6 +8,33 @@
 //! - [`frame`]: reference-counted page frames;  [`heap`]: the kernel's global allocator, `vmap` its large blocks when memory is in pieces
 //! - [`cache`]: cache maintenance;  [`mmu`]: user page tables, ASIDs, TLB;  [`mmio`]: mapping device registers, [`dma`]: memory devices share;  [`user`]: copies to and from user memory
 //! - [`time`]: the generic timer;  [`vdso`]: the clock for programs;  [`power`]: PSCI, semihosting;  [`rng`]: the CPU's random numbers;  [`early`]: panic console
+//!
+//! # What the crate promises
+//!
+//! The kernel proper is `deny(unsafe_code)`: whatever it calls here, in whatever order and with whatever arguments, no undefined
+//! behaviour follows. A call that makes no sense is an error, a panic or a hang, or does harm to user programs alone. How each kind of
+//! danger is held off:
+//!
+//! - *Threads.* [`context::switch`] knows itself which thread runs; what it needs of a thread is in memory that stays mapped (`Control`),
+//!   and a `KernelThread` that runs, or may be switched to again, cannot be dropped. It masks interrupts, as [`trap::run_user`] does.
+//! - *User mode.* The PSTATE of a [`trap::UserContext`] is private: the way out of the kernel ends at EL0.
+//! - *RAM.* A [`frame::Frame`] is counted, and its bytes are never a Rust reference: programs may change them at any time, so they are
+//!   copied in and out by assembly that the compiler knows nothing of. A frame that was mapped is freed only after every TLB has
+//!   forgotten it ([`mmu::TlbGather`]), and a root table only when no CPU has it ([`mmu::PageTable`] may be dropped while active).
+//! - *User memory* is reached through [`user`] alone: addresses are checked to be in the user half, which no kernel data is in, and
+//!   every fault has a fix-up.
+//! - *Devices.* [`mmio::map`] refuses RAM and what is mapped already; a block has one owner, and only types that consist of registers
+//!   are laid over it (`drivers::mmio`). What a device reads or writes is a [`dma`] block, which is never freed, and its address reaches
+//!   a device only through the driver that owns the block.
+//! - *CPUs.* Per-CPU data is reached by TPIDR_EL1; [`cpu::Current`] has an `unsafe` constructor, whose one caller promises what no type
+//!   can say: that a thread's object outlives its frames.
+//!
+//! What it relies on: the boot protocol (`asm/boot.S`); that a device is what the device tree says it is, and that the probe table gives a
+//! block to the driver of its kind, for a device that masters the bus can write anywhere; and the loader's word about where RAM is. A
+//! tree that names RAM twice, or devices, an initial RAM disk or spin tables inside of what is in use, is not believed.
+//!
+//! In this crate and in `drivers`, each `unsafe` block has an argument that can be checked at the place, and each `unsafe fn` says what
+//! its callers owe. "Arm ARM" is DDI 0487, by section of its issue K.a.
 #![no_std]
 #![feature(allocator_api)]
 
@@ -19,6 +46,7 @@ pub mod context;
 pub mod cpu;
 pub mod dma;
 pub mod early;
+mod features;
 pub mod frame;
 pub mod heap;
 mod kmap;

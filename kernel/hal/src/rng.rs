@@ -2,10 +2,7 @@
 
 /// One RNDR value, where the CPU has it and it succeeded.
 pub fn cpu_random() -> Option<u64> {
-    let isar0: u64;
-    // SAFETY: reads an ID register.
-    unsafe { core::arch::asm!("mrs {}, s3_0_c0_c6_0", out(reg) isar0, options(nomem, nostack)) };
-    if isar0 >> 60 == 0 {
+    if !crate::features::has_random() {
         return None;
     }
     let (value, ok): (u64, u64);

@@ -12,7 +12,7 @@ use aarch64_cpu::asm::{self, barrier};
 use aarch64_cpu::registers::*;
 use alloc::boxed::Box;
 use base::addr::PhysAddr;
-use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use smccc::{Hvc, Smc, psci};
 
 /// One CPU's entry in `spin_args`: MPIDR, physical address of its [`SecondaryArgs`] or 0.
@@ -77,9 +77,12 @@ pub fn mpidr(cpu: usize) -> Option<u64> {
     tree::cpus().get(node).map(|node| node.mpidr)
 }
 
+static STARTED: AtomicBool = AtomicBool::new(false);
+
 /// Starts every CPU the device tree names, up to `limit`; each enters [`crate::trap::Hooks::secondary_main`]. Returns how
-/// many CPUs did not come up.
+/// many CPUs did not come up. Panics when called again: a number would be given to two CPUs.
 pub fn start_secondaries(limit: usize) -> usize {
+    assert!(!STARTED.swap(true, Ordering::Relaxed), "the CPUs were started before");
     let wanted = tree::cpus().len().min(limit);
     for (index, node) in tree::cpus().iter().enumerate().take(wanted).skip(1) {
         start(index, node);

@@ -28,7 +28,7 @@ pub(crate) fn init() {
 #[inline(always)]
 pub fn ticks() -> u64 {
     let ticks: u64;
-    // SAFETY: reads the counter; the barrier keeps it from being read early.
+    // SAFETY: reads the counter, which has no side effect; the ISB keeps it from being read early (Arm ARM D12.1.2).
     unsafe { core::arch::asm!("isb", "mrs {}, cntvct_el0", out(reg) ticks, options(nomem, nostack, preserves_flags)) };
     ticks
 }
@@ -61,9 +61,9 @@ pub fn set_deadline(deadline_ns: Option<u64>) {
             // Rounded up, and by the inverse of what `now_ns` does: the interrupt never comes before `now_ns` reads `ns`.
             let ticks = (u128::from(ns) * u128::from(INVERSE.load(Ordering::Relaxed))) >> 62;
             CNTV_CVAL_EL0.set(u64::try_from(ticks + 1).unwrap_or(u64::MAX));
-            CNTV_CTL_EL0.set(1);
+            CNTV_CTL_EL0.write(CNTV_CTL_EL0::ENABLE::SET);
         }
-        None => CNTV_CTL_EL0.set(0),
+        None => CNTV_CTL_EL0.write(CNTV_CTL_EL0::ENABLE::CLEAR),
     }
 }
 

@@ -6,7 +6,11 @@ use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::*;
 use base::addr::UserAddr;
 use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
 use spin::Once;
+use tock_registers::LocalRegisterCopy;
+use tock_registers::interfaces::{Readable, Writeable};
+use tock_registers::register_bitfields;
 
 core::arch::global_asm!(include_str!("asm/trap.S"), options(raw));
 
@@ -20,6 +24,32 @@ unsafe extern "C" {
     static mmio_probe32_insn: u8;
 }
 
+register_bitfields! {u64,
+    /// ESR_EL1.ISS of instruction and data aborts (Arm ARM D24.2.40, "ISS encoding for an exception from a Data Abort").
+    ABORT [
+        /// Fault status code; see [`fault`].
+        FSC OFFSET(0) NUMBITS(6) [
+            SynchronousExternal = 0x10,
+            Alignment = 0x21,
+        ],
+        /// A write was refused; also said of cache maintenance (CM).
+        WNR OFFSET(6) NUMBITS(1) [],
+        CM OFFSET(8) NUMBITS(1) [],
+    ],
+}
+
+/// The last fault status code of translation, access flag and permission faults.
+const LAST_MMU_FAULT: u64 = 0x0f;
+
+type Abort = LocalRegisterCopy<u64, ABORT::Register>;
+use ESR_EL1::EC::Value as Class;
+
+/// The exception class of a syndrome, as [`Class`] numbers them.
+#[inline(always)]
+fn class(esr: u64) -> u64 {
+    esr >> 26 & 0x3f
+}
+
 /// A user thread's general registers. Lives on the thread's kernel stack; handlers get `&mut`.
 #[derive(Clone, Default)]
 #[repr(C, align(16))]
@@ -27,7 +57,8 @@ pub struct UserContext {
     pub x: [u64; 31],
     pub sp: u64,
     pub pc: u64,
-    pub pstate: u64,
+    /// SPSR_EL1 for the return: always EL0's, as [`PSTATE_USER`] says.
+    pstate: u64,
     /// Where the kernel's stack pointer goes back to; hal's own, as is the padding to 16 bytes.
     kernel_sp: u64,
     _padding: u64,
@@ -46,14 +77,19 @@ impl UserContext {
         // SAFETY: the first 34 fields of a repr(C) struct of words.
         unsafe { &*core::ptr::from_ref(self).cast() }
     }
-    /// As [`Self::words`], to be replaced from outside: `sanitize` comes next.
-    pub fn words_mut(&mut self) -> &mut [u64; 34] {
+    /// Lets `fill` replace the words of [`Self::words`] by values from outside (sigreturn): of PSTATE what EL0 may have is kept.
+    pub fn fill_words<R>(&mut self, fill: impl FnOnce(&mut [u64; 34]) -> R) -> R {
         // SAFETY: as in `words`.
-        unsafe { &mut *core::ptr::from_mut(self).cast() }
+        let result = fill(unsafe { &mut *core::ptr::from_mut(self).cast() });
+        self.set_pstate(self.pstate);
+        result
     }
-    /// Makes outside values (sigreturn) safe to return to: PSTATE keeps only NZCV and what EL0 may have.
-    pub fn sanitize(&mut self) {
-        self.pstate &= PSTATE_USER;
+    pub fn pstate(&self) -> u64 {
+        self.pstate
+    }
+    /// Sets NZCV, DIT and SSBS; the rest is EL0's.
+    pub fn set_pstate(&mut self, pstate: u64) {
+        self.pstate = pstate & PSTATE_USER;
     }
 }
 
@@ -67,6 +103,8 @@ pub enum Access {
 /// Why user code stopped.
 #[derive(Clone, Copy, Debug)]
 pub enum Trap {
+    /// It was not run: something else wants to be done first.
+    Attention,
     /// `svc #0`: number in x8, arguments in x0..x5.
     Syscall,
     /// An interrupt is pending: call the kernel's IRQ handler.
@@ -90,14 +128,18 @@ pub enum Trap {
 const IRQ: u64 = 1 << 63;
 const SERROR: u64 = 1 << 62;
 
-/// Runs user code with `ctx` on this CPU until it traps; the active page table and FP state are the calling thread's.
-/// MRS of ID registers and first FP use are handled inside and do not return. Enter with IRQs **masked** (so that no
-/// wake-up or signal is missed between the last check and user mode); returns with IRQs masked.
-#[inline]
-pub fn run_user(ctx: &mut UserContext) -> Trap {
+/// Runs user code with `ctx` on this CPU until it traps; the active page table and FP state are the calling thread's. Masks IRQs, and
+/// then does not run it if a bit of `attention` but `quiet` is set or the CPU should switch: no wake-up or signal is missed between
+/// this look and user mode. MRS of ID registers and first FP use are handled inside and do not return. Returns with IRQs masked.
+#[inline(always)]
+pub fn run_user(ctx: &mut UserContext, attention: &AtomicU32, quiet: u32) -> Trap {
+    cpu::disable_irqs();
+    if attention.load(Ordering::Relaxed) & !quiet != 0 || cpu::needs_reschedule() {
+        return Trap::Attention;
+    }
     loop {
         let esr = enter_user(ctx);
-        if esr >> 26 == 0x15 {
+        if esr >> 26 == Class::SVC64 as u64 {
             return Trap::Syscall;
         }
         if esr == IRQ {
@@ -109,13 +151,14 @@ pub fn run_user(ctx: &mut UserContext) -> Trap {
     }
 }
 
-/// User mode and back; answers ESR_EL1, [`IRQ`], or [`SERROR`] and ESR_EL1.
+/// User mode and back; returns ESR_EL1, [`IRQ`], or [`SERROR`] and ESR_EL1. Only `run_user` calls it, with IRQs masked.
 #[inline(always)]
 fn enter_user(ctx: &mut UserContext) -> u64 {
     let esr: u64;
-    // SAFETY: the context is exclusively ours and on this stack, above all that is pushed later; PSTATE was made by `new`, `sanitize`
-    // or an exception from EL0, so the return goes to EL0; the vectors bring control back here. x19 and x29 are restored, all other
-    // registers are declared changed.
+    // SAFETY: the context is exclusively ours, and aligned as SP must be, which points to it while user code runs. IRQs are masked:
+    // `run_user` did it, and nothing it calls between leaves them on; so no exception of EL1 comes between SP's move and ERET. PSTATE is
+    // private and was made by `new`, `set_pstate` or an exception from EL0, so the return goes to EL0t (Arm ARM D1.4.2); the vectors
+    // bring control back here. x19 and x29 are restored, all other registers are declared changed.
     unsafe {
         core::arch::asm!(
             "bl {run_user}",
@@ -136,44 +179,61 @@ fn decode(ctx: &mut UserContext, esr: u64) -> Option<Trap> {
     if esr & SERROR != 0 {
         return Some(Trap::Bus { addr: UserAddr(ctx.pc), esr: esr & !SERROR });
     }
-    Some(match esr >> 26 & 0x3f {
-        0x07 => {
+    const TRAPPED_FP: u64 = Class::TrappedFP as u64;
+    const UNKNOWN: u64 = Class::Unknown as u64;
+    const MRS: u64 = Class::TrappedMsrMrs as u64;
+    const INSTRUCTION_ABORT: u64 = Class::InstrAbortLowerEL as u64;
+    const DATA_ABORT: u64 = Class::DataAbortLowerEL as u64;
+    const PC_ALIGNMENT: u64 = Class::PCAlignmentFault as u64;
+    const SP_ALIGNMENT: u64 = Class::SPAlignmentFault as u64;
+    const FP_EXCEPTION: u64 = Class::TrappedFP64 as u64;
+    const BREAKPOINT: u64 = Class::BreakpointLowerEL as u64;
+    const STEP: u64 = Class::SoftwareStepLowerEL as u64;
+    const WATCHPOINT: u64 = Class::WatchpointLowerEL as u64;
+    const BRK: u64 = Class::Brk64 as u64;
+    Some(match class(esr) {
+        TRAPPED_FP => {
             context::enable_fp();
             return None;
         }
-        0x00 | 0x18 => {
+        UNKNOWN | MRS => {
             if emulate_mrs(ctx) {
                 return None;
             }
             Trap::Illegal { esr }
         }
-        0x20 => fault(addr, Access::Execute, esr),
-        0x24 => fault(addr, if esr & (1 << 6) != 0 && esr & (1 << 8) == 0 { Access::Write } else { Access::Read }, esr),
-        0x22 => Trap::Alignment { addr: UserAddr(ctx.pc), esr },
-        0x26 => Trap::Alignment { addr: UserAddr(ctx.sp), esr },
-        0x2c => Trap::FpException { esr },
-        0x30 | 0x32 | 0x34 => Trap::Debug { esr },
-        0x3c => Trap::Breakpoint { imm: esr as u16 },
+        INSTRUCTION_ABORT => fault(addr, Access::Execute, esr),
+        DATA_ABORT => {
+            let abort = Abort::new(esr);
+            let is_write = abort.is_set(ABORT::WNR) && !abort.is_set(ABORT::CM);
+            fault(addr, if is_write { Access::Write } else { Access::Read }, esr)
+        }
+        PC_ALIGNMENT => Trap::Alignment { addr: UserAddr(ctx.pc), esr },
+        SP_ALIGNMENT => Trap::Alignment { addr: UserAddr(ctx.sp), esr },
+        FP_EXCEPTION => Trap::FpException { esr },
+        BREAKPOINT | STEP | WATCHPOINT => Trap::Debug { esr },
+        BRK => Trap::Breakpoint { imm: esr as u16 },
         _ => Trap::Illegal { esr },
     })
 }
 
 fn fault(addr: UserAddr, access: Access, esr: u64) -> Trap {
-    match esr & 0x3f {
-        0x21 => Trap::Alignment { addr, esr },
-        0x00..=0x0f => Trap::PageFault { addr, access, esr },
+    match Abort::new(esr).read(ABORT::FSC) {
+        status if status == ABORT::FSC::Value::Alignment as u64 => Trap::Alignment { addr, esr },
+        0..=LAST_MMU_FAULT => Trap::PageFault { addr, access, esr },
         _ => Trap::Bus { addr, esr },
     }
 }
 
-/// Emulates `mrs xN, <ID register>` at EL0, as Linux does (HWCAP_CPUID).
+/// Emulates `mrs xN, <ID register>` at EL0, as Linux does (HWCAP_CPUID); true: go on. IRQs are masked, so that no fault can be resolved:
+/// an instruction that another thread has unmapped meanwhile is fetched again, which faults properly.
 fn emulate_mrs(ctx: &mut UserContext) -> bool {
-    let Ok(insn) = crate::user::load_u32(UserAddr(ctx.pc)) else { return false };
+    let Ok(insn) = crate::user::load_u32_nofault(UserAddr(ctx.pc)) else { return ctx.pc & 3 == 0 };
     // MRS Xt, S3_0_C0_<CRm>_<op2>
     if insn & 0xffff_f000 != 0xd538_0000 {
         return false;
     }
-    let Some(value) = cpu::emulated_id_register(insn >> 8 & 0xf, insn >> 5 & 7) else { return false };
+    let Some(value) = crate::features::emulated_id_register(insn >> 8 & 0xf, insn >> 5 & 7) else { return false };
     if let Some(register) = ctx.x.get_mut((insn & 31) as usize) {
         *register = value;
     }
@@ -218,16 +278,11 @@ pub(crate) fn hooks() -> &'static dyn Hooks {
 pub(crate) fn init_cpu() {
     context::init_cpu();
     // EL0 reads the virtual counter and its frequency, not the timers.
-    CNTKCTL_EL1.set(1 << 1);
-    /// MDSCR_EL1.TDCC: the debug communication channel's registers are not for EL0.
-    const TDCC: u64 = 1 << 12;
-    let dfr0: u64;
-    // SAFETY: no software step, no debug exceptions; reads an ID register.
-    unsafe {
-        core::arch::asm!("msr mdscr_el1, {}", "mrs {}, id_aa64dfr0_el1", in(reg) TDCC, out(reg) dfr0);
-    }
-    // ID_AA64DFR0_EL1.PMUVer: 0 is none, 15 one of another kind.
-    if !matches!(dfr0 >> 8 & 0xf, 0 | 0xf) {
+    CNTKCTL_EL1.write(CNTKCTL_EL1::EL0VCTEN::SET);
+    // No software step, no debug exceptions; the debug communication channel's registers are not for EL0.
+    MDSCR_EL1.write(MDSCR_EL1::TDCC::SET);
+    // PMUVer: 0 is none, 15 one of another kind.
+    if !matches!(ID_AA64DFR0_EL1.read(ID_AA64DFR0_EL1::PMUVer), 0 | 0xf) {
         // SAFETY: there is such a register; the performance counters are not for EL0.
         unsafe { core::arch::asm!("msr pmuserenr_el0, xzr") };
     }
@@ -273,7 +328,7 @@ fn pointed_to(word: &i32) -> u64 {
 
 /// The fix-up address for a faulting instruction at `pc`.
 fn find_fixup(pc: u64) -> Option<u64> {
-    // SAFETY: the linker script bounds the table; it is read-only.
+    // SAFETY: the linker script bounds the table, which the assembler filled with whole entries; it is read-only.
     let table = unsafe {
         let start = &raw const __ex_table_start;
         core::slice::from_raw_parts(start, (&raw const __ex_table_end).offset_from_unsigned(start))
@@ -284,23 +339,25 @@ fn find_fixup(pc: u64) -> Option<u64> {
 
 #[unsafe(no_mangle)]
 extern "C" fn rust_kernel_sync(frame: &mut KernelFrame) {
-    let class = frame.esr >> 26 & 0x3f;
+    let class = class(frame.esr);
+    let abort = Abort::new(frame.esr);
     let far = FAR_EL1.get();
     // A device register that is not there: the one kernel address whose aborts have a fix-up. FAR need not be valid.
-    let probe = frame.elr == &raw const mmio_probe32_insn as u64 && frame.esr & 0x3f == 0x10;
+    let is_external = abort.matches_all(ABORT::FSC::SynchronousExternal);
+    let probe = frame.elr == &raw const mmio_probe32_insn as u64 && is_external;
     let end = &raw const __nofault_end as u64;
     let is_user_access = (&raw const __user_access_start as u64..end).contains(&frame.elr);
-    if class == 0x07 && is_user_access {
+    if class == Class::TrappedFP as u64 && is_user_access {
         // A copy of FP registers slept in a fault, and the switch back left them to their first use.
         return context::enable_fp();
     }
     let is_user_access = is_user_access && far >> 55 & 1 == 0;
-    if class == 0x25 && (is_user_access || probe) {
+    if class == Class::DataAbortCurrentEL as u64 && (is_user_access || probe) {
         let nofault = probe || (&raw const __nofault_start as u64..end).contains(&frame.elr);
-        if !nofault && frame.esr & 0x3f <= 0x0f {
-            let access = if frame.esr & (1 << 6) != 0 { Access::Write } else { Access::Read };
+        if !nofault && abort.read(ABORT::FSC) <= LAST_MMU_FAULT {
+            let access = if abort.is_set(ABORT::WNR) { Access::Write } else { Access::Read };
             // The interrupted code had IRQs on unless it may not sleep; then the handler's `might_sleep` says so.
-            let masked = frame.spsr & (1 << 7) != 0;
+            let masked = SPSR_EL1::I.read(frame.spsr) != 0;
             if !masked {
                 cpu::enable_irqs();
             }

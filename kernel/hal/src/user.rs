@@ -4,10 +4,12 @@
 //! doing so); the `_nofault` ones answer [`UserFault`] at once, for use under spin locks: unlock, fault in, retry.
 
 use crate::context;
+use aarch64_cpu::registers::ID_AA64MMFR1_EL1;
 use alloc::vec::Vec;
 use base::addr::{PAGE_SIZE, USER_END, UserAddr, page_down};
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
+use tock_registers::interfaces::Readable;
 use zerocopy::FromBytes;
 
 unsafe extern "C" {
@@ -41,10 +43,7 @@ impl From<UserFault> for base::errno::Errno {
 static PAN: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn init_cpu() {
-    let mmfr1: u64;
-    // SAFETY: reads an ID register.
-    unsafe { core::arch::asm!("mrs {}, id_aa64mmfr1_el1", out(reg) mmfr1, options(nomem, nostack)) };
-    if mmfr1 >> 20 & 0xf != 0 {
+    if ID_AA64MMFR1_EL1.read(ID_AA64MMFR1_EL1::PAN) != 0 {
         PAN.store(true, Ordering::Relaxed);
         set_pan(true);
     }
@@ -52,7 +51,8 @@ pub(crate) fn init_cpu() {
 
 #[inline(always)]
 fn set_pan(on: bool) {
-    // SAFETY: PSTATE.PAN exists when this is called. MSR PAN, #imm by encoding: the assembler's baseline is v8.0.
+    // SAFETY: PSTATE.PAN exists when this is called (FEAT_PAN, seen by `init_cpu`), and only says which accesses of ours to user memory
+    // fault. MSR PAN, #imm by encoding (Arm ARM C6.2.248): the assembler's baseline is v8.0.
     unsafe {
         if on {
             core::arch::asm!(".inst 0xd500419f");

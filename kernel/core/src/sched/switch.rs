@@ -193,7 +193,7 @@ fn schedule(task: &'static Task, leave: Leave, ticks: u64, irq: &IrqGuard) {
         add_one(&task.sched.involuntary_switches);
     }
     account::arrive(&next, ticks);
-    switch_to(cpu, own, task, next, now, waiting);
+    switch_to(cpu, own, next, now, waiting);
 }
 
 /// Counts what only the running task's CPU changes.
@@ -230,7 +230,7 @@ fn steal(own: usize) -> Option<Arc<Task>> {
 }
 
 #[inline(always)]
-fn switch_to(cpu: &Cpu, own: usize, old: &'static Task, next: Arc<Task>, now: u64, waiting: usize) {
+fn switch_to(cpu: &Cpu, own: usize, next: Arc<Task>, now: u64, waiting: usize) {
     next.sched.last_cpu.store(own as u32, Ordering::Relaxed);
     next.sched.run_start.store(now, Ordering::Relaxed);
     let id = next.mm.with(|mm| match mm {
@@ -253,7 +253,7 @@ fn switch_to(cpu: &Cpu, own: usize, old: &'static Task, next: Arc<Task>, now: u6
     CURRENT.replace(next);
     let next = current();
     arm_slice(cpu, next, waiting);
-    hal::context::switch(&old.thread, &next.thread);
+    hal::context::switch(&next.thread);
     // Some time later, perhaps on another CPU.
     finish_switch();
 }
@@ -333,6 +333,7 @@ pub fn cond_resched() {
 pub fn exit_current() -> ! {
     let irq = IrqGuard::new();
     let task = current();
+    hal::context::finish();
     task.sched.state.store(DEAD, Ordering::Release);
     schedule(task, Leave::Asleep, hal::time::ticks(), &irq);
     unreachable!("a dead task ran")

@@ -53,28 +53,26 @@ fn rounds<const TRACED: bool>(task: &'static Task, context: &mut UserContext) {
             return;
         }
         let quiet = if TRACED { attention::TRACE } else { 0 };
-        cpu::disable_irqs();
-        // What the bits tell is read in order once one is seen: an instruction less for the usual case of none.
-        while task.attention.load(Ordering::Relaxed) & !quiet != 0 || sched::need_resched() {
-            cpu::enable_irqs();
-            if task.attention() & !quiet != 0 {
-                if !TRACED && task.attention() & attention::TRACE != 0 {
-                    return;
-                }
-                if TRACED {
-                    trace::signal();
-                }
-                attend(task, context, None);
-            }
-            if sched::need_resched() {
-                sched::preempt();
-            }
-            cpu::disable_irqs();
-        }
         sched::enter_user(task);
-        let trap = run_user(context);
+        let trap = run_user(context, &task.attention, quiet);
         let now = sched::enter_kernel(task);
         match trap {
+            Trap::Attention => {
+                cpu::enable_irqs();
+                // What the bits tell is read in order once one is seen: an instruction less for the usual case of none.
+                if task.attention() & !quiet != 0 {
+                    if !TRACED && task.attention() & attention::TRACE != 0 {
+                        return;
+                    }
+                    if TRACED {
+                        trace::signal();
+                    }
+                    attend(task, context, None);
+                }
+                if sched::need_resched() {
+                    sched::preempt();
+                }
+            }
             Trap::Syscall => {
                 cpu::enable_irqs();
                 // Giving up the CPU again and again is spinning too.
@@ -191,7 +189,7 @@ fn fault(_task: &'static Task, context: &mut UserContext, trap: Trap) {
         Trap::Breakpoint { .. } => send_fault(SIGTRAP, TRAP_BRKPT, context.pc, 0),
         Trap::Debug { esr } => send_fault(SIGTRAP, TRAP_TRACE, context.pc, esr),
         Trap::FpException { esr } => send_fault(SIGFPE, fp_code(esr), context.pc, esr),
-        Trap::Syscall | Trap::Irq => {}
+        Trap::Attention | Trap::Syscall | Trap::Irq => {}
     }
 }
 

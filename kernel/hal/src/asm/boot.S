@@ -225,7 +225,7 @@ switch_ttbr1:
 primary_high:
     adrp    x0, boot_stack_end
     add     x0, x0, :lo12:boot_stack_end
-    mov     sp, x0
+    sub     sp, x0, #64                     // context.rs: the thread's control is above
     adrp    x0, CPU_BLOCKS
     add     x0, x0, :lo12:CPU_BLOCKS
     msr     tpidr_el1, x0                   // cpu.rs: the first CPU's block

@@ -242,11 +242,10 @@ switch_asm:
 .global thread_start_asm
 // First instruction of a new thread: entry and argument are on its stack.
 thread_start_asm:
-    ldp     x9, x0, [sp], #16
+    ldp     x0, x1, [sp], #16
     mov     x29, xzr
     mov     x30, xzr
-    blr     x9
-    brk     #4
+    b       rust_thread_start
 
 // fp_save_asm(state), fp_load_asm(state): V0-V31, FPSR, FPCR as in context::FpState.
 .arch_extension fp

@@ -14,8 +14,7 @@ struct Asids {
 static ASIDS: Mutex<Asids> = Mutex::new(Asids { used: [0; 1024], hint: 0 });
 
 fn words() -> usize {
-    // ASIDBits: 2 is 16 bits, else 8.
-    if ID_AA64MMFR0_EL1.get() >> 4 & 0xf == 2 { 1024 } else { 4 }
+    if ID_AA64MMFR0_EL1.matches_all(ID_AA64MMFR0_EL1::ASIDBits::Bits_16) { 1024 } else { 4 }
 }
 
 pub(super) fn alloc() -> Result<u16, OutOfMemory> {

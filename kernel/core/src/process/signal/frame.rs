@@ -117,7 +117,7 @@ pub fn push(context: &mut UserContext, info: &SigInfo, action: &Action) -> Resul
     context.x[30] = if action.flags & sa::RESTORER != 0 { action.restorer } else { trampoline::address(task) };
     context.sp = frame;
     context.pc = action.handler;
-    context.pstate = 0;
+    context.set_pstate(0);
     Ok(())
 }
 
@@ -190,10 +190,9 @@ pub fn pop(context: &mut UserContext) -> Result<(), Errno> {
         return Err(Errno::EINVAL);
     }
     let ucontext = UserPtr::<Ucontext>::new(UserAddr(frame + UCONTEXT)).read()?;
-    // As on Linux, registers are taken before the rest has been looked at: the thread dies of a bad frame anyway.
-    user::copy_from_user(context.words_mut().as_mut_bytes(), UserAddr(frame + REGISTERS))?;
-    // At once: with an error below, a SIGSEGV handler starts from this context.
-    context.sanitize();
+    // As on Linux, registers are taken before the rest has been looked at: the thread dies of a bad frame anyway. With an error below,
+    // a SIGSEGV handler starts from this context.
+    context.fill_words(|words| user::copy_from_user(words.as_mut_bytes(), UserAddr(frame + REGISTERS)))?;
     let records = frame + RECORDS;
     let first = UserPtr::<FpHead>::new(UserAddr(records)).read()?;
     // The usual frame has the FP record first and the end of the list behind V31; all others are looked through.
