@@ -26,6 +26,7 @@ pub mod message_queue;
 pub mod mqueue;
 pub mod net;
 pub mod numbers;
+pub mod page_table;
 pub mod partition;
 pub mod path;
 pub mod pending;

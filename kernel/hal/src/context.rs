@@ -83,11 +83,15 @@ impl Stack {
         let stack = core::mem::ManuallyDrop::new(Self(slot));
         for page in 0..STACK_PAGES {
             let mapped = frame::alloc_raw(Use::Kernel).and_then(|phys| {
-                kmap::map(stack.bottom() + (page * 4096) as u64, phys, 4096, Kind::Data)
-                    .inspect_err(|_| frame::release_raw(phys, Use::Kernel))
+                // SAFETY: a slot of ours, and a frame just allocated, which goes back at once when it cannot be mapped.
+                unsafe {
+                    kmap::map(stack.bottom() + (page * 4096) as u64, phys, 4096, Kind::Data)
+                        .inspect_err(|_| frame::release_raw(phys, Use::Kernel))
+                }
             });
             if mapped.is_err() {
-                kmap::unmap(stack.bottom(), page);
+                // SAFETY: the pages mapped above, which nobody has used.
+                unsafe { kmap::unmap(stack.bottom(), page) };
                 Slots::release(slot);
                 return Err(OutOfMemory);
             }
@@ -115,7 +119,8 @@ impl Drop for Stack {
             return;
         }
         drop(slots);
-        kmap::unmap(self.bottom(), STACK_PAGES);
+        // SAFETY: all of the slot's pages; `KernelThread::drop` has seen that nobody runs on the stack or comes back to it.
+        unsafe { kmap::unmap(self.bottom(), STACK_PAGES) };
         MAPPED.fetch_sub(1, Ordering::Relaxed);
         Slots::release(self.0);
     }

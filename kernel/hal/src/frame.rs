@@ -20,6 +20,10 @@ use spin::Mutex;
 
 unsafe extern "C" {
     fn page_zero_asm(dst: *mut u8);
+    /// memcpy and memset under names that the compiler knows nothing of: for memory that user code or a device may change meanwhile,
+    /// which the copies the language knows may not touch. Such a copy may tear, no more.
+    fn copy_shared_asm(dst: *mut u8, src: *const u8, len: usize);
+    fn fill_shared_asm(dst: *mut u8, byte: u32, len: usize);
 }
 
 /// What a frame is used for (statistics).
@@ -66,14 +70,15 @@ const BATCH: usize = 32;
 
 struct Magazine {
     frames: UnsafeCell<[u32; MAGAZINE]>,
-    len: UnsafeCell<usize>,
+    /// Others read it, for statistics.
+    len: AtomicUsize,
 }
 
-// SAFETY: touched only by its own CPU with IRQs masked.
+// SAFETY: `frames` is touched only by its own CPU with IRQs masked.
 unsafe impl Sync for Magazine {}
 
 static MAGAZINES: PerCpu<Magazine> = PerCpu::new(
-    [const { Magazine { frames: UnsafeCell::new([0; MAGAZINE]), len: UnsafeCell::new(0) } }; crate::cpu::MAX_CPUS],
+    [const { Magazine { frames: UnsafeCell::new([0; MAGAZINE]), len: AtomicUsize::new(0) } }; crate::cpu::MAX_CPUS],
 );
 
 struct Pool {
@@ -118,8 +123,7 @@ pub fn reserve() -> usize {
 /// Looks again, with the calling CPU's magazine counted: it may have filled up since the last look.
 pub fn look_at_pressure() -> Pressure {
     let _irq = IrqGuard::new();
-    // SAFETY: this CPU's magazine, IRQs masked.
-    let own = unsafe { *MAGAZINES.get().len.get() };
+    let own = MAGAZINES.get().len.load(Ordering::Relaxed);
     let mut pool = POOL.lock();
     pool.note_pressure(own);
     pressure()
@@ -191,7 +195,8 @@ pub(crate) fn init(plan: &Plan) {
     let table = plan.carve(count * size_of::<Meta>());
     let mut page = table.start;
     while page < table.end {
-        zero_page_at(linear(PhysAddr(page)));
+        // SAFETY: carved for the table, on the one CPU that runs.
+        unsafe { zero_page_at(linear(PhysAddr(page))) };
         page += PAGE_SIZE as u64;
     }
     META.store(linear(PhysAddr(table.start)).cast(), Ordering::Relaxed);
@@ -281,15 +286,17 @@ pub(crate) fn alloc_raw(what: Use) -> Result<u64, OutOfMemory> {
     let _irq = IrqGuard::new();
     let magazine = MAGAZINES.get();
     // SAFETY: this CPU's magazine, IRQs masked: nobody else touches it until the guard drops.
-    let (frames, len) = unsafe { (&mut *magazine.frames.get(), &mut *magazine.len.get()) };
-    if *len == 0 {
-        *len = refill(frames);
-        if *len == 0 {
+    let frames = unsafe { &mut *magazine.frames.get() };
+    let mut len = magazine.len.load(Ordering::Relaxed);
+    if len == 0 {
+        len = refill(frames);
+        if len == 0 {
             return Err(OutOfMemory);
         }
     }
-    *len -= 1;
-    let pfn = frames[*len];
+    len -= 1;
+    magazine.len.store(len, Ordering::Relaxed);
+    let pfn = frames[len];
     let old = meta(pfn as usize).refs.swap(1, Ordering::Relaxed);
     assert!(old == 0, "frame handed out twice");
     count(what, 1);
@@ -298,31 +305,40 @@ pub(crate) fn alloc_raw(what: Use) -> Result<u64, OutOfMemory> {
 
 pub(crate) fn alloc_raw_zeroed(what: Use) -> Result<u64, OutOfMemory> {
     let phys = alloc_raw(what)?;
-    zero_page_at(linear(PhysAddr(phys)));
+    // SAFETY: just allocated: nobody else has it.
+    unsafe { zero_page_at(linear(PhysAddr(phys))) };
     Ok(phys)
 }
 
 /// Returns a frame whose count has reached zero.
-pub(crate) fn free_raw(phys: u64, what: Use) {
+///
+/// # Safety
+/// The caller had the last reference, and nothing uses the frame any more: no mapping, no TLB, no device.
+pub(crate) unsafe fn free_raw(phys: u64, what: Use) {
     let _irq = IrqGuard::new();
     let pfn = (phys >> PAGE_SHIFT) as u32;
     count(what, -1);
     let magazine = MAGAZINES.get();
     // SAFETY: as in `alloc_raw`.
-    let (frames, len) = unsafe { (&mut *magazine.frames.get(), &mut *magazine.len.get()) };
-    if *len == MAGAZINE {
+    let frames = unsafe { &mut *magazine.frames.get() };
+    let mut len = magazine.len.load(Ordering::Relaxed);
+    if len == MAGAZINE {
         spill(frames);
-        *len -= BATCH;
+        len -= BATCH;
     }
-    frames[*len] = pfn;
-    *len += 1;
+    frames[len] = pfn;
+    magazine.len.store(len + 1, Ordering::Relaxed);
 }
 
 /// Frees a frame that was never shared (tables, heap pages).
-pub(crate) fn release_raw(phys: u64, what: Use) {
+///
+/// # Safety
+/// It came from [`alloc_raw`], and nothing uses it any more, as for [`free_raw`].
+pub(crate) unsafe fn release_raw(phys: u64, what: Use) {
     let old = meta((phys >> PAGE_SHIFT) as usize).refs.swap(0, Ordering::Relaxed);
     assert!(old == 1, "freeing a frame that is free or shared");
-    free_raw(phys, what);
+    // SAFETY: the caller's promise.
+    unsafe { free_raw(phys, what) };
 }
 
 /// A run of `1 << order` frames, contiguous and aligned to its size; every frame has one reference.
@@ -347,7 +363,9 @@ pub(crate) fn alloc_run(order: u32, what: Use) -> Result<u64, OutOfMemory> {
     Ok((start as u64) << PAGE_SHIFT)
 }
 
-pub(crate) fn free_run(phys: u64, order: u32, what: Use) {
+/// # Safety
+/// It came from [`alloc_run`] with this order, and nothing uses it any more.
+pub(crate) unsafe fn free_run(phys: u64, order: u32, what: Use) {
     let start = (phys >> PAGE_SHIFT) as usize;
     let nr = 1usize << order;
     for pfn in start..start + nr {
@@ -362,8 +380,11 @@ pub(crate) fn free_run(phys: u64, order: u32, what: Use) {
 }
 
 /// Zeroes the page at a linear-map address.
-pub(crate) fn zero_page_at(page: *mut u8) {
-    // SAFETY: callers own the frame; the linear map covers it.
+///
+/// # Safety
+/// The frame is the caller's, or one that others know to be changing, and in the linear map.
+pub(crate) unsafe fn zero_page_at(page: *mut u8) {
+    // SAFETY: the caller's promise.
     unsafe { page_zero_asm(page) }
 }
 
@@ -389,7 +410,10 @@ impl Frame {
         Frame::clone(&frame)
     }
     /// Takes over the reference that `into_phys` gave up.
-    pub(crate) fn from_phys(phys: u64) -> Frame {
+    ///
+    /// # Safety
+    /// Each reference is taken over once; for a look at a frame that something else keeps, the result is not dropped.
+    pub(crate) unsafe fn from_phys(phys: u64) -> Frame {
         Frame { phys }
     }
     /// Gives up the handle but not the reference (a page-table entry holds it now).
@@ -416,29 +440,32 @@ impl Frame {
     }
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
         assert!(offset <= PAGE_SIZE && len <= PAGE_SIZE - offset, "beyond the page");
-        // SAFETY: inside the frame by the check above.
+        // SAFETY: inside the frame by the check above, which is RAM (`meta`) and so in the linear map.
         unsafe { linear(PhysAddr(self.phys)).add(offset) }
     }
     /// Copies out `dst.len()` bytes at `offset`; panics beyond the page.
     pub fn read(&self, offset: usize, dst: &mut [u8]) {
         let from = self.at(offset, dst.len());
-        // SAFETY: both ranges are valid; user code may change the frame meanwhile, so the copy may tear, no more.
-        unsafe { core::ptr::copy_nonoverlapping(from, dst.as_mut_ptr(), dst.len()) }
+        // SAFETY: `len` bytes of the frame by `at`, and an exclusive slice, which is not in the frame: frames are never references.
+        unsafe { copy_shared_asm(dst.as_mut_ptr(), from, dst.len()) }
     }
     /// Copies `src` in at `offset`; panics beyond the page.
     pub fn write(&self, offset: usize, src: &[u8]) {
         let to = self.at(offset, src.len());
         // SAFETY: as in `read`.
-        unsafe { core::ptr::copy_nonoverlapping(src.as_ptr(), to, src.len()) }
+        unsafe { copy_shared_asm(to, src.as_ptr(), src.len()) }
     }
     /// Zeroes `len` bytes at `offset`.
     pub fn zero(&self, offset: usize, len: usize) {
-        if offset == 0 && len == PAGE_SIZE {
-            return zero_page_at(self.at(0, PAGE_SIZE));
-        }
         let to = self.at(offset, len);
-        // SAFETY: as in `read`.
-        unsafe { core::ptr::write_bytes(to, 0, len) }
+        // SAFETY: `len` bytes of the frame by `at`.
+        unsafe {
+            if len == PAGE_SIZE {
+                zero_page_at(to);
+            } else {
+                fill_shared_asm(to, 0, len);
+            }
+        }
     }
     /// Whether every byte is zero.
     pub fn is_zero(&self) -> bool {
@@ -486,7 +513,8 @@ impl Drop for Frame {
     #[inline]
     fn drop(&mut self) {
         if self.meta().refs.fetch_sub(1, Ordering::AcqRel) == 1 {
-            free_raw(self.phys, Use::User);
+            // SAFETY: the last reference; mappings hold one each, and give it up only after the TLBs have forgotten them (`TlbGather`).
+            unsafe { free_raw(self.phys, Use::User) };
         }
     }
 }
@@ -503,10 +531,7 @@ pub struct FrameStats {
 }
 
 pub fn stats() -> FrameStats {
-    let cached: usize = (0..crate::cpu::MAX_CPUS)
-        // SAFETY: a racy read of another CPU's counter; a statistic.
-        .map(|cpu| unsafe { MAGAZINES.on(cpu).len.get().read_volatile() })
-        .sum();
+    let cached: usize = (0..crate::cpu::MAX_CPUS).map(|cpu| MAGAZINES.on(cpu).len.load(Ordering::Relaxed)).sum();
     let _irq = IrqGuard::new();
     let pool = POOL.lock();
     FrameStats {
@@ -514,38 +539,5 @@ pub fn stats() -> FrameStats {
         free: pool.buddy_free + pool.singles + cached,
         kernel: KERNEL.load(Ordering::Relaxed).max(0) as usize,
         page_tables: TABLES.load(Ordering::Relaxed).max(0) as usize,
-    }
-}
-
-/// Physically contiguous, zeroed memory for device rings: freed on drop.
-pub struct DmaRegion {
-    phys: u64,
-    order: u32,
-}
-
-impl DmaRegion {
-    /// `nr_pages` contiguous frames, rounded up to a power of two.
-    pub fn alloc(nr_pages: usize) -> Result<Self, OutOfMemory> {
-        let order = nr_pages.max(1).next_power_of_two().trailing_zeros();
-        let phys = alloc_run(order, Use::Kernel)?;
-        for page in 0..1u64 << order {
-            zero_page_at(linear(PhysAddr(phys + (page << PAGE_SHIFT))));
-        }
-        Ok(Self { phys, order })
-    }
-    pub fn phys(&self) -> PhysAddr {
-        PhysAddr(self.phys)
-    }
-    pub fn virt(&self) -> core::ptr::NonNull<u8> {
-        match core::ptr::NonNull::new(linear(PhysAddr(self.phys))) {
-            Some(pointer) => pointer,
-            None => unreachable!("the linear map is far from zero"),
-        }
-    }
-}
-
-impl Drop for DmaRegion {
-    fn drop(&mut self) {
-        free_run(self.phys, self.order, Use::Kernel);
     }
 }

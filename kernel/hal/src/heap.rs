@@ -218,7 +218,8 @@ fn drain(class: usize, head: &mut *mut u8, len: &mut usize) {
         }
         if out == 1 {
             unlink(pfn, &mut partial);
-            frame::release_raw(phys & !(PAGE_SIZE as u64 - 1), Use::Kernel);
+            // SAFETY: a page of `refill`, whose blocks are all back.
+            unsafe { frame::release_raw(phys & !(PAGE_SIZE as u64 - 1), Use::Kernel) };
             HELD.fetch_sub(PAGE_SIZE as i64, Ordering::Relaxed);
         }
     }
@@ -337,16 +338,20 @@ fn alloc_large(layout: Layout) -> *mut u8 {
 fn free_large(block: *mut u8, layout: Layout) {
     if vmap::contains(block as u64) {
         let pages = layout.size().div_ceil(PAGE_SIZE);
-        vmap::free(block, pages);
+        // SAFETY: from `alloc_large` with the same layout, and the caller's to give up.
+        unsafe { vmap::free(block, pages) };
         return count_large(-((pages * PAGE_SIZE) as i64));
     }
     let order = order_of(layout);
     count_large(-((PAGE_SIZE as i64) << order));
     let phys = linear_to_phys(block).0;
-    if order == 0 {
-        frame::release_raw(phys, Use::Kernel);
-    } else {
-        frame::free_run(phys, order, Use::Kernel);
+    // SAFETY: from `alloc_large` with the same layout, and the caller's to give up.
+    unsafe {
+        if order == 0 {
+            frame::release_raw(phys, Use::Kernel);
+        } else {
+            frame::free_run(phys, order, Use::Kernel);
+        }
     }
 }
 

@@ -4,19 +4,12 @@ use crate::OutOfMemory;
 use crate::boot::{image_layout, image_to_phys, tree::Plan};
 use crate::layout::{KIMAGE_VA, LINEAR_BASE, MMIO_BASE, linear};
 use base::addr::{PAGE_SIZE, PhysAddr};
+use base::page_table::{ADDRESS, AF, INNER, PXN, READ_ONLY, TABLE, UXN, VALID};
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Mutex;
 
-pub const VALID: u64 = 1;
-pub const TABLE: u64 = 2;
-const AF: u64 = 1 << 10;
-const INNER: u64 = 3 << 8;
-const READ_ONLY: u64 = 1 << 7;
-const PXN: u64 = 1 << 53;
-const UXN: u64 = 1 << 54;
+/// AttrIndx 1: MAIR_EL1's Device-nGnRE (boot.S).
 const DEVICE: u64 = 1 << 2;
-/// Physical address bits of a descriptor.
-pub const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 /// How the kernel maps something.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,6 +41,7 @@ pub fn root() -> u64 {
     ROOT.load(Ordering::Acquire)
 }
 
+/// Of the kernel's own tree, which is never freed and shared by all CPUs: its tables come from `alloc`, and are reached from `root` alone.
 struct Builder<'a> {
     /// Where new tables come from.
     alloc: &'a dyn Fn() -> Result<u64, OutOfMemory>,
@@ -82,6 +76,7 @@ impl Builder<'_> {
                 let fits = va & (size - 1) == 0 && pa & (size - 1) == 0 && end - va >= size;
                 let block = level == 3 || (blocks && level >= 1 && fits && self.entry(table, index) & VALID == 0);
                 if block {
+                    assert!(self.entry(table, index) & VALID == 0, "mapped already");
                     let table_bit = if level == 3 { TABLE } else { 0 };
                     self.set(table, index, pa | kind.bits() | table_bit);
                     va += size;
@@ -108,7 +103,8 @@ pub fn build(plan: &Plan) {
     widen_boot_map(plan);
     let alloc = || {
         let range = plan.carve(PAGE_SIZE);
-        crate::frame::zero_page_at(linear(PhysAddr(range.start)));
+        // SAFETY: carved for this table, on the one CPU that runs.
+        unsafe { crate::frame::zero_page_at(linear(PhysAddr(range.start))) };
         Ok(range.start)
     };
     let Ok(root) = alloc() else { unreachable!("carve panics instead") };
@@ -159,7 +155,10 @@ pub fn identity_root() -> u64 {
 }
 
 /// Maps the GiB of device registers around `phys` into the boot tables' MMIO window, for the time before [`build`].
-pub fn boot_map_device(phys: u64) {
+///
+/// # Safety
+/// The boot tables are in use, on the one CPU that runs; the GiB is accessed as device memory alone, by registers that are there.
+pub unsafe fn boot_map_device(phys: u64) {
     let gib = phys >> 30;
     assert!(gib < 512, "device registers out of range");
     // SAFETY: as in `widen_boot_map`; the table is the window's alone.
@@ -207,8 +206,12 @@ fn switch_to(root: u64) {
     }
 }
 
-/// Maps `len` bytes at `va` to `pa` in the running kernel. Nothing may be mapped there.
-pub fn map(va: u64, pa: u64, len: u64, kind: Kind) -> Result<(), OutOfMemory> {
+/// Maps `len` bytes at `va` to `pa` in the running kernel. Panics if something is mapped there: what is in use is never changed.
+///
+/// # Safety
+/// `va` is in the window of device registers or a stack slot that is the caller's; `pa` is registers and no RAM, or a frame that the
+/// caller owns and maps nowhere else.
+pub unsafe fn map(va: u64, pa: u64, len: u64, kind: Kind) -> Result<(), OutOfMemory> {
     let _irq = crate::cpu::IrqGuard::new();
     let _lock = LOCK.lock();
     let alloc = || crate::frame::alloc_raw_zeroed(crate::frame::Use::PageTable);
@@ -218,7 +221,10 @@ pub fn map(va: u64, pa: u64, len: u64, kind: Kind) -> Result<(), OutOfMemory> {
 }
 
 /// Unmaps `nr_pages` pages of frames that [`map`] was given one by one, and frees the frames.
-pub fn unmap(va: u64, nr_pages: usize) {
+///
+/// # Safety
+/// They are the caller's, and nothing uses them any more.
+pub unsafe fn unmap(va: u64, nr_pages: usize) {
     let _irq = crate::cpu::IrqGuard::new();
     let _lock = LOCK.lock();
     let pages = || (0..nr_pages).map(|page| va + (page * PAGE_SIZE) as u64);
@@ -239,7 +245,8 @@ pub fn unmap(va: u64, nr_pages: usize) {
             let old = unsafe { entry.read_volatile() };
             // SAFETY: as above.
             unsafe { entry.write_volatile(0) };
-            crate::frame::release_raw(old & ADDRESS, crate::frame::Use::Kernel);
+            // SAFETY: the caller's frame, unmapped above and forgotten by all TLBs.
+            unsafe { crate::frame::release_raw(old & ADDRESS, crate::frame::Use::Kernel) };
         }
     }
     sync();

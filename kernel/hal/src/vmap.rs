@@ -50,11 +50,15 @@ pub(crate) fn alloc(nr_pages: usize) -> Result<*mut u8, OutOfMemory> {
     let start = address(order, slot);
     for page in 0..nr_pages {
         let done = frame::alloc_raw(Use::Kernel).and_then(|phys| {
-            kmap::map(start + (page * PAGE_SIZE) as u64, phys, PAGE_SIZE as u64, Kind::Data)
-                .inspect_err(|_| frame::release_raw(phys, Use::Kernel))
+            // SAFETY: a slot of ours, and a frame just allocated, which goes back at once when it cannot be mapped.
+            unsafe {
+                kmap::map(start + (page * PAGE_SIZE) as u64, phys, PAGE_SIZE as u64, Kind::Data)
+                    .inspect_err(|_| frame::release_raw(phys, Use::Kernel))
+            }
         });
         if done.is_err() {
-            release(start, page, order, slot);
+            // SAFETY: the pages mapped above; nobody knows of them.
+            unsafe { release(start, page, order, slot) };
             return Err(OutOfMemory);
         }
     }
@@ -62,15 +66,22 @@ pub(crate) fn alloc(nr_pages: usize) -> Result<*mut u8, OutOfMemory> {
 }
 
 /// Frees a block of [`alloc`].
-pub(crate) fn free(block: *mut u8, nr_pages: usize) {
+///
+/// # Safety
+/// It came from [`alloc`] with the same number of pages, and is the caller's to give up.
+pub(crate) unsafe fn free(block: *mut u8, nr_pages: usize) {
     let start = block as u64;
     let order = order_of(nr_pages);
     let slot = (start - address(order, 0)) >> (order as usize + PAGE_SHIFT);
-    release(start, nr_pages, order, slot);
+    // SAFETY: the caller's promise.
+    unsafe { release(start, nr_pages, order, slot) };
 }
 
-fn release(start: u64, nr_pages: usize, order: u32, slot: u64) {
-    kmap::unmap(start, nr_pages);
+/// # Safety
+/// The slot's first `nr_pages` pages were mapped by [`alloc`], and nothing uses them any more.
+unsafe fn release(start: u64, nr_pages: usize, order: u32, slot: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { kmap::unmap(start, nr_pages) };
     let _irq = IrqGuard::new();
     SLOTS.lock()[order as usize][slot as usize / 64] &= !(1 << (slot % 64));
 }

@@ -396,7 +396,9 @@ __nofault_end:
 
 // ---- memory functions the compiler calls ------------------------------------------------------------------------------
 .global memcpy
+.global copy_shared_asm
 .balign 64
+copy_shared_asm:
 memcpy:
     // Up to 64 bytes: what the first and the last accesses leave out of each other they cover together. All loads come before the
     // first store, here and in the tail below, so that memmove may come here when the destination lies before the source.
@@ -490,7 +492,9 @@ memmove:
 3:  ret
 
 .global memset
+.global fill_shared_asm
 .balign 64
+fill_shared_asm:
 memset:
     mov     x9, x0
     and     x1, x1, #0xff

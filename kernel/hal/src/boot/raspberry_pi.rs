@@ -27,7 +27,7 @@ const ATAGS: u64 = 0x100;
 const GIB: u64 = 1 << 30;
 
 /// The image as the firmware sees it: RAM's alias that its caches leave alone.
-pub struct ImageMemory;
+pub struct ImageMemory(());
 
 // SAFETY: a message is a static of the image (`MESSAGE`): its address on the VideoCore's bus is that of its bytes in RAM.
 unsafe impl Shared for ImageMemory {
@@ -37,7 +37,7 @@ unsafe impl Shared for ImageMemory {
         (phys % GIB) as u32 | 0xc000_0000
     }
     fn flush(&self, message: &Message) {
-        crate::cache::clean_data_cache(core::ptr::from_ref(message).cast(), size_of::<Message>());
+        crate::cache::clean_and_invalidate_data_cache(core::ptr::from_ref(message).cast(), size_of::<Message>());
     }
 }
 
@@ -78,10 +78,12 @@ pub fn with_firmware<R>(ask: impl FnOnce(&mut BoardFirmware) -> R) -> Option<R> 
 
 /// A block in the device window of the boot tables; the final tables have it at the same address once it is mapped there.
 fn early_block((address, len): Block) -> Mmio {
-    crate::kmap::boot_map_device(address);
-    // SAFETY: mapped as device memory in the boot tables, on the one CPU that runs. Addresses are the chip's or the device tree's, which
+    // SAFETY: the boot tables are in use, on the one CPU that runs, and map the block as device memory then. Addresses are the chip's or the device tree's, which
     // is all there is to know of RAM yet. All blocks but the mailbox are given up before `start`, which maps that in the final tables.
-    unsafe { crate::mmio::window(PhysAddr(address), len) }
+    unsafe {
+        crate::kmap::boot_map_device(address);
+        crate::mmio::window(PhysAddr(address), len)
+    }
 }
 
 /// As `early_block`, when something answers at `offset`.
@@ -157,7 +159,7 @@ pub(super) fn complete(plan: &mut Plan, fdt: Option<Fdt<'static>>) {
     let blocks = fdt.map_or_else(|| soc.blocks(), |fdt| blocks_of(fdt, soc));
     BOARD.call_once(|| Board { soc, blocks });
     let mut firmware =
-        early_probe(blocks.mailbox, STATUS_OFFSET).map(|mailbox| Firmware::new(mailbox, &MESSAGE, ImageMemory));
+        early_probe(blocks.mailbox, STATUS_OFFSET).map(|mailbox| Firmware::new(mailbox, &MESSAGE, ImageMemory(())));
     let arm_memory = firmware.as_mut().and_then(|firmware| firmware.arm_memory().ok());
     if fdt.is_none() {
         complete_without_tree(plan, soc, firmware.as_mut());

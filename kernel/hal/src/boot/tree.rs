@@ -39,8 +39,20 @@ impl Ranges {
             self.len += 1;
         }
     }
-    fn sort(&mut self) {
+    /// In order, and what overlaps or touches joined: a tree may name RAM twice.
+    fn normalize(&mut self) {
         self.list[..self.len].sort_unstable();
+        let mut kept = 0;
+        for at in 1..self.len {
+            let (start, end) = self.list[at];
+            if start <= self.list[kept].1 {
+                self.list[kept].1 = self.list[kept].1.max(end);
+            } else {
+                kept += 1;
+                self.list[kept] = (start, end);
+            }
+        }
+        self.len = self.len.min(kept + 1);
     }
     /// Removes `start..end` from all ranges.
     pub(super) fn subtract(&mut self, start: u64, end: u64) {
@@ -240,8 +252,13 @@ pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
         // No tree: the GiB the image is in is RAM, as far as anyone can tell; take a modest part of it.
         plan.memory.push(image_phys, image_phys + (64 << 20));
     }
-    plan.memory.sort();
+    plan.memory.normalize();
     plan.memory_bytes = plan.memory.iter().map(|range| range.end - range.start).sum();
+    let overlaps = |range: &Range<u64>, start: u64, end: u64| range.start < end && start < range.end;
+    let dtb_end = dtb_phys.saturating_add(dtb.len() as u64);
+    let is_in_use = |range: &Range<u64>| overlaps(range, image_phys, image.end) || overlaps(range, dtb_phys, dtb_end);
+    // Its frames are given away once it is unpacked.
+    plan.initrd = plan.initrd.take().filter(|initrd| !is_in_use(initrd));
     plan.free = plan.memory.clone();
     plan.free.subtract(image_phys, image.end);
     if let Some(archive) = embedded_archive() {

@@ -1,121 +1,156 @@
-//! Leaf descriptors and the entries of tables.
+//! Tables in RAM: how [`Tree`](base::page_table::Tree) reaches them.
 //!
-//! Leaf descriptors keep three software bits: COW (55), DIRTY (56), and NO_ACCESS (57): a page that is present for the
-//! kernel's bookkeeping but whose hardware entry is invalid (PROT_NONE).
+//! What keeps it sound: a [`Table`] is a frame from `alloc_raw` that is a table of a live tree, or in a `TlbGather` on its way out; it
+//! is reached from the tree's root alone, and the tree's owner is borrowed while an [`Entry`] of it is in use (`mmu`: `PageTable`,
+//! `Slot`, `Block`). Entries of levels 0 to 2 are written by `link` and `unlink` alone, so that what `child` finds is a table. Leaves
+//! hold descriptors of frames whose reference they own. Walkers of other CPUs read the same words at any time, which is why they are
+//! accessed as atomics; only the owner of the tree writes them.
 
-use crate::frame::{Frame, meta};
-use crate::kmap::{ADDRESS, TABLE, VALID};
+use crate::frame::{self, Frame, Pressure, Use, meta};
 use crate::layout::linear;
+use aarch64_cpu::asm::barrier;
 use base::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr};
-use core::sync::atomic::Ordering;
+use base::page_table::{ADDRESS, Frames, NoTable, TABLE, VALID};
+use core::mem::ManuallyDrop;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-const USER: u64 = 1 << 6;
-pub(super) const READ_ONLY: u64 = 1 << 7;
-const INNER: u64 = 3 << 8;
-const AF: u64 = 1 << 10;
-const NG: u64 = 1 << 11;
-const PXN: u64 = 1 << 53;
-const UXN: u64 = 1 << 54;
-pub(super) const COW: u64 = 1 << 55;
-const DIRTY: u64 = 1 << 56;
-const NO_ACCESS: u64 = 1 << 57;
+/// A table frame, by its physical address.
+#[derive(Clone, Copy)]
+pub(super) struct Table(u64);
 
-/// What user code may do with a mapped page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PageFlags {
-    pub read: bool,
-    pub write: bool,
-    pub execute: bool,
-    /// A software bit: private page shared copy-on-write; a write fault copies.
-    pub cow: bool,
-    /// A software bit: written through this mapping since it was mapped (set by the mapper; kept by `protect`).
-    pub dirty: bool,
-}
-
-impl PageFlags {
-    pub(super) fn encode(self, phys: u64) -> u64 {
-        let mut entry = phys | TABLE | USER | INNER | AF | NG | PXN;
-        if self.read || self.write || self.execute {
-            entry |= VALID;
-        } else {
-            entry |= NO_ACCESS;
-        }
-        if !self.write {
-            entry |= READ_ONLY;
-        }
-        if !self.execute {
-            entry |= UXN;
-        }
-        if self.cow {
-            entry |= COW;
-        }
-        if self.dirty {
-            entry |= DIRTY;
-        }
-        entry
+impl Table {
+    pub(super) fn alloc() -> Result<Self, crate::OutOfMemory> {
+        frame::alloc_raw_zeroed(Use::PageTable).map(Self)
     }
-    pub(super) fn decode(entry: u64) -> Self {
-        let accessible = entry & VALID != 0;
-        Self {
-            read: accessible,
-            write: accessible && entry & READ_ONLY == 0,
-            execute: accessible && entry & UXN == 0,
-            cow: entry & COW != 0,
-            dirty: entry & DIRTY != 0,
-        }
+    pub(super) fn phys(self) -> u64 {
+        self.0
+    }
+    /// Makes this the first of a list of tables on their way out, which is linked through their metadata: freeing memory needs none.
+    pub(super) fn push_to(self, list: &mut Option<Table>) {
+        let next = list.map_or(frame::NONE, |table| (table.0 >> PAGE_SHIFT) as u32);
+        meta((self.0 >> PAGE_SHIFT) as usize).next.store(next, Ordering::Relaxed);
+        *list = Some(self);
+    }
+    pub(super) fn pop_from(list: &mut Option<Table>) -> Option<Self> {
+        let first = (*list)?;
+        let next = meta((first.0 >> PAGE_SHIFT) as usize).next.load(Ordering::Relaxed);
+        *list = (next != frame::NONE).then(|| Table(u64::from(next) << PAGE_SHIFT));
+        Some(first)
+    }
+    /// # Safety
+    /// No tree and no CPU's translation reaches the table any more, nor any TLB.
+    pub(super) unsafe fn release(self) {
+        // SAFETY: from `alloc`; the rest is the caller's promise.
+        unsafe { frame::release_raw(self.0, Use::PageTable) }
     }
 }
 
-#[inline(always)]
-pub(super) fn present(entry: u64) -> bool {
-    entry & (VALID | NO_ACCESS) != 0
+/// An entry of a table: its linear-map address.
+#[derive(Clone, Copy)]
+pub(super) struct Entry(*const AtomicU64);
+
+impl Entry {
+    #[inline(always)]
+    fn word(&self) -> &AtomicU64 {
+        // SAFETY: made by `entry` or `sibling` below, inside a table that stays one while it is used (see the module's page).
+        unsafe { &*self.0 }
+    }
+    #[inline(always)]
+    pub(super) fn load(self) -> u64 {
+        self.word().load(Ordering::Relaxed)
+    }
+    #[inline(always)]
+    pub(super) fn store(self, descriptor: u64) {
+        self.word().store(descriptor, Ordering::Relaxed);
+    }
 }
 
-pub(super) type Entry = *mut u64;
+/// RAM, in the linear map.
+pub(super) struct Ram;
 
-#[inline(always)]
-pub(super) fn entry_at(table: u64, index: usize) -> Entry {
-    // SAFETY: a table frame has 512 entries; callers keep index below that.
-    unsafe { linear(PhysAddr(table)).cast::<u64>().add(index) }
+impl Frames for Ram {
+    type Table = Table;
+    type Entry = Entry;
+
+    fn new_table(&self) -> Result<Table, NoTable> {
+        // Programs' tables, like their pages, leave the reserve alone.
+        if frame::pressure() == Pressure::Pages && frame::look_at_pressure() == Pressure::Pages {
+            return Err(NoTable);
+        }
+        Table::alloc().map_err(|_| NoTable)
+    }
+    #[inline(always)]
+    fn entry(&self, table: Table, index: usize) -> Entry {
+        Entry(linear(PhysAddr(table.0)).cast::<AtomicU64>().wrapping_add(index & 511))
+    }
+    #[inline(always)]
+    fn sibling(&self, entry: Entry, index: usize) -> Entry {
+        Entry(entry.0.map_addr(|at| at & !(PAGE_SIZE - 1)).wrapping_add(index & 511))
+    }
+    #[inline(always)]
+    fn child(&self, entry: Entry) -> Option<Table> {
+        let value = entry.load();
+        (value & VALID != 0).then_some(Table(value & ADDRESS))
+    }
+    fn link(&self, entry: Entry, table: Table) {
+        // The zeroes must be seen before the table is.
+        publish();
+        entry.store(table.0 | TABLE | VALID);
+    }
+    fn unlink(&self, entry: Entry) {
+        entry.store(0);
+    }
+    #[inline(always)]
+    fn load(&self, leaf: Entry) -> u64 {
+        leaf.load()
+    }
+    #[inline(always)]
+    fn store(&self, leaf: Entry, descriptor: u64) {
+        leaf.store(descriptor);
+    }
+    /// Most of a thread's stack was never touched, and four loads of two entries take a third of the instructions of eight looks.
+    #[inline(always)]
+    fn are_eight_zero(&self, leaf: Entry) -> bool {
+        let pair = |at: usize| {
+            // SAFETY: as in `word`: a multiple of 8 has seven more behind it in its table, which is aligned to its size. Volatile, as
+            // walkers only read and the tree's owner is who asks.
+            unsafe { leaf.0.add(at).cast::<u128>().read_volatile() }
+        };
+        pair(0) | pair(2) | pair(4) | pair(6) == 0
+    }
+    #[inline(always)]
+    fn share(&self, descriptor: u64) {
+        core::mem::forget(counted_frame(descriptor));
+    }
 }
 
-#[inline(always)]
-pub(super) fn load(entry: Entry) -> u64 {
-    // SAFETY: entries point into live table frames of a tree the caller has exclusively (or a walker's snapshot).
-    unsafe { entry.read_volatile() }
+/// Makes table writes visible to the walkers (an invalid entry became valid: Arm ARM D8.16.1).
+pub(super) fn publish() {
+    barrier::dsb(barrier::ISHST);
 }
 
-pub(super) const EIGHT_PAGES: u64 = 8 * PAGE_SIZE as u64;
-
-/// Whether this entry, a multiple of 8, and the seven behind it are zero: most of a thread's stack was never touched, and four
-/// loads of two entries take a third of the instructions of eight looks.
+/// The frame that a present leaf maps, for a look: the leaf's own reference keeps it.
 #[inline(always)]
-pub(super) fn are_eight_zero(entry: Entry) -> bool {
-    let pair = |at: usize| {
-        // SAFETY: as above; a multiple of 8 has seven more behind it, and the table is aligned to its size.
-        unsafe { entry.add(at).cast::<u128>().read_volatile() }
-    };
-    pair(0) | pair(2) | pair(4) | pair(6) == 0
+pub(super) fn borrowed_frame(descriptor: u64) -> ManuallyDrop<Frame> {
+    // SAFETY: the leaf owns a reference, which stays its own: this one is never dropped.
+    ManuallyDrop::new(unsafe { Frame::from_phys(descriptor & ADDRESS) })
 }
 
+/// A counted reference to the frame that a present leaf maps.
 #[inline(always)]
-pub(super) fn store(entry: Entry, value: u64) {
-    // SAFETY: as above.
-    unsafe { entry.write_volatile(value) }
+pub(super) fn counted_frame(descriptor: u64) -> Frame {
+    Frame::clone(&borrowed_frame(descriptor))
 }
 
+/// # Safety
+/// The leaf that held this descriptor is overwritten: its reference is the caller's.
 #[inline(always)]
-pub(super) const fn index(va: u64, level: u32) -> usize {
-    (va >> (39 - 9 * level) & 511) as usize
+pub(super) unsafe fn taken_frame(descriptor: u64) -> Frame {
+    // SAFETY: the caller's promise.
+    unsafe { Frame::from_phys(descriptor & ADDRESS) }
 }
 
 #[inline]
-pub(super) fn refs(entry: u64) -> u32 {
-    meta(((entry & ADDRESS) >> PAGE_SHIFT) as usize).refs.load(Ordering::Acquire)
-}
-
-#[inline]
-pub(super) fn borrow_frame(entry: u64) -> Frame {
-    let frame = core::mem::ManuallyDrop::new(Frame::from_phys(entry & ADDRESS));
-    Frame::clone(&frame)
+pub(super) fn refs(descriptor: u64) -> u32 {
+    meta(((descriptor & ADDRESS) >> PAGE_SHIFT) as usize).refs.load(Ordering::Acquire)
 }

@@ -1,11 +1,11 @@
 //! One leaf entry, found by a single walk: the page-fault path's cursor.
 
 use super::PageTable;
-use super::entry::{Entry, PageFlags, borrow_frame, index, load, present, refs, store};
-use super::tlb::{flush_range, publish};
+use super::entry::{Entry, counted_frame, publish, refs, taken_frame};
+use super::tlb::flush_range;
 use crate::frame::Frame;
-use crate::kmap::{ADDRESS, VALID};
 use base::addr::PAGE_SIZE;
+use base::page_table::{ADDRESS, BLOCK_BYTES, Frames, PageFlags, index, is_present, is_valid};
 
 /// One leaf entry, found by a single walk.
 pub struct Slot<'a> {
@@ -18,53 +18,52 @@ impl Slot<'_> {
     /// The mapped page's flags and its frame's reference count (the count is not touched).
     #[inline]
     pub fn get(&self) -> Option<(PageFlags, u32)> {
-        let entry = load(self.entry);
-        present(entry).then(|| (PageFlags::decode(entry), refs(entry)))
+        let entry = self.entry.load();
+        is_present(entry).then(|| (PageFlags::decode(entry), refs(entry)))
     }
     #[inline]
     pub fn is_empty(&self) -> bool {
-        !present(load(self.entry))
+        !is_present(self.entry.load())
     }
     /// A counted reference to the mapped frame.
     pub fn frame(&self) -> Option<Frame> {
-        let entry = load(self.entry);
-        present(entry).then(|| borrow_frame(entry))
+        let entry = self.entry.load();
+        is_present(entry).then(|| counted_frame(entry))
     }
     /// Maps `frame` where nothing is mapped; panics if something is.
     #[inline]
     pub fn map(&mut self, frame: Frame, flags: PageFlags) {
-        assert!(!present(load(self.entry)), "a page is mapped there already");
-        store(self.entry, flags.encode(frame.into_phys()));
-        self.table.resident += 1;
+        self.table.tree.fill(self.entry, flags.encode(frame.into_phys()));
         publish();
     }
     /// As [`PageTable::replace`].
     pub fn replace(&mut self, frame: Frame, flags: PageFlags) -> Option<Frame> {
-        let old = load(self.entry);
-        if !present(old) {
+        let old = self.entry.load();
+        if !is_present(old) {
             self.map(frame, flags);
             return None;
         }
-        store(self.entry, 0);
+        self.entry.store(0);
         self.flush();
-        store(self.entry, flags.encode(frame.into_phys()));
+        self.entry.store(flags.encode(frame.into_phys()));
         publish();
-        Some(Frame::from_phys(old & ADDRESS))
+        // SAFETY: overwritten above, and no TLB knows it.
+        Some(unsafe { taken_frame(old) })
     }
     /// As [`PageTable::protect`].
     pub fn protect(&mut self, flags: PageFlags) {
-        let old = load(self.entry);
-        if !present(old) {
+        let old = self.entry.load();
+        if !is_present(old) {
             return;
         }
         let new = flags.encode(old & ADDRESS);
         if new == old {
             return;
         }
-        store(self.entry, new);
+        self.entry.store(new);
         // Entries that were invalid are in no TLB; a stale entry with fewer rights would fault for ever on some CPUs, so
         // it is flushed too.
-        if old & VALID != 0 {
+        if is_valid(old) {
             self.flush();
         } else {
             publish();
@@ -82,15 +81,12 @@ pub struct Block<'a> {
     pub(super) first: Entry,
 }
 
-pub(super) const BLOCK_BYTES: u64 = 1 << 21;
-
 impl Block<'_> {
     /// The leaf entry of page address `va`, which is in the block.
     #[inline]
     pub fn slot(&mut self, va: u64) -> Slot<'_> {
         assert!(va & !(BLOCK_BYTES - 1) == self.start, "not in the block");
-        // SAFETY: `first` is entry 0 of a leaf table, which stays while its address space's table is borrowed.
-        let entry = unsafe { self.first.add(index(va, 3)) };
+        let entry = self.table.tree.frames().sibling(self.first, index(va, 3));
         Slot { table: self.table, va, entry }
     }
 }

@@ -1,16 +1,17 @@
 //! What the TLBs remember, and how they are made to forget it.
 
 use super::Root;
-use crate::frame::{self, Frame, Use};
-use aarch64_cpu::asm::barrier;
+use super::entry::{Table, taken_frame};
+use crate::frame::Frame;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use base::addr::{PAGE_SHIFT, PAGE_SIZE};
+use base::page_table::Gather;
 use core::ops::Range;
-use core::sync::atomic::Ordering;
 
 pub(super) fn flush_asid(asid: u16) {
-    // SAFETY: TLB maintenance only forgets.
+    // SAFETY: TLB maintenance only forgets (Arm ARM D8.16.6); the barriers make it come after the writes to the tables and complete on
+    // all CPUs before what follows.
     unsafe {
         core::arch::asm!("dsb ishst", "tlbi aside1is, {}", "dsb ish", in(reg) u64::from(asid) << 48, options(nostack));
     }
@@ -34,20 +35,14 @@ pub(super) fn flush_range(asid: u16, range: Range<u64>) {
     }
 }
 
-/// Makes table writes visible to the walkers (an invalid entry became valid).
-pub(super) fn publish() {
-    barrier::dsb(barrier::ISHST);
-}
-
 /// Collects unmapped frames and the ranges to invalidate; `finish` (or drop) invalidates once, then frees.
 #[derive(Default)]
 pub struct TlbGather {
     /// Pages unmapped so far; the frames of some may be freed already.
     pub(super) pages: usize,
     frames: Vec<Frame>,
-    /// Tables to be freed, linked through their metadata: freeing memory needs none.
-    tables: Option<u32>,
-    pub(super) nr_tables: usize,
+    /// Tables to be freed.
+    tables: Option<Table>,
     root: Option<Arc<Root>>,
     range: Range<u64>,
     whole: bool,
@@ -73,14 +68,6 @@ impl TlbGather {
     }
     pub fn finish(self) {}
 
-    /// Keeps a table until the flush.
-    pub(super) fn keep_table(&mut self, phys: u64) {
-        let pfn = (phys >> PAGE_SHIFT) as u32;
-        frame::meta(pfn as usize).next.store(self.tables.unwrap_or(frame::NONE), Ordering::Relaxed);
-        self.tables = Some(pfn);
-        self.nr_tables += 1;
-    }
-
     /// Keeps an unmapped frame until the flush. A full collection is flushed and freed at once: what is being torn down may
     /// be most of memory, and the collection itself must not need much of it.
     pub(super) fn keep(&mut self, frame: Frame, asid: u16) {
@@ -100,6 +87,23 @@ impl TlbGather {
     }
 }
 
+/// What the tree takes away goes to the gather that it belongs to.
+pub(super) struct Unmapped<'a> {
+    pub(super) gather: &'a mut TlbGather,
+    pub(super) asid: u16,
+}
+
+impl Gather<Table> for Unmapped<'_> {
+    #[inline(always)]
+    fn page(&mut self, descriptor: u64) {
+        // SAFETY: the tree has emptied the leaf.
+        self.gather.keep(unsafe { taken_frame(descriptor) }, self.asid);
+    }
+    fn table(&mut self, table: Table) {
+        table.push_to(&mut self.gather.tables);
+    }
+}
+
 impl Drop for TlbGather {
     fn drop(&mut self) {
         if let Some(root) = self.root.take() {
@@ -109,11 +113,10 @@ impl Drop for TlbGather {
                 flush_range(root.asid, self.range.clone());
             }
         }
-        let mut tables = self.tables.take();
-        while let Some(pfn) = tables {
-            let next = frame::meta(pfn as usize).next.load(Ordering::Relaxed);
-            tables = (next != frame::NONE).then_some(next);
-            frame::release_raw(u64::from(pfn) << PAGE_SHIFT, Use::PageTable);
+        while let Some(table) = Table::pop_from(&mut self.tables) {
+            // SAFETY: unlinked from its tree, and forgotten by all TLBs and walk caches since the flush above, which is of the whole
+            // address space where there are tables.
+            unsafe { table.release() };
         }
         self.frames.clear();
     }
