@@ -7,6 +7,7 @@ pub mod build;
 pub mod dhcp;
 pub mod engine;
 mod handshake;
+pub mod ip_option;
 pub mod packet;
 pub mod reassembly;
 pub mod ring;

@@ -1,7 +1,7 @@
 //! How interfaces get their addresses: `ip=` on the command line, DHCP, router advertisements.
 //!
-//! `ip=dhcp` (the default, also `on` and `any`) brings every Ethernet up and asks for a lease; `ip=ADDRESS/LENGTH,GATEWAY,DNS...`
-//! gives the first one these; `ip=off` (or `none`) leaves them down. IPv6 configures itself on every Ethernet that is up: a
+//! `ip=dhcp` (the default) brings every Ethernet up and asks for a lease; an address goes to the first one; `ip=off` leaves them down
+//! ([`ip_option`](base::net::ip_option) has all forms). With a device in it, the option is for that one, and the others stay down. IPv6 configures itself on every Ethernet that is up: a
 //! link-local address, then what routers advertise.
 //!
 //! Lock order: `STATE` alone; tables of `iface` are changed and frames sent with nothing held. All but [`link_changed`] and
@@ -12,6 +12,7 @@ use crate::net::iface::route::{PROTO_BOOT, PROTO_DHCP, PROTO_RA};
 use crate::net::iface::{self, Address, AddressFlags, Kind, Route};
 use crate::prelude::*;
 use base::net::dhcp::{self, Client, Event, Lease};
+use base::net::ip_option::{IpOption, Method};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use drivers::traits::TxMeta;
 
@@ -44,33 +45,37 @@ struct State {
 static STATE: SpinLock<State> =
     SpinLock::new(State { ports: Vec::new(), static_resolvers: Vec::new(), advertised: Vec::new() });
 
-/// What `ip=` says.
-enum Plan {
-    Dhcp,
-    Off,
-    Static { address: IpAddr, prefix_len: u8, gateway: Option<IpAddr>, servers: Vec<IpAddr> },
+/// What `ip=` says; `None` when it makes no sense.
+fn option() -> Option<IpOption<'static>> {
+    IpOption::parse(crate::command_line::option("ip").unwrap_or("dhcp"))
 }
 
-fn plan() -> Plan {
-    let text = match crate::command_line::option("ip") {
-        None | Some("dhcp" | "on" | "any" | "") => return Plan::Dhcp,
-        Some("off" | "none") => return Plan::Off,
-        Some(text) => text,
-    };
-    let mut parts = text.split(',');
-    let own = parts.next().and_then(|own| own.split_once('/'));
-    let own = own.and_then(|(address, len)| Some((address.parse().ok()?, len.parse().ok()?)));
-    let Some((address, prefix_len)) = own else {
-        crate::warn!("net: ip={text} is not understood; no address is set");
-        return Plan::Off;
-    };
-    let gateway = parts.next().and_then(|gateway| gateway.parse().ok());
-    Plan::Static { address, prefix_len, gateway, servers: parts.filter_map(|server| server.parse().ok()).collect() }
+/// How interface `index` gets its addresses, and whether the option names it.
+fn plan(index: u32) -> (Method, bool) {
+    match option() {
+        Some(IpOption { device: Some(device), method, .. }) => {
+            let is_named = iface::by_name(device).is_some_and(|own| own.index == index);
+            (if is_named { method } else { Method::Off }, is_named)
+        }
+        Some(option) => (option.method, false),
+        None => (Method::Off, false),
+    }
+}
+
+/// The host name that `ip=` gives; says so when the option makes no sense.
+pub fn host_name() -> Option<&'static str> {
+    match option() {
+        Some(option) => option.host_name,
+        None => {
+            crate::warn!("net: ip={} is not understood; no address is set", crate::command_line::option("ip").unwrap_or(""));
+            None
+        }
+    }
 }
 
 /// A new Ethernet: brings it up unless `ip=off`.
 pub fn attached(index: u32) {
-    if !matches!(plan(), Plan::Off) {
+    if !matches!(plan(index).0, Method::Off) {
         let _ = iface::set_up(index, true);
     }
 }
@@ -79,7 +84,7 @@ pub fn attached(index: u32) {
 pub fn link_changed(index: u32) {
     let flags = iface::with(index, |own| (own.kind, own.flags.contains(iface::Flags::UP | iface::Flags::RUNNING)));
     let Some((Kind::Ethernet, has_link)) = flags else { return };
-    let plan = plan();
+    let (plan, is_named) = plan(index);
     let is_first = {
         let mut state = STATE.lock();
         let is_first = state.ports.is_empty() || state.ports[0].index == index;
@@ -108,7 +113,7 @@ pub fn link_changed(index: u32) {
             port.next_solicitation_ns = Some(0);
             match (&mut port.client, &plan) {
                 (Some(client), _) => client.restart(),
-                (None, Plan::Dhcp) => {
+                (None, Method::Dhcp) => {
                     let mac = iface::device(index).map(|device| device.mac()).unwrap_or_default();
                     port.client = Some(Client::new(mac, hash::random_u64(), crate::time::now_ns()));
                 }
@@ -117,9 +122,9 @@ pub fn link_changed(index: u32) {
         }
         is_first
     };
-    if let Plan::Static { address, prefix_len, gateway, servers } = plan
+    if let Method::Static { address, prefix_len, gateway, servers } = plan
         && has_link
-        && is_first
+        && (is_first || is_named)
     {
         STATE.lock().static_resolvers = servers;
         let _ = iface::add_address(index, Address::permanent(address, prefix_len));
