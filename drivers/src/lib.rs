@@ -13,6 +13,7 @@ pub mod gicv2;
 pub mod gicv3;
 pub mod lock;
 pub mod mmio;
+pub mod ns16550;
 pub mod pl011;
 pub mod pl031;
 pub mod polled;

@@ -3,6 +3,7 @@
 
 use crate::bcm::mini_uart::{AuxRegisters, LSR};
 use crate::mmio::{Mmio, ReadOnly, ReadWrite, RegisterBlock, Registers};
+use crate::ns16550::{Layout, Port};
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::{register_bitfields, register_structs};
 
@@ -36,9 +37,12 @@ const PATIENCE: u32 = 1_000_000;
 pub enum Polled {
     /// And the generic UART.
     Pl011(Pl011),
+    Ns16550(Ns16550),
     /// That of a Raspberry Pi's auxiliary block.
     MiniUart(MiniUart),
 }
+
+pub struct Ns16550(Port);
 
 pub struct Pl011(Registers<Pl011Registers>);
 pub struct MiniUart(Registers<AuxRegisters>);
@@ -54,6 +58,10 @@ impl Polled {
         port.CR.write(CR::UARTEN::SET + CR::TXE::SET + CR::RXE::SET);
         Self::Pl011(Pl011(port))
     }
+    /// A 16550A as the firmware or the hypervisor left it.
+    pub fn ns16550(registers: Mmio, layout: Layout) -> Self {
+        Self::Ns16550(Ns16550(Port::new(registers, layout)))
+    }
     /// The mini-UART, which [`crate::bcm::mini_uart`] has set up.
     pub fn mini_uart(aux: &Mmio) -> Self {
         Self::MiniUart(MiniUart(aux.registers(0)))
@@ -62,6 +70,7 @@ impl Polled {
     fn has_room(&self) -> bool {
         match self {
             Self::Pl011(port) => !port.0.FR.is_set(FR::TXFF),
+            Self::Ns16550(port) => port.0.has_room(),
             Self::MiniUart(port) => port.0.LSR.is_set(LSR::TX_ROOM),
         }
     }
@@ -69,6 +78,7 @@ impl Polled {
     fn is_idle(&self) -> bool {
         match self {
             Self::Pl011(port) => !port.0.FR.is_set(FR::BUSY),
+            Self::Ns16550(port) => port.0.is_idle(),
             Self::MiniUart(port) => port.0.LSR.is_set(LSR::TX_IDLE),
         }
     }
@@ -79,6 +89,7 @@ impl Polled {
             wait(|| self.has_room());
             match self {
                 Self::Pl011(port) => port.0.DR.set(u32::from(byte)),
+                Self::Ns16550(port) => port.0.put(byte),
                 Self::MiniUart(port) => port.0.IO.set(u32::from(byte)),
             }
         }
@@ -120,6 +131,11 @@ mod tests {
         port.write(b"x");
         port.drain();
         assert_eq!(bank.get(0), u32::from(b'x'));
+        let port = Polled::ns16550(bank.mmio(), Layout { shift: 2, width: 4 });
+        bank.set(5 << 2, 0);
+        port.write(b"z");
+        port.drain();
+        assert_eq!(bank.get(0), u32::from(b'z'));
         let port = Polled::mini_uart(&bank.mmio());
         port.write(b"y");
         port.drain();

@@ -103,6 +103,9 @@ fn finish_boot() {
     machine::attach_net();
     machine::attach_disks();
     process::spawn_kernel_thread("writeback", crate::mm::object::writeback::run);
+    if let Some(name) = crate::net::inet::config::host_name() {
+        crate::task::uts::set_host_name(name.bytes().take(64).collect());
+    }
     if let Err(errno) = fs::init() {
         panic!("cannot set up the root file system: {errno}");
     }
@@ -124,6 +127,9 @@ fn read_log_level() {
 }
 
 fn max_cpus() -> usize {
+    if words().any(|word| word == "nosmp") {
+        return 1;
+    }
     option("maxcpus").and_then(|count| count.parse().ok()).unwrap_or(hal::cpu::MAX_CPUS).max(1)
 }
 
@@ -165,8 +171,16 @@ const OWN_OPTIONS: &[&str] = &[
     "log",
     "clock",
     "failslab",
+    "earlycon",
+    // Of no use here, and in many command lines.
+    "isolcpus",
+    "reboot",
+    "swiotlb",
+    "pci",
+    "random",
 ];
-const OWN_FLAGS: &[&str] = &["quiet", "ro", "rw", "semihosting", "nokaslr", "debug", "earlycon", "banner"];
+const OWN_FLAGS: &[&str] =
+    &["quiet", "ro", "rw", "semihosting", "nokaslr", "debug", "earlycon", "banner", "nosmp", "rootwait"];
 
 /// Runs the first program as pid 1 and names what was looked for when there is none.
 pub fn run_init() -> Errno {
@@ -183,6 +197,14 @@ pub fn run_init() -> Errno {
         } else if !OWN_FLAGS.contains(&word) {
             args.push(word);
         }
+    }
+    let unknown: Vec<&str> = args.iter().chain(&env[3..]).copied().collect();
+    if !unknown.is_empty() {
+        let unknown = unknown.join(" ");
+        crate::info!("Unknown kernel command line parameters \"{unknown}\", will be passed to user space.");
+    }
+    if option("isolcpus").is_some() {
+        crate::info!("isolcpus= is ignored: every CPU runs what the scheduler gives it");
     }
     if let Some((_, rest)) = cmdline.split_once(" -- ") {
         args.extend(rest.split_ascii_whitespace());

@@ -13,6 +13,8 @@ struct Port {
     uart: Box<dyn Uart>,
     tx: VecDeque<u8>,
     irq: (Irq, Trigger),
+    /// In /proc/interrupts.
+    name: &'static str,
     /// Received bytes the sink had no room for.
     held: Vec<u8>,
     sink: Option<fn(&[u8]) -> usize>,
@@ -25,7 +27,7 @@ pub(super) fn is_present() -> bool {
     PORT.is_completed()
 }
 
-pub(super) fn set_port(uart: Box<dyn Uart>, irq: Irq, trigger: Trigger) {
+pub(super) fn set_port(uart: Box<dyn Uart>, irq: Irq, trigger: Trigger, name: &'static str) {
     PORT.call_once(|| {
         // Infallible: once, at boot.
         let mut held = Vec::with_capacity(64);
@@ -35,6 +37,7 @@ pub(super) fn set_port(uart: Box<dyn Uart>, irq: Irq, trigger: Trigger) {
             // Infallible: once, at boot.
             tx: VecDeque::with_capacity(TX_LIMIT),
             irq: (irq, trigger),
+            name,
             held,
             sink: None,
             notify_room: None,
@@ -44,8 +47,11 @@ pub(super) fn set_port(uart: Box<dyn Uart>, irq: Irq, trigger: Trigger) {
 
 pub(super) fn init() {
     if let Some(port) = PORT.get() {
-        let (irq, trigger) = port.lock().irq;
-        crate::irq::register_irq(irq, trigger, "uart-pl011", Box::new(interrupt));
+        let (irq, trigger, name) = {
+            let port = port.lock();
+            (port.irq.0, port.irq.1, port.name)
+        };
+        crate::irq::register_irq(irq, trigger, name, Box::new(interrupt));
     }
 }
 

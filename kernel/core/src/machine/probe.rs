@@ -8,9 +8,10 @@ use base::bus::{self, Place};
 use drivers::gicv2::GicV2;
 use drivers::gicv3::Gic3;
 use drivers::mmio::Mmio;
+use drivers::ns16550::{self, Ns16550};
 use drivers::pl011::Pl011;
 use drivers::pl031::Pl031;
-use drivers::traits::{Irq, Trigger};
+use drivers::traits::{Irq, Trigger, Uart};
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::standard::NodeStandard;
@@ -22,6 +23,9 @@ type Probe = fn(&Device<'_>);
 const CONTROLLERS: &[(&str, Probe)] = &[("arm,cortex-a15-gic", gicv2), ("arm,gic-400", gicv2), ("arm,gic-v3", gicv3)];
 const DEVICES: &[(&str, Probe)] = &[
     ("arm,pl011", pl011),
+    ("arm,sbsa-uart", sbsa_uart),
+    ("ns16550a", ns16550),
+    ("ns16550", ns16550),
     ("arm,pl031", pl031),
     ("virtio,mmio", virtio::mmio),
     ("pci-host-ecam-generic", virtio::pci_host),
@@ -74,9 +78,9 @@ impl<'a> Device<'a> {
         let interrupt = parent.cell("#interrupt-cells")?;
         (address <= 4 && interrupt <= 8).then_some((address as usize, interrupt as usize))
     }
-    /// Whether `/aliases/NAME` names this node.
-    fn is_alias(&self, name: &str) -> bool {
-        bus::find_alias(self.fdt, name).is_some_and(|place| place.node.name() == self.name())
+    /// A property of one cell.
+    pub fn cell(&self, name: &str) -> Option<u32> {
+        self.place.cell(name)
     }
 }
 
@@ -117,16 +121,37 @@ fn gicv3(device: &Device<'_>) {
     }
 }
 
-fn pl011(device: &Device<'_>) {
-    const BAUD: u32 = 115_200;
-    const CLOCK_HZ: u32 = 24_000_000;
-    // The second port is the log's: it stays polled (hal::early).
-    if device.is_alias("serial1") || console::is_present() {
+const BAUD: u32 = 115_200;
+
+/// Makes the port the console's, if it is the one that hal chose (the log's port and all others stay as they are).
+fn uart(device: &Device<'_>, bytes: usize, name: &'static str, make: impl FnOnce(Mmio) -> Option<Box<dyn Uart>>) {
+    let is_chosen = device.reg(0).map(|(address, _)| address) == hal::boot::info().console;
+    if !is_chosen || console::is_present() {
         return;
     }
-    if let (Some(registers), Some((irq, trigger))) = (device.map(0, 0x48), device.interrupt()) {
-        console::set_port(Box::new(Pl011::new(registers, BAUD, CLOCK_HZ)), irq, trigger);
+    let Some((irq, trigger)) = device.interrupt() else {
+        return crate::warn!("{}: a console without an interrupt has no input", device.name());
+    };
+    if let Some(uart) = device.map(0, bytes as u64).and_then(make) {
+        console::set_port(uart, irq, trigger, name);
     }
+}
+
+fn pl011(device: &Device<'_>) {
+    const CLOCK_HZ: u32 = 24_000_000;
+    uart(device, 0x48, "uart-pl011", |registers| Some(Box::new(Pl011::new(registers, BAUD, CLOCK_HZ))));
+}
+
+fn sbsa_uart(device: &Device<'_>) {
+    uart(device, 0x48, "sbsa-uart", |registers| Some(Box::new(Pl011::new_generic(registers))));
+}
+
+fn ns16550(device: &Device<'_>) {
+    let Some(layout) = ns16550::Layout::new(device.cell("reg-shift"), device.cell("reg-io-width")) else {
+        return crate::warn!("{}: registers of an unknown layout, left alone", device.name());
+    };
+    let clock_hz = device.cell("clock-frequency");
+    uart(device, layout.len(), "ttyS", |registers| Some(Box::new(Ns16550::new(registers, layout, BAUD, clock_hz))));
 }
 
 fn pl031(device: &Device<'_>) {

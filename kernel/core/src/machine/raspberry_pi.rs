@@ -118,7 +118,7 @@ fn init_console(soc: Soc, blocks: &Blocks) {
     let (Some((address, _)), Some(registers)) = (blocks.uart0, probe("PL011", blocks.uart0, 0x18)) else { return };
     let clock_hz = with_firmware(|firmware| firmware.clock_hz(Clock::Uart).ok()).flatten().unwrap_or(UART_CLOCK_HZ);
     let (irq, trigger) = console_irq(soc, address);
-    console::set_port(Box::new(Pl011::new(registers, BAUD, clock_hz)), irq, trigger);
+    console::set_port(Box::new(Pl011::new(registers, BAUD, clock_hz)), irq, trigger, "uart-pl011");
 }
 
 /// Asks the firmware who the board is, and says so in the log.

@@ -8,11 +8,14 @@ pub mod tree;
 
 use crate::kmap;
 use crate::layout::linear;
+use crate::mmio::MapError;
 use base::addr::{PAGE_SIZE, PhysAddr, page_up};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use drivers::mmio::Mmio;
 use drivers::polled::Polled;
 use spin::Once;
+use tree::PortKind;
 
 core::arch::global_asm!(include_str!("../asm/boot.S"), options(raw));
 core::arch::global_asm!(include_str!("../asm/copy.S"), options(raw));
@@ -51,6 +54,8 @@ pub struct BootInfo {
     pub nr_cpus: usize,
     /// CNTVCT at kernel entry.
     pub entry_ticks: u64,
+    /// The first register of the console's serial port.
+    pub console: Option<u64>,
 }
 
 static INFO: Once<BootInfo> = Once::new();
@@ -121,19 +126,35 @@ unsafe extern "C" fn rust_primary(dtb: u64, image_phys: u64, entry_ticks: u64) -
         memory_bytes: plan.memory_bytes,
         nr_cpus: plan.nr_cpus,
         entry_ticks,
+        console: plan.console.map(|(address, _)| address),
     });
     assert!(!plan.damaged, "the device tree is damaged: this machine's memory and devices are unknown");
     // SAFETY: defined by the kernel proper with this signature.
     unsafe { kernel_main() }
 }
 
+/// Bytes of a PL011 that are reached.
+const PL011_BYTES: usize = 0x48;
+
 /// The polled console, and the log's port, which no driver gets.
 fn init_console(plan: &tree::Plan) {
-    let console = plan.console.and_then(|address| crate::mmio::map_console(PhysAddr(address), PAGE_SIZE).ok());
-    let port = |address: Option<u64>| crate::mmio::map(PhysAddr(address?), PAGE_SIZE).ok();
-    let log = port(plan.log).map(|registers| Polled::new_pl011(&registers));
-    let log = log.or_else(|| port(plan.mini_uart_log).map(|aux| Polled::mini_uart(&aux)));
-    crate::early::init(console.map(|registers| Polled::pl011(&registers)), log);
+    type Map = fn(PhysAddr, usize) -> Result<Mmio, MapError>;
+    let port = |serial: Option<(u64, PortKind)>, map: Map, is_set_up: bool| {
+        let (address, kind) = serial?;
+        Some(match kind {
+            PortKind::Pl011 => {
+                let registers = map(PhysAddr(address), PL011_BYTES).ok()?;
+                if is_set_up { Polled::pl011(&registers) } else { Polled::new_pl011(&registers) }
+            }
+            PortKind::Ns16550(layout) => Polled::ns16550(map(PhysAddr(address), layout.len()).ok()?, layout),
+        })
+    };
+    let console = port(plan.console, crate::mmio::map_console, true);
+    let log = port(plan.log, crate::mmio::map, false).or_else(|| {
+        let aux = crate::mmio::map(PhysAddr(plan.mini_uart_log?), PAGE_SIZE).ok()?;
+        Some(Polled::mini_uart(&aux))
+    });
+    crate::early::init(console, log);
 }
 
 /// The initramfs as an owned run of frames: read it front to back; frames wholly behind `release_before` go back to the

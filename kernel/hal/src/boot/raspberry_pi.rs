@@ -4,7 +4,7 @@
 //! is ours, and the rate of the console's clock. The console is always PL011 on the header pins (`stdout-path` of the boards'
 //! trees names the mini-UART, whose rate hangs on the GPU's clock).
 
-use super::tree::{CpuNode, EnableMethod, Plan};
+use super::tree::{CpuNode, EnableMethod, Plan, PortKind};
 use crate::layout::{PHYS_LIMIT, linear};
 use base::addr::{PhysAddr, page_down};
 use base::{atags, bus};
@@ -185,7 +185,7 @@ pub(super) fn complete(plan: &mut Plan, fdt: Option<Fdt<'static>>) {
     if let (Some(uart0), Some((address, _))) = (early_probe(blocks.uart0, UART_FLAGS_OFFSET), blocks.uart0) {
         let mut uart = Pl011::new(uart0, BAUD, clock_hz(Clock::Uart).unwrap_or(UART_CLOCK_HZ));
         crate::early::keep_input(&mut uart);
-        plan.console = Some(address);
+        plan.console = Some((address, PortKind::Pl011));
     }
     if has_word(plan.cmdline, "log=ttyS1")
         && let (Some(aux), Some((address, _))) = (early_probe(blocks.aux, 0), blocks.aux)

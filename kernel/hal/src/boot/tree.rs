@@ -9,6 +9,7 @@ use base::addr::{PAGE_SIZE, PhysAddr, page_down, page_up};
 use base::bus::{self, Place};
 use core::cell::Cell;
 use core::ops::Range;
+use drivers::ns16550;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
@@ -54,6 +55,18 @@ impl Ranges {
         }
         self.len = self.len.min(kept + 1);
     }
+    /// Keeps the first `bytes` of the sorted ranges, and everything below `least`.
+    fn limit(&mut self, bytes: u64, least: u64) {
+        let mut left = bytes;
+        for range in self.clone().iter() {
+            let len = range.end - range.start;
+            if left < len {
+                let end = page_down(range.start + left).max(least);
+                return self.subtract(end, u64::MAX);
+            }
+            left -= len;
+        }
+    }
     /// Removes `start..end` from all ranges.
     pub(super) fn subtract(&mut self, start: u64, end: u64) {
         let old = self.clone();
@@ -95,8 +108,8 @@ pub struct Plan {
     pub nr_cpus: usize,
     pub cpus: [CpuNode; MAX_CPUS],
     /// Registers of the boot console and of the log port.
-    pub console: Option<u64>,
-    pub log: Option<u64>,
+    pub console: Option<Serial>,
+    pub log: Option<Serial>,
     /// The auxiliary block of a Raspberry Pi whose mini-UART is the log port.
     pub mini_uart_log: Option<u64>,
     /// There is a tree, but it does not parse: the machine can only say so and stop.
@@ -253,6 +266,12 @@ pub fn read(dtb_phys: u64, image_phys: u64) -> Plan {
         plan.memory.push(image_phys, image_phys + (64 << 20));
     }
     plan.memory.normalize();
+    if let Some(limit) = memory_limit(plan.cmdline) {
+        let of = |range: Option<Range<u64>>| range.map_or(0, |range| range.end);
+        let dtb_end = if dtb.is_empty() { 0 } else { dtb_phys + dtb.len() as u64 };
+        let in_use = image.end.max(dtb_end).max(of(plan.initrd.clone())).max(of(embedded_archive()));
+        plan.memory.limit(limit, page_up(in_use).unwrap_or(u64::MAX));
+    }
     plan.memory_bytes = plan.memory.iter().map(|range| range.end - range.start).sum();
     let overlaps = |range: &Range<u64>, start: u64, end: u64| range.start < end && start < range.end;
     let dtb_end = dtb_phys.saturating_add(dtb.len() as u64);
@@ -297,6 +316,23 @@ fn embedded_archive() -> Option<Range<u64>> {
     let (magic, len) = (word(0), word(1));
     let first = at + 16;
     (magic == MAGIC && len <= image_bytes - (end - start) - 16).then(|| first..first + len)
+}
+
+/// `mem=` on the command line: how many bytes of RAM may be used, with K, M or G behind the number. Less than what a kernel needs to
+/// start is a mistake, as on Linux, and not heeded.
+fn memory_limit(cmdline: &str) -> Option<u64> {
+    const LEAST: u64 = 8 << 20;
+    let words = cmdline.split_ascii_whitespace().take_while(|word| *word != "--");
+    let text = words.filter_map(|word| word.strip_prefix("mem=")).last()?;
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "k" | "K" => 10,
+        "m" | "M" => 20,
+        "g" | "G" => 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|limit| *limit >= LEAST)
 }
 
 fn read_tree(fdt: Fdt<'static>, dtb: &'static [u8], plan: &mut Plan, reserved: &mut Ranges) {
@@ -374,20 +410,80 @@ fn read_cpus(fdt: Fdt<'static>, plan: &mut Plan) {
     }
 }
 
+/// A serial port that a kernel can write to by polling.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PortKind {
+    /// PL011, and the SBSA's generic UART.
+    Pl011,
+    Ns16550(ns16550::Layout),
+}
+
+/// A port's first register, and its kind.
+type Serial = (u64, PortKind);
+
+const PL011: &[&str] = &["arm,pl011", "arm,sbsa-uart"];
+const NS16550: &[&str] = &["ns16550a", "ns16550"];
+
+fn serial(place: &Place<'static>) -> Option<Serial> {
+    let is = |names: &[&str]| names.iter().any(|name| place.node.is_compatible(name));
+    let kind = if is(PL011) {
+        PortKind::Pl011
+    } else if is(NS16550) {
+        PortKind::Ns16550(ns16550::Layout::new(place.cell("reg-shift"), place.cell("reg-io-width"))?)
+    } else {
+        return None;
+    };
+    let address = place.reg(0)?.0;
+    (!place.is_disabled() && is_port_address(address)).then_some((address, kind))
+}
+
+/// The port that a word `console=ttyAMA0` or `console=ttyS1` names: by the alias of its number, else by its place among its kind.
+fn named_serial(fdt: Fdt<'static>, name: &str) -> Option<Serial> {
+    let name = name.split(',').next()?;
+    let (names, number) = match name.strip_prefix("ttyAMA") {
+        Some(number) => (PL011, number),
+        None => (NS16550, name.strip_prefix("ttyS")?),
+    };
+    let mut number = number.parse::<u32>().ok()?;
+    let is = |place: &Place<'static>| names.iter().any(|name| place.node.is_compatible(name));
+    let digit = char::from_digit(number, 10)?;
+    let alias = ["serial0", "serial1", "serial2", "serial3"].into_iter().find(|alias| alias.ends_with(digit));
+    let by_alias = alias.and_then(|alias| bus::find_alias(fdt, alias)).filter(is).and_then(|place| serial(&place));
+    by_alias.or_else(|| {
+        bus::visit(fdt, &mut |place| {
+            let found = serial(place).filter(|_| is(place))?;
+            number = match number.checked_sub(1) {
+                None => return Some(found),
+                Some(left) => left,
+            };
+            None
+        })
+    })
+}
+
+/// The port of `/chosen/stdout-path`: a path or an alias, and the line's settings behind a colon.
+fn stdout(fdt: Fdt<'static>) -> Option<Serial> {
+    let chosen = fdt.find_node("/chosen")?;
+    let property = chosen.property("stdout-path").or_else(|| chosen.property("linux,stdout-path"))?;
+    let text = property.value().split(|byte| matches!(byte, 0 | b':')).next()?;
+    let text = core::str::from_utf8(text).ok()?;
+    let place = if text.starts_with('/') { bus::find(fdt, text) } else { bus::find_alias(fdt, text) };
+    serial(&place?)
+}
+
+/// The console: the last of `console=` that is there, else what the loader names, else the first port; the log's port: the second
+/// one, by its alias.
 fn read_serial(fdt: Fdt<'static>, plan: &mut Plan) {
-    let address =
-        |place: Place<'static>| if place.node.is_compatible("arm,pl011") { Some(place.reg(0)?.0) } else { None };
-    plan.console = bus::find_alias(fdt, "serial0").and_then(address);
-    plan.log = bus::find_alias(fdt, "serial1").and_then(address);
-    if plan.console.is_none() {
-        plan.console = bus::find_compatible(fdt, &["arm,pl011"]).and_then(address);
-    }
-    plan.console = plan.console.filter(|&address| is_port_address(address));
-    plan.log = plan.log.filter(|&address| is_port_address(address) && Some(address) != plan.console);
+    let alias = |name| bus::find_alias(fdt, name).and_then(|place| serial(&place));
+    let words = plan.cmdline.split_ascii_whitespace().take_while(|word| *word != "--");
+    let named = words.filter_map(|word| named_serial(fdt, word.strip_prefix("console=")?)).last();
+    let first = || bus::visit(fdt, &mut |place| serial(place));
+    plan.console = named.or_else(|| stdout(fdt)).or_else(|| alias("serial0")).or_else(first);
+    plan.log = alias("serial1").filter(|log| Some(log.0) != plan.console.map(|console| console.0));
 }
 
 fn is_port_address(address: u64) -> bool {
-    address < PHYS_LIMIT && address & (PAGE_SIZE as u64 - 1) == 0
+    address < PHYS_LIMIT - PAGE_SIZE as u64 && address & 3 == 0
 }
 
 /// A serial port and the PSCI conduit by the names that a damaged tree's bytes still hold: enough to tell what is wrong
@@ -400,7 +496,8 @@ fn rescue(dtb: &[u8], plan: &mut Plan) {
             let digits = rest.iter().take(16).map_while(|&byte| char::from(byte).to_digit(16));
             digits.map(u64::from).reduce(|address, digit| address << 4 | digit)
         })
-        .filter(|&address| is_port_address(address));
+        .filter(|&address| is_port_address(address))
+        .map(|address| (address, PortKind::Pl011));
     plan.cpus[0].method = match (behind(b"hvc\0"), behind(b"smc\0")) {
         (Some(_), _) => EnableMethod::PsciHvc,
         (None, Some(_)) => EnableMethod::PsciSmc,
