@@ -161,10 +161,9 @@ fn boot_with_tree(scratch: &Scratch, tree: &[u8]) -> End {
     qemu(scratch, &all, Duration::from_secs(15))
 }
 
-#[test]
-fn damaged_device_trees() {
-    let scratch = Scratch::new("tree");
-    build(&scratch, &[], "pair");
+/// The device tree that QEMU makes for what `boot_with_tree` starts.
+fn tree_of_qemu(scratch: &Scratch) -> Vec<u8> {
+    build(scratch, &[], "pair");
     let (kernel, initrd) = (scratch.path("pair/Image"), scratch.path("pair/initramfs.cpio"));
     let dump = scratch.path("dump");
     let status = Command::new("qemu-system-aarch64")
@@ -179,6 +178,48 @@ fn damaged_device_trees() {
     let mut tree = std::fs::read(&dump).unwrap();
     let size = u32::from_be_bytes(tree[4..8].try_into().unwrap()) as usize;
     tree.truncate(size);
+    tree
+}
+
+/// `tree` with other bytes in the place of some that are there.
+fn replace(tree: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    assert_eq!(old.len(), new.len());
+    let mut tree = tree.to_vec();
+    let places: Vec<_> = tree.windows(old.len()).enumerate().filter(|(_, at)| *at == old).map(|(at, _)| at).collect();
+    assert!(!places.is_empty(), "not in the tree");
+    places.into_iter().for_each(|at| tree[at..at + new.len()].copy_from_slice(new));
+    tree
+}
+
+/// A `reg` of two cells each.
+fn reg(address: u64, len: u64) -> Vec<u8> {
+    [address.to_be_bytes(), len.to_be_bytes()].concat()
+}
+
+#[test]
+fn registers_that_a_tree_puts_over_memory_or_other_registers_are_left_alone() {
+    let scratch = Scratch::new("lies");
+    let tree = tree_of_qemu(&scratch);
+    let over_memory = replace(&tree, &reg(0x901_0000, 0x1000), &reg(0x4800_0000, 0x1000));
+    let lies = replace(&over_memory, &reg(0xa00_3e00, 0x200), &reg(0x800_0100, 0x200));
+    let end = boot_with_tree(&scratch, &lies);
+    works(&end);
+    assert!(end.log.contains("pl031@9010000: registers 0x48000000+0x1000 left alone: Ram"), "{}", end.log);
+    assert!(end.log.contains("virtio_mmio@a003e00: registers 0x8000100+0x200 left alone: Taken"), "{}", end.log);
+}
+
+#[test]
+fn a_generic_uart_is_a_console() {
+    let scratch = Scratch::new("sbsa");
+    let tree = tree_of_qemu(&scratch);
+    let generic = replace(&tree, b"arm,pl011\0arm,primecell\0", b"arm,sbsa-uart\0x,nothing\0");
+    works(&boot_with_tree(&scratch, &generic));
+}
+
+#[test]
+fn damaged_device_trees() {
+    let scratch = Scratch::new("tree");
+    let tree = tree_of_qemu(&scratch);
     works(&boot_with_tree(&scratch, &tree));
     let word = |at: usize| u32::from_be_bytes(tree[at..at + 4].try_into().unwrap()) as usize;
     let (structure, strings) = (word(8), word(12));
