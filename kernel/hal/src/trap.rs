@@ -103,12 +103,12 @@ pub enum Access {
 /// Why user code stopped.
 #[derive(Clone, Copy, Debug)]
 pub enum Trap {
-    /// It was not run: something else wants to be done first.
-    Attention,
     /// `svc #0`: number in x8, arguments in x0..x5.
     Syscall,
     /// An interrupt is pending: call the kernel's IRQ handler.
     Irq,
+    /// It was not run: something else wants to be done first.
+    Attention,
     /// Translation, access-flag or permission fault.
     PageFault { addr: UserAddr, access: Access, esr: u64 },
     /// Data alignment fault, PC or SP misaligned (`SIGBUS`/BUS_ADRALN).

@@ -54,10 +54,23 @@ fn rounds<const TRACED: bool>(task: &'static Task, context: &mut UserContext) {
         }
         let quiet = if TRACED { attention::TRACE } else { 0 };
         sched::enter_user(task);
-        let trap = run_user(context, &task.attention, quiet);
-        let now = sched::enter_kernel(task);
-        match trap {
+        // The clock is read in each arm: which it is follows from the syndrome, and need not be kept and looked at again behind it.
+        match run_user(context, &task.attention, quiet) {
+            Trap::Syscall => {
+                let now = sched::enter_kernel(task);
+                cpu::enable_irqs();
+                // Giving up the CPU again and again is spinning too.
+                if context.x[8] != number::SCHED_YIELD {
+                    task.sched.last_call.store(now, Ordering::Relaxed);
+                }
+                system_call::<TRACED>(task, context);
+            }
+            Trap::Irq => {
+                sched::enter_kernel(task);
+                irq::handle_irq();
+            }
             Trap::Attention => {
+                sched::enter_kernel(task);
                 cpu::enable_irqs();
                 // What the bits tell is read in order once one is seen: an instruction less for the usual case of none.
                 if task.attention() & !quiet != 0 {
@@ -73,16 +86,8 @@ fn rounds<const TRACED: bool>(task: &'static Task, context: &mut UserContext) {
                     sched::preempt();
                 }
             }
-            Trap::Syscall => {
-                cpu::enable_irqs();
-                // Giving up the CPU again and again is spinning too.
-                if context.x[8] != number::SCHED_YIELD {
-                    task.sched.last_call.store(now, Ordering::Relaxed);
-                }
-                system_call::<TRACED>(task, context);
-            }
-            Trap::Irq => irq::handle_irq(),
             trap => {
+                sched::enter_kernel(task);
                 cpu::enable_irqs();
                 fault(task, context, trap);
             }
