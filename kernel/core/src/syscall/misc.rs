@@ -6,7 +6,7 @@ use crate::random;
 use crate::task::credentials::cap;
 use crate::task::{tree, uts};
 use crate::user::read_cstring;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const NAME_BYTES: usize = 65;
@@ -120,7 +120,6 @@ pub fn sys_getrandom(buf: UserAddr, len: usize, flags: u32) -> SysResult {
     }
     Ok(dst.done())
 }
-
 
 pub fn sys_syslog(kind: i32, buf: UserAddr, len: i32) -> SysResult {
     const READ: i32 = 2;

@@ -67,7 +67,10 @@ pub fn host_name() -> Option<&'static str> {
     match option() {
         Some(option) => option.host_name,
         None => {
-            crate::warn!("net: ip={} is not understood; no address is set", crate::command_line::option("ip").unwrap_or(""));
+            crate::warn!(
+                "net: ip={} is not understood; no address is set",
+                crate::command_line::option("ip").unwrap_or("")
+            );
             None
         }
     }
