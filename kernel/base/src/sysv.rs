@@ -128,7 +128,7 @@ impl<T> IdTable<T> {
     fn new_id(&mut self) -> Result<(u32, u32), Errno> {
         let slots = &mut self.slots;
         let mut take_from = |from: u32| {
-            slots.take(&[from..1 << INDEX_BITS]).map_err(|error| match error {
+            slots.take(core::slice::from_ref(&(from..1 << INDEX_BITS))).map_err(|error| match error {
                 Errno::EAGAIN => Errno::ENOSPC,
                 error => error,
             })

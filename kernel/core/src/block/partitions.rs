@@ -82,7 +82,7 @@ fn find(disk: &Disk, number: u32) -> Option<Arc<Volume>> {
 fn check_place(disk: &Disk, number: u32, start: u64, len: u64) -> Result<(), Errno> {
     let block = u64::from(disk.info().logical_bytes);
     let end = start.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EINVAL)?;
-    if len == 0 || start % block != 0 || len % block != 0 || end > whole(disk)?.len_bytes() {
+    if len == 0 || !start.is_multiple_of(block) || !len.is_multiple_of(block) || end > whole(disk)?.len_bytes() {
         return Err(Errno::EINVAL);
     }
     let volumes = disk.volumes.lock();

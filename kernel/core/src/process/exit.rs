@@ -136,7 +136,7 @@ fn exit_process(process: &Arc<Process>) {
         };
         family.disown(&child);
         // There is room for it: it was a child just now.
-        if !tree::heir(process).is_some_and(|heir| family.adopt(&heir, &child).is_ok()) {
+        if tree::heir(process).is_none_or(|heir| family.adopt(&heir, &child).is_err()) {
             continue;
         }
         // Whoever inherits a child is told as usual, and only with SIGCHLD.

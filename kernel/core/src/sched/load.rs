@@ -48,5 +48,5 @@ pub fn averages() -> [u64; 3] {
 /// One mean as /proc/loadavg shows it: whole and hundredths.
 pub fn shown(average: u64) -> (u64, u64) {
     let rounded = average + 65536 / 200;
-    (rounded >> 16, (rounded & 0xffff) * 100 >> 16)
+    (rounded >> 16, ((rounded & 0xffff) * 100) >> 16)
 }

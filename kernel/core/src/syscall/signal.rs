@@ -55,7 +55,7 @@ fn kill_many(each: impl FnOnce(&mut dyn FnMut(Arc<Process>)), signal: u32) -> Sy
 }
 
 fn kill_group(pgid: u32, signal: u32) -> SysResult {
-    kill_many(|kill| tree::for_each_in_group(pgid, |process| kill(process)), signal)
+    kill_many(|kill| tree::for_each_in_group(pgid, kill), signal)
 }
 
 /// The process of that number, or of the thread of that number.

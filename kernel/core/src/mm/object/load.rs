@@ -237,7 +237,7 @@ impl MemObject {
             let around = index & !(FAULT_WINDOW - 1);
             let end = around + FAULT_WINDOW;
             let first = self.pages.lock().next_absent(around).min(index);
-            let is_free = first < index && !self.pages.lock().next_present(first).is_some_and(|at| at < index);
+            let is_free = first < index && self.pages.lock().next_present(first).is_none_or(|at| at >= index);
             if is_free && self.load(cache, first, end - first).is_err() {
                 self.load(cache, index, 1)?;
             } else {

@@ -258,7 +258,7 @@ impl NetlinkSocket {
             SOCK_DIAG => diag::handle(&mut reply, body),
             _ => Err(Errno::EOPNOTSUPP),
         };
-        let result = result.and_then(|()| if reply.is_short { Err(Errno::ENOMEM) } else { Ok(()) });
+        let result = result.and(if reply.is_short { Err(Errno::ENOMEM) } else { Ok(()) });
         match result {
             Ok(()) if reply.is_dump => {
                 let done = reply.message(NLMSG_DONE, &0i32.to_ne_bytes());

@@ -12,8 +12,6 @@ use core::any::Any;
 use core::sync::atomic::Ordering;
 use zerocopy::IntoBytes;
 
-/// SIOCINQ and SIOCOUTQ.
-
 impl UnixSocket {
     fn poll_events(&self) -> PollEvents {
         let mut events = PollEvents::empty();
