@@ -575,14 +575,20 @@ mod tests {
                         }
                     }
                     Step::Unmap { range, takes_tables } => {
-                        // The largest range around it in which no other table may be, as in an address space, whose areas all
-                        // tables belong to.
+                        // The largest range around it in which no other page is, and no table of others, as in an address space, whose
+                        // areas all tables belong to.
                         let first = range.start & !(BLOCK_BYTES - 1);
                         let below = areas.range(..first).next_back().map_or(0, |block| block + BLOCK_BYTES);
+                        let below = map_of.range(..range.start).next_back().map_or(below, |(va, _)| below.max(va + PAGE));
                         let above = areas.range(range.end..).next().map_or(USER_END, |block| *block);
+                        let above = map_of.range(range.end..).next().map_or(above, |(va, _)| above.min(*va));
                         let free = if takes_tables { below..above } else { range.clone() };
                         if takes_tables && !range.is_empty() {
-                            areas.retain(|block| *block < first || *block >= range.end);
+                            let goes = |block: u64| {
+                                let touched = block < range.end && range.start < block + BLOCK_BYTES;
+                                touched && below <= block && block + BLOCK_BYTES <= above
+                            };
+                            areas.retain(|block| !goes(*block));
                         }
                         let before = (parent.resident(), parent.tables());
                         let taken = parent.unmap(range.clone(), free, &mut &memory);
