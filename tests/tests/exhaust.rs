@@ -42,16 +42,19 @@ fn faults(option: &str) {
 }
 
 #[test]
+#[ignore = "takes many minutes"]
 fn every_hundredth_allocation_is_refused() {
     faults("failslab=100,100,0,-1");
 }
 
 #[test]
+#[ignore = "takes many minutes"]
 fn every_seventh_allocation_is_refused() {
     faults("failslab=7,100,0,-1");
 }
 
 #[test]
+#[ignore = "takes many minutes"]
 fn allocations_are_refused_at_random() {
     faults("failslab=1,3,0,-1");
 }

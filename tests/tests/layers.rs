@@ -209,7 +209,7 @@ impl Reader<'_> {
                         index += 3;
                     }
                     let call_of_macro = is_punct(index + 1, '!');
-                    if !field && !(call_of_macro && path.len() <= 2) {
+                    if !(field || call_of_macro && path.len() <= 2) {
                         let calls = matches!(tokens.get(index + 1), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis);
                         let type_name = path[0].starts_with(char::is_uppercase);
                         if path.len() > 1 {

@@ -614,7 +614,7 @@ mod tests {
                             continue;
                         }
                         let before = map_of.clone();
-                        areas.extend(before.range(range.clone()).map(|(va, _)| to + (va - range.start) & !(BLOCK_BYTES - 1)));
+                        areas.extend(before.range(range.clone()).map(|(va, _)| (to + (va - range.start)) & !(BLOCK_BYTES - 1)));
                         match parent.move_pages(range.clone(), to) {
                             Ok(()) => {
                                 map_of.retain(|va, _| !range.contains(va));

@@ -250,6 +250,7 @@ pub fn weight(nice: i32) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::arc_with_non_send_sync, reason = "one thread; the queue takes what a kernel shares")]
 mod tests {
     use super::*;
     use core::cell::Cell;

@@ -14,7 +14,8 @@ const FORBIDDEN: &[&str] = &[
     "from_elem(",
 ];
 /// Methods of the kernel's own of the same name.
-const OTHERS: &[&str] = &["self.reserve(", "timers.reserve("];
+const OTHERS: &[&str] =
+    &["self.reserve(", "timers.reserve(", "items.reserve()?", "copy.map.reserve(", "queue.reserve()?"];
 /// Code that knows `base::heap`'s rule by itself is told by this word; raw `try_reserve` asks nobody.
 const REASON: &str = "// Infallible: ";
 

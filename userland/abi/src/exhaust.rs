@@ -150,8 +150,12 @@ fn shared_mapping(n: usize) -> bool {
 /// One page, and the tables for it alone.
 fn sparse_page(n: usize) -> bool {
     let page = map((1 << 40) + (n << 30), 1 << 30, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE);
+    if page as isize == -1 {
+        return false;
+    }
     // SAFETY: in the new mapping.
-    page as isize != -1 && unsafe { page.write_volatile(1) } == ()
+    unsafe { page.write_volatile(1) };
+    true
 }
 
 fn file_page(_: usize) -> bool {

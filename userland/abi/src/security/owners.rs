@@ -42,8 +42,11 @@ fn sockets() -> [i32; 2] {
     pair
 }
 
+/// Makes `pid` the owner of a descriptor.
+type Own = fn(i32, i32) -> i32;
+
 /// Every way there is to make `pid` the owner of `fd`.
-fn ways() -> Vec<(&'static str, fn(i32, i32) -> i32)> {
+fn ways() -> Vec<(&'static str, Own)> {
     vec![
         ("F_SETOWN", |fd, pid| unsafe { fcntl(fd, F_SETOWN, pid) }),
         ("F_SETOWN of a group", |fd, pid| unsafe { fcntl(fd, F_SETOWN, -pid) }),
