@@ -46,7 +46,7 @@ fn bytes(size: &str) -> Option<u64> {
 /// The most CPUs the kernel starts.
 const MOST_CPUS: u32 = 8;
 /// What the machine needs beside its files: the kernel, page tables, and a little to run in.
-const OTHER_MEMORY: u64 = 24 << 20;
+const OTHER_MEMORY: u64 = 6 << 20;
 
 impl Shape {
     /// Sees to it that files of so many bytes fit. They are in memory once and a little more: what is unpacked is given back.

@@ -257,7 +257,7 @@ fn damaged_device_trees() {
         assert!(end.by_itself || !text.is_empty(), "round {round}: silent");
         // Registers where nothing is answer with an external abort, and no one can tell before.
         let nothing_there = text.contains("esr 96000010");
-        for fault in ["kernel fault", "index out of bounds", "overflow", "unwrap"] {
+        for fault in ["kernel fault", "index out of bounds", "with overflow", "unwrap"] {
             assert!(nothing_there || !text.contains(fault), "round {round}: {text}");
         }
     }

@@ -72,20 +72,26 @@ fn complaint(errors: &str, status: std::process::ExitStatus) -> String {
     }
 }
 
+/// How long a machine at a terminal may show nothing before keys are sent all the same.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// What init writes when the console is as it wants it: all before it is not the program's.
 const READY: u8 = 5;
 
-/// Copies the guest's output to ours: from the ready mark on, if there is `ready` to tell of it.
-fn show(mut from: impl Read, ready: Option<&std::sync::mpsc::Sender<()>>) {
+/// Copies the guest's output to ours and tells `ready` when the machine can be typed at: from the ready mark on, which is not shown,
+/// or, with a person at the terminal, from the beginning.
+fn show(mut from: impl Read, interactive: bool, ready: &std::sync::mpsc::Sender<()>) {
     let mut chunk = [0u8; 16384];
-    let mut seen = ready.is_none();
+    let mut seen = false;
     while let Ok(count @ 1..) = from.read(&mut chunk) {
         let mut bytes = &chunk[..count];
         if !seen {
-            let Some(at) = bytes.iter().position(|byte| *byte == READY) else { continue };
-            bytes = &bytes[at + 1..];
+            if !interactive {
+                let Some(at) = bytes.iter().position(|byte| *byte == READY) else { continue };
+                bytes = &bytes[at + 1..];
+            }
             seen = true;
-            let _ = ready.map(|ready| ready.send(()));
+            let _ = ready.send(());
         }
         let mut out = std::io::stdout().lock();
         if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
@@ -146,10 +152,12 @@ pub fn run(machine: &Machine, timeout: Option<Duration>, sink: Sink) -> Result<(
     let (ready, is_ready) = std::sync::mpsc::channel();
     let interactive = machine.interactive;
     let output = guard.child.stdout.take();
-    let output = output.map(|output| std::thread::spawn(move || show(output, (!interactive).then_some(&ready))));
+    let output = output.map(|output| std::thread::spawn(move || show(output, interactive, &ready)));
     if let Some(keyboard) = guard.child.stdin.take() {
         std::thread::spawn(move || {
             if interactive {
+                // A port that is being set up loses keys; a machine that shows nothing may wait for them.
+                let _ = is_ready.recv_timeout(SILENCE);
                 LEFT.store(terminal::type_into(keyboard), Ordering::SeqCst);
             } else if is_ready.recv().is_ok() {
                 // Nothing may be typed before init has set the terminal up.
