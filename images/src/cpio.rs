@@ -211,6 +211,8 @@ impl Archive {
     /// Adds the tree at `from` (a directory or one file) as `to`, sorted by name. Where `from` itself is a link, what it leads to
     /// is meant. Sockets are left out: nobody listens any more.
     pub fn tree(&mut self, from: &Path, to: &[u8], owners: Owners) -> Result<()> {
+        // Copies of one file in two trees are two files.
+        self.links.clear();
         let metadata = fs::metadata(from).with_context(|| from.display().to_string())?;
         self.add(from, to, owners, &metadata)
     }

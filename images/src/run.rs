@@ -347,6 +347,7 @@ pub fn run(mut options: Options) -> Result<u8> {
     let is_on_host = options.rootfs.is_none() && options.recipe.is_none() && options.debs.is_empty();
     if let Some(program) = options.command.first().filter(|_| is_on_host)
         && fs::metadata(program).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 == 0)
+        && program::inspect(Path::new(program)).is_ok()
     {
         // As a shell has it.
         eprintln!("crannog: {program}: it may not be executed (chmod +x)");

@@ -272,6 +272,6 @@ fn a_network_at_rest_costs_no_timer_interrupts() {
     peer.write_all(b"?").unwrap();
     peer.read_exact(&mut byte).unwrap();
     assert!(executed < 10_000, "{executed} instructions in 10 s in which nothing was said");
-    // One ends the shell's sleep; the time slices of what prints are the others.
-    assert!(timers <= 5, "{timers} timer interrupts in 12 s");
+    // One ends the shell's sleep; the load averages look every 5 s; the time slices of what prints are the others.
+    assert!(timers <= 10, "{timers} timer interrupts in 12 s");
 }
