@@ -82,7 +82,7 @@ fn debians_tools_make_and_check_a_file_system() {
     let line = "mkfs.ext4 -q -F -L label /dev/vda1 && e2fsck -fn /dev/vda1 >/dev/null 2>&1 && \
         tune2fs -l /dev/vda1 | grep -q 'volume name: *label' && \
         [ $(blockdev --getsize64 /dev/vda) = 67108864 ] && [ $(blockdev --getss /dev/vda) = 512 ] && \
-        /usr/sbin/blkdiscard -z -o 33554432 -l 1048576 /dev/vda && /usr/sbin/blkdiscard -o 0 -l 1048576 /dev/vda && \
+        /usr/sbin/blkdiscard -f -z -o 33554432 -l 1048576 /dev/vda 2>/dev/null && /usr/sbin/blkdiscard -f -o 0 -l 1048576 /dev/vda 2>/dev/null && \
         blockdev --flushbufs /dev/vda && blockdev --rereadpt /dev/vda && [ ! -e /sys/block/vda/vda1 ] && echo good";
     let disk = image.path();
     let debs = "busybox-static,e2fsprogs,util-linux";
